@@ -1,0 +1,1 @@
+"""What Keras means: pure decisions, no files and no HDF5."""
