@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from remap.keras.checkpoint import Weight
+from remap.keras.config import Layer
 
 __all__ = ["Plan", "PlannedLayer", "PlannedWeight"]
 
@@ -19,10 +20,15 @@ class PlannedWeight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLayer:
-    """A layer of the output with its weights in the order Keras loads them."""
+    """A layer of the output with its weights in the order Keras loads them.
+
+    `children` are the layers inside a nested model, in load order, as far as the architecture is known; their
+    weights are those of the nested model again, each told apart.
+    """
 
     name: str
     weights: tuple[PlannedWeight, ...]
+    children: tuple[PlannedLayer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,7 @@ class Plan:
     `template` is the name of the extracted model, `replicas` how often the wrapper calls it (None when the
     file does not tell). `rung` says what settled the layers: ``config``, ``like`` or ``names``. `notes` are
     the things taken on trust or changed, `left_behind` what of the input is not in the output and why.
+    `architecture` is the extracted model's own description where one is known.
     With `model_config` None the output is a weights file: `layers` then lie at its root.
     """
 
@@ -46,5 +53,6 @@ class Plan:
     model_config: str | None = None
     training_config: str | None = None
     optimizer: tuple[PlannedWeight, ...] | None = None
+    architecture: Layer | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
