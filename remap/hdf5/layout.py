@@ -1,0 +1,240 @@
+"""The output laid out in memory: every byte of it but the tensors', and where the tensors go.
+
+libhdf5 loses write errors and crashes on a full disk, so it is never given one: it builds the file on a
+canvas in memory, with room for tensors that is announced and never filled, and what it drew is then written
+by plain system calls that can fail properly.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
+
+from remap.hdf5.gate import native_type
+from remap.hdf5.names import path_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from remap.keras.checkpoint import Weight
+    from remap.keras.plan import Plan, PlannedWeight
+
+__all__ = ["Layout", "Place", "lay_out"]
+
+_PAGE = 4096
+_LIST = 64512
+"""Bytes of names in one attribute: HDF5_OBJECT_HEADER_LIMIT of Keras's saving code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tensor of the input and the byte of the output at which it begins."""
+
+    source: Weight
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """An output of `size` bytes: pieces of it by offset, and the places of its tensors; all else is zeros."""
+
+    size: int
+    pieces: tuple[tuple[int, bytes], ...]
+    places: tuple[Place, ...]
+
+
+def lay_out(plan: Plan) -> Layout:
+    """Lay a plan out as HDF5, with nothing in it that changes from run to run.
+
+    The file format is that of HDF5 1.8, whatever today's default is: libraries of 2017 read it, and
+    attributes may exceed 64 KiB, as `model_config` of large models does. Raises ValueError when the plan's
+    names cannot stand in one file: a name that is no path, a tensor where a group must be, or an optimizer's
+    list that would have to be split (which Keras 2.2.3 to 2.3.1 write and cannot read).
+    """
+    canvas = _Canvas()
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
+    access.set_fileobj_driver(h5fd.fileobj_driver, canvas)
+    creation = h5p.create(h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    file = h5f.create(b"h5remap", h5f.ACC_TRUNC, creation, access)
+    try:
+        drawing = _Drawing(file)
+        drawing.draw(plan)
+    finally:
+        file.close()
+    return Layout(canvas.size, tuple(canvas.pieces()), tuple(drawing.places))
+
+
+class _Drawing:
+    """One file being laid out."""
+
+    def __init__(self, file: Any) -> None:
+        self.places: list[Place] = []
+        self._root = h5g.open(file, b"/")
+        self._objects: dict[tuple[bytes, ...], bool] = {}
+        self._group_options = h5p.create(h5p.GROUP_CREATE)
+        self._group_options.set_obj_track_times(False)
+        self._options = h5p.create(h5p.DATASET_CREATE)
+        self._options.set_obj_track_times(False)
+        self._options.set_layout(h5d.CONTIGUOUS)
+        # Room in the file at once, and nothing written to it.
+        self._options.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+        self._options.set_fill_time(h5d.FILL_TIME_NEVER)
+
+    def draw(self, plan: Plan) -> None:
+        if plan.model_config is None:
+            if plan.optimizer is not None or plan.training_config is not None:
+                raise ValueError("a weights file holds no state of training")
+            self._layers(plan, ())
+            return
+        self._text((), "backend", plan.file_backend)
+        self._text((), "keras_version", plan.file_keras_version)
+        self._text((), "model_config", plan.model_config)
+        self._text((), "training_config", plan.training_config)
+        self._layers(plan, (b"model_weights",))
+        if plan.optimizer is not None:
+            group = (b"optimizer_weights",)
+            names = [weight.name for weight in plan.optimizer]
+            if len(_split(names)) > 1:
+                raise ValueError("the names of the optimizer's tensors need more room than one attribute has")
+            self._names(group, "weight_names", names)
+            self._weights(group, plan.optimizer)
+
+    def _layers(self, plan: Plan, root: tuple[bytes, ...]) -> None:
+        self._text(root, "backend", plan.backend)
+        self._text(root, "keras_version", plan.keras_version)
+        self._names(root, "layer_names", [layer.name for layer in plan.layers])
+        # Sorted, a group is always there before what lies inside it, whoever else has a name in its path.
+        for layer in sorted(plan.layers, key=lambda layer: layer.name):
+            group = (*root, *path_parts(layer.name))
+            self._names(group, "weight_names", [weight.name for weight in layer.weights])
+            self._weights(group, layer.weights)
+
+    def _weights(self, group: tuple[bytes, ...], weights: Sequence[PlannedWeight]) -> None:
+        for weight in weights:
+            path = (*group, *path_parts(weight.name))
+            if path in self._objects:
+                raise ValueError(f"two things in the output would be called {weight.name!r}")
+            self._objects[path] = False
+            dataset = h5d.create(
+                self._group(path[:-1]),
+                path[-1],
+                native_type(weight.source.dtype),
+                _space(weight.source.shape),
+                self._options,
+            )
+            offset = dataset.get_offset()
+            if offset is not None:
+                self.places.append(Place(weight.source, offset))
+
+    def _group(self, path: tuple[bytes, ...]) -> Any:
+        """Open the group under a path, making what is missing of it."""
+        group = self._root
+        for index in range(len(path)):
+            here = path[: index + 1]
+            kind = self._objects.get(here)
+            if kind is None:
+                self._objects[here] = True
+                group = h5g.create(group, path[index], gcpl=self._group_options)
+            elif kind:
+                group = h5g.open(group, path[index])
+            else:
+                raise ValueError(f"{b'/'.join(here).decode()!r} would have to be both a tensor and a layer")
+        return group
+
+    def _text(self, group: tuple[bytes, ...], attribute: str, text: str | None) -> None:
+        if text is not None:
+            self._attribute(group, attribute, np.array(text.encode()))
+
+    def _names(self, group: tuple[bytes, ...], attribute: str, names: Sequence[str]) -> None:
+        pieces = _split(names)
+        for number, piece in enumerate(pieces):
+            self._attribute(group, attribute if len(pieces) == 1 else f"{attribute}{number}", piece)
+
+    def _attribute(self, group: tuple[bytes, ...], name: str, value: np.ndarray[Any, Any]) -> None:
+        kind = h5t.IEEE_F64LE
+        if value.dtype.kind == "S":
+            kind = h5t.C_S1.copy()
+            kind.set_size(value.dtype.itemsize)
+            kind.set_strpad(h5t.STR_NULLPAD)
+        attribute = h5a.create(self._group(group), name.encode(), kind, _space(value.shape))
+        if value.size:
+            attribute.write(value, mtype=kind)
+
+
+def _split(names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+    """Split a list as `save_attributes_to_hdf5_group` of Keras does; there an empty one has no floats."""
+    if not names:
+        return [np.empty(0, dtype="<f8")]
+    whole = np.array([name.encode() for name in names])
+    count = 1
+    while -(-len(whole) // count) * whole.dtype.itemsize > _LIST:
+        count += 1
+    return np.array_split(whole, count)
+
+
+def _space(shape: tuple[int, ...]) -> Any:
+    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
+
+
+class _Canvas:
+    """A file in memory that keeps only the pages that were written, as libhdf5's driver."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._at = 0
+        self._pages: dict[int, bytearray] = {}
+
+    def pieces(self) -> Iterator[tuple[int, bytes]]:
+        """Give what was written, by rising offset."""
+        for number in sorted(self._pages):
+            yield number * _PAGE, bytes(self._pages[number][: self.size - number * _PAGE])
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = self.size if whence == os.SEEK_END else offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        for page, start, piece in self._pass(len(view)):
+            self._pages.setdefault(page, bytearray(_PAGE))[start : start + len(piece)] = view[
+                piece.start : piece.stop
+            ]
+        self.size = max(self.size, self._at + len(view))
+        return len(view)
+
+    def readinto(self, view: Any) -> int:
+        for page, start, piece in self._pass(len(view)):
+            known = self._pages.get(page, bytes(_PAGE))
+            view[piece.start : piece.stop] = known[start : start + len(piece)]
+        return len(view)
+
+    def read(self, size: int) -> bytes:
+        data = bytearray(size)
+        self.readinto(memoryview(data))
+        return bytes(data)
+
+    def truncate(self, size: int) -> int:
+        self.size = size
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: there is nothing behind this memory."""
+
+    def _pass(self, size: int) -> Iterator[tuple[int, int, range]]:
+        """Give the pages that the next `size` bytes touch: number, first byte there, range of the bytes."""
+        done = 0
+        while done < size:
+            page, start = divmod(self._at + done, _PAGE)
+            count = min(_PAGE - start, size - done)
+            yield page, start, range(done, done + count)
+            done += count

@@ -1,0 +1,240 @@
+"""All-or-nothing output: a file that is written, verified and on the disk before it has a name."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from remap.errors import InputRefused, OutputRefused, UsageRefused
+from remap.hdf5.identify import show
+from remap.hdf5.layout import lay_out
+from remap.hdf5.reader import read_source
+from remap.hdf5.source import Source
+from remap.hdf5.verify import verify
+from remap.hdf5.writer import write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from remap.hdf5.reader import OpenedCheckpoint
+    from remap.keras.checkpoint import Checkpoint
+    from remap.keras.plan import Plan
+
+__all__ = ["publish"]
+
+
+def publish(
+    plan: Plan,
+    opened: OpenedCheckpoint,
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None = None,
+    check: Callable[[Checkpoint], None] | None = None,
+) -> int:
+    """Write a plan's output to `target` and return its size in bytes.
+
+    The file is written without a name where the system knows such files, and under an unguessable one in the
+    same directory elsewhere; it is reopened and compared with the plan and the input, `check` is called with
+    what it says, and it is on the disk before it gets its name in one step. `progress` is called with the
+    bytes done and the bytes in all, copying and comparing counting half each.
+
+    Raises UsageRefused when the target is the input, OutputRefused when it is there already and `overwrite`
+    is False, or cannot be written; InputRefused when the input cannot be read or changes meanwhile;
+    ValueError when the plan contradicts itself; and whatever `check` raises. Then nothing is left behind.
+    """
+    path = Path(target)
+    _require_free(path, opened, overwrite=overwrite)
+    layout = lay_out(plan)
+    total = sum(opened.extent(place.source).size for place in layout.places)
+    report = _Progress(progress, 2 * total)
+    with _told(path), _draft(path.parent) as draft:
+        write(layout, opened, draft.file, report)
+        with _reopened(draft) as written:
+            verify(plan, opened, written, report)
+            if check is not None:
+                check(written.checkpoint)
+        os.fsync(draft.file.fileno())
+        opened.source.require_unchanged()
+        draft.name_it(path, overwrite=overwrite)
+    return layout.size
+
+
+class _Progress:
+    def __init__(self, callback: Callable[[int, int], None] | None, total: int) -> None:
+        self._callback = callback
+        self._total = total
+        self._done = 0
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        if self._callback is not None:
+            self._callback(self._done // 2, self._total // 2)
+
+
+class _Draft:
+    """A file that nobody can see yet; `name` is None where it has none at all."""
+
+    def __init__(self, file: io.FileIO, directory: Path, name: Path | None) -> None:
+        self.file = file
+        self.directory = directory
+        self.name = name
+
+    def name_it(self, path: Path, *, overwrite: bool) -> None:
+        """Give the file its name in one step, never over another file unless told to."""
+        if self.name is None and not overwrite:
+            _link_descriptor(self.file.fileno(), path)
+        else:
+            if self.name is None:
+                name = _hidden(self.directory)
+                _link_descriptor(self.file.fileno(), name)
+                self.name = name
+            if overwrite:
+                self.name.replace(path)
+            else:
+                _link_or_rename(self.name, path)
+        _sync_directory(self.directory)
+
+
+@contextlib.contextmanager
+def _draft(directory: Path) -> Iterator[_Draft]:
+    """Make a draft that is gone at the end, unless it was given its name."""
+    descriptor, name = _create(directory)
+    with io.FileIO(descriptor, "r+b") as file:
+        draft = _Draft(file, directory, name)
+        try:
+            yield draft
+        finally:
+            if draft.name is not None:
+                if os.name == "nt":  # Windows removes no open file
+                    file.close()
+                draft.name.unlink(missing_ok=True)
+
+
+def _create(directory: Path) -> tuple[int, Path | None]:
+    if hasattr(os, "O_TMPFILE"):
+        # Refused by file systems that know no such files, each with an error of its own; what truly is wrong
+        # with the directory, the named way below meets again.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            if Path(f"/proc/self/fd/{descriptor}").exists():
+                return descriptor, None
+            os.close(descriptor)
+    name = _hidden(directory)
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(name, flags, 0o666), name
+
+
+def _hidden(directory: Path) -> Path:
+    return directory / f".h5remap-{secrets.token_hex(8)}.tmp"
+
+
+def _link_descriptor(descriptor: int, path: Path) -> None:
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # With a directory given, Python asks the system to follow the link in /proc to the file itself.
+        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=directory, follow_symlinks=True)
+    finally:
+        os.close(directory)
+
+
+def _link_or_rename(name: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(name)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links here (FAT, some network file systems). Windows's rename never replaces; elsewhere this
+        # leaves a moment between looking and renaming.
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        name.rename(path)
+
+
+def _sync_directory(directory: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(
+            OSError
+        ):  # not every file system can; the file itself is on the disk already
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reopened(draft: _Draft) -> Iterator[OpenedCheckpoint]:
+    """Read the draft back through the gate; what the gate refuses there is the output's fault."""
+    source = Source(os.dup(draft.file.fileno()), "the output")
+    try:
+        try:
+            written = read_source(source)
+        except InputRefused as error:
+            raise OutputRefused(
+                f"what was written cannot be read back: {error.what}",
+                where=error.where,
+                hint="nothing was published: this disk loses data, or h5remap has a bug, which please report",
+            ) from error
+        yield written
+    finally:
+        source.close()
+
+
+def _require_free(path: Path, opened: OpenedCheckpoint, *, overwrite: bool) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        status = None
+    except (OSError, ValueError) as error:
+        raise _refused(path, error) from error
+    if status is not None and (status.st_dev, status.st_ino) == opened.source.identity():
+        raise UsageRefused(
+            "the output is the input",
+            where=show(str(path)),
+            hint="give another name: the input is never written to",
+        )
+    if path.is_dir():
+        raise OutputRefused(
+            "the output is a directory", where=show(str(path)), hint="give the name of a file in it"
+        )
+    if not overwrite and os.path.lexists(path):
+        raise _there(path)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say in words what the system says about the output."""
+    try:
+        yield
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError | ValueError) -> OutputRefused:
+    number = error.errno if isinstance(error, OSError) else None
+    where = show(str(path))
+    if number == errno.EEXIST:
+        return _there(path)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return OutputRefused("the disk is full", where=where, hint="free some room or write to another disk")
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return OutputRefused("there is no such directory", where=show(str(path.parent)), hint="make it first")
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return OutputRefused(
+        f"the output cannot be written: {reason}", where=where, hint="write to another directory"
+    )
+
+
+def _there(path: Path) -> OutputRefused:
+    return OutputRefused(
+        "there is a file of that name already",
+        where=show(str(path)),
+        hint="give another name, or add --overwrite",
+    )

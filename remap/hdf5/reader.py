@@ -1,0 +1,183 @@
+"""From an HDF5 file to a Checkpoint, by headers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from remap.errors import InputRefused
+from remap.hdf5.gate import Extent, Gate
+from remap.hdf5.identify import show
+from remap.hdf5.source import Source
+from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = ["OpenedCheckpoint", "open_checkpoint", "read_tensor", "tensor_chunks"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCheckpoint:
+    """A checkpoint and the file it came from, held open for reading.
+
+    `extents` says where the bytes of the tensor at each path lie. libhdf5 holds nothing any more: from here
+    on bytes are read by position. A context manager that closes the file.
+    """
+
+    checkpoint: Checkpoint
+    source: Source
+    extents: dict[str, Extent]
+
+    def __enter__(self) -> OpenedCheckpoint:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self.source.close()
+
+    def extent(self, weight: Weight) -> Extent:
+        """Say where the bytes of a tensor of this checkpoint lie."""
+        return self.extents[weight.path]
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> OpenedCheckpoint:
+    """Open a Keras HDF5 file read-only and read what it says.
+
+    Weights files and full-model files, name lists whole or split, strings as h5py 2 and h5py 3 write them.
+    Tensors are checked but not read: the time does not depend on their size. Raises InputRefused with a
+    sentence that names what the file is, when it is not that.
+    """
+    source = Source.open(path)
+    try:
+        return read_source(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def read_source(source: Source) -> OpenedCheckpoint:
+    """Read what an already open file says; raises as `open_checkpoint` does and leaves the file open."""
+    with Gate(source) as gate:
+        reading = _Reading(gate, source)
+        checkpoint = reading.checkpoint()
+        gate.require_disjoint()
+    source.require_unchanged()
+    return OpenedCheckpoint(checkpoint, source, reading.extents)
+
+
+def read_tensor(opened: OpenedCheckpoint, weight: Weight) -> NDArray[np.generic]:
+    """Read a whole tensor into memory."""
+    array = np.empty(weight.shape, dtype=weight.dtype)
+    extent = opened.extent(weight)
+    if extent.size:
+        opened.source.read_into(memoryview(array.reshape(-1).view(np.uint8).data), extent.offset)
+    return array
+
+
+def tensor_chunks(opened: OpenedCheckpoint, weight: Weight) -> Iterator[memoryview]:
+    """Give the stored bytes of a tensor in pieces of at most a mebibyte; the next overwrites each."""
+    extent = opened.extent(weight)
+    return opened.source.chunks(extent.offset, extent.size)
+
+
+class _Reading:
+    """One pass over a file."""
+
+    def __init__(self, gate: Gate, source: Source) -> None:
+        self._gate = gate
+        self._source = source
+        self.extents: dict[str, Extent] = {}
+
+    def checkpoint(self) -> Checkpoint:
+        gate = self._gate
+        root, names = self._root()
+        layers = tuple(self._layer(root, name) for name in names)
+        self._refuse_top_level_weights(root)
+        whole = bool(root)
+        return Checkpoint(
+            root="/" + "/".join(root),
+            layers=layers,
+            backend=gate.text(root, "backend"),
+            keras_version=gate.text(root, "keras_version"),
+            file_backend=gate.text((), "backend") if whole else None,
+            file_keras_version=gate.text((), "keras_version") if whole else None,
+            model_config=gate.text((), "model_config"),
+            training_config=gate.text((), "training_config"),
+            optimizer=self._optimizer(),
+        )
+
+    def _root(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Find the group that lists the layers, as `load_weights` of Keras does."""
+        for root in ((), ("model_weights",)):
+            if root and not self._gate.has_group(*root):
+                continue
+            names = self._gate.names(root, "layer_names")
+            if names is not None:
+                if len(set(names)) != len(names):
+                    raise self._refused("a layer is listed twice", "/".join(("", *root)))
+                return root, names
+        raise self._not_keras()
+
+    def _layer(self, root: tuple[str, ...], name: str) -> LayerGroup:
+        path = (*root, name)
+        names = self._gate.names(path, "weight_names")
+        if names is None:
+            raise self._refused("this layer has no list of its weights", "/" + "/".join(path))
+        return LayerGroup(name=name, weights=self._weights(path, names))
+
+    def _weights(self, group: tuple[str, ...], names: tuple[str, ...]) -> tuple[Weight, ...]:
+        return tuple(self._weight(group, name) for name in names)
+
+    def _weight(self, group: tuple[str, ...], name: str) -> Weight:
+        path = "/" + "/".join((*group, name))
+        if path in self.extents:
+            raise self._refused("this tensor is listed twice", path)
+        tensor = self._gate.tensor(*group, name)
+        self.extents[path] = tensor.extent
+        return Weight(name=name, path=path, shape=tensor.shape, dtype=tensor.dtype)
+
+    def _optimizer(self) -> tuple[Weight, ...] | None:
+        """Read the optimizer's state; a group without a list holds none, as `load_model` takes it."""
+        group = ("optimizer_weights",)
+        if not self._gate.has_group(*group):
+            return None
+        return self._weights(group, self._gate.names(group, "weight_names") or ())
+
+    def _refuse_top_level_weights(self, root: tuple[str, ...]) -> None:
+        """Refuse weights of the model itself, which Keras 2.7 and later store: no multi-GPU model has any."""
+        group = (*root, "top_level_model_weights")
+        if self._gate.has_group(*group) and self._gate.names(group, "weight_names"):
+            raise self._refused(
+                "the model has weights of its own, outside every layer, which h5remap does not handle",
+                "/" + "/".join(group),
+            )
+
+    def _not_keras(self) -> InputRefused:
+        has = self._gate.has_group
+        if has("_layer_checkpoint_dependencies") or has("layers") or has("vars"):
+            return InputRefused(
+                "this is a weights file in Keras 3's own format (.weights.h5), which never held such a model",
+                where=show(self._source.name),
+                hint="load it in Keras itself; a .h5 file in the older format is needed here",
+            )
+        return InputRefused(
+            "this is an HDF5 file, but no Keras checkpoint: it has no list of layers (attribute layer_names)",
+            where=show(self._source.name),
+            hint="give a file that Keras saved by save, save_weights or ModelCheckpoint",
+        )
+
+    def _refused(self, what: str, path: str) -> InputRefused:
+        return InputRefused(
+            what,
+            where=f"{show(path)} in {show(self._source.name)}",
+            hint="the file is damaged or made to do harm: get it again from its origin",
+        )

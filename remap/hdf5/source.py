@@ -1,0 +1,169 @@
+"""The input as bytes: opened once, read-only, and every fault in reading it remembered."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from remap.errors import InputRefused
+from remap.hdf5.identify import identify, show
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CHUNK", "Source"]
+
+CHUNK = 1 << 20
+"""Bytes read at a time wherever whole tensors pass: large enough for speed, small enough for a cache."""
+
+_METADATA_READ = 16 << 20
+_OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class Source:
+    """An open file, read by position, that libhdf5 can be given as its driver.
+
+    libhdf5 crashes or reports nonsense when a driver raises, so `read` and `readinto` never do: they remember
+    the first fault, give zeros from then on, and whoever called libhdf5 calls `raise_fault` afterwards.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.name = name
+        self.descriptor = descriptor
+        self.fault: BaseException | None = None
+        self._file = io.FileIO(descriptor, "rb", closefd=True)
+        self._at = 0
+        self._stamp = self._stat()
+        self.size = self._stamp[0]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Source:
+        """Open a regular file for reading only.
+
+        Raises InputRefused when there is none, when it may not be read, and when it is a directory, a pipe or
+        a device: opening never waits for a writer.
+        """
+        name = os.fspath(path)
+        try:
+            descriptor = os.open(name, _OPEN)
+        except (OSError, ValueError) as error:
+            raise _cannot_open(name, error) from error
+        try:
+            kind = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(kind):
+                raise InputRefused(identify(name, kind=kind), where=show(name))
+            return cls(descriptor, name)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._file.close()
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill `view` with the bytes at `offset`.
+
+        Raises InputRefused when the file ends before or the system cannot read it.
+        """
+        try:
+            self._file.seek(offset)
+            done = 0
+            while done < len(view):
+                count = self._file.readinto(view[done:])
+                if not count:
+                    raise InputRefused(
+                        f"the file ends at byte {offset + done}, though it said to hold more",
+                        where=show(self.name),
+                        hint="it is cut short, or changed while it was read: get it again from its origin",
+                    )
+                done += count
+        except OSError as error:
+            raise InputRefused(
+                f"the system cannot read the file: {error.strerror or error}",
+                where=show(self.name),
+                hint="copy it to another disk and try there",
+            ) from error
+
+    def chunks(self, offset: int, size: int) -> Iterator[memoryview]:
+        """Give `size` bytes from `offset` on in pieces of at most CHUNK bytes; the next overwrites each."""
+        buffer = memoryview(bytearray(min(size, CHUNK)))
+        for start in range(0, size, CHUNK):
+            piece = buffer[: min(CHUNK, size - start)]
+            self.read_into(piece, offset + start)
+            yield piece
+
+    def identity(self) -> tuple[int, int]:
+        """Name the file as the system does, whatever path led to it: device and inode."""
+        status = os.fstat(self.descriptor)
+        return status.st_dev, status.st_ino
+
+    def require_unchanged(self) -> None:
+        """Raise InputRefused when the file's size or its time of change is not what it was at the start."""
+        if self._stat() != self._stamp:
+            raise InputRefused(
+                "the file was changed by somebody else while it was read",
+                where=show(self.name),
+                hint="wait until nothing writes to it and try again",
+            )
+
+    def raise_fault(self) -> None:
+        """Raise what went wrong inside a call of libhdf5, where it could not be raised."""
+        if self.fault is not None:
+            raise self.fault
+
+    # What h5py's file-object driver calls from inside libhdf5.
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Remember where the next read starts."""
+        self._at = self.size if whence == os.SEEK_END else offset
+        return self._at
+
+    def tell(self) -> int:
+        """Give the place of the next read."""
+        return self._at
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill the whole of `view`, with zeros after a fault."""
+        try:
+            if self.fault is None:
+                if len(view) > _METADATA_READ:
+                    raise InputRefused(
+                        f"a single entry of the file's table of contents claims {len(view):,} bytes",
+                        where=show(self.name),
+                        hint="the file is damaged or made to do harm",
+                    )
+                self.read_into(view, self._at)
+                return len(view)
+        except BaseException as error:
+            self.fault = error
+        view[:] = bytes(min(len(view), _METADATA_READ)).ljust(len(view), b"\0")
+        return len(view)
+
+    def read(self, size: int) -> bytes:
+        """Give exactly `size` bytes, as the driver of older h5py asks for them."""
+        data = bytearray(min(size, _METADATA_READ))
+        self.readinto(memoryview(data))
+        return bytes(data)
+
+    def flush(self) -> None:
+        """Do nothing: the file is never written to."""
+
+    def _stat(self) -> tuple[int, int, int]:
+        status = os.fstat(self.descriptor)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _cannot_open(name: str, error: OSError | ValueError) -> InputRefused:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOENT:
+        return InputRefused("there is no such file", where=show(name), hint="look at the path for a slip")
+    if number == errno.EISDIR:
+        return InputRefused(identify(name, kind=stat.S_IFDIR), where=show(name))
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return InputRefused(
+        f"the file cannot be opened: {reason}", where=show(name), hint="look at its permissions"
+    )
