@@ -1,0 +1,164 @@
+"""Which of several readings of a flat list holds: what fits alone, what the names confirm, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from remap.keras.checkpoint import Weight
+from remap.keras.evidence import (
+    Testimony,
+    by_listed_name,
+    by_rank,
+    by_scope,
+    by_scope_or_suffix,
+    by_suffix,
+)
+from remap.keras.naming import clean, family, leaf, scope
+from remap.keras.outline import Outline, Unit, free_flags, units_of
+from remap.keras.reading import Reading, lists
+from remap.keras.search import TooManyReadings, read_list
+
+__all__ = ["Basis", "Verdict", "decide", "decide_by_like"]
+
+Basis = Literal["fit", "names", "custom", "flags"]
+_Witness = Callable[[Sequence[str], Sequence[Unit]], Testimony]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One reading and what settled it, or why there is none.
+
+    `basis` is ``fit`` when positions, leaf names and shapes leave one reading, ``names`` when names chose
+    among several, ``custom`` when they had to tell layers of the user's own classes apart, ``flags`` when the
+    trainable flags of a like-file chose and the names did not object. Without a reading, `fits` tells
+    "several fit equally well" from "none fits".
+    """
+
+    reading: Reading | None = None
+    basis: Basis = "fit"
+    fits: bool = True
+
+
+_MISFIT = Verdict(fits=False)
+_UNDECIDED = Verdict()
+
+
+def decide(weights: Sequence[Weight], outline: Outline) -> Verdict:
+    """Settle a list by an architecture with the very flags of the model that was saved."""
+    fitting = _readings(weights, outline)
+    if fitting is not None and len(fitting) < 2:
+        return Verdict(reading=fitting[0]) if fitting else _MISFIT
+    for witnesses, strict in (
+        ((by_scope, by_suffix), True),
+        ((by_scope_or_suffix,), True),
+        ((by_scope_or_suffix,), False),
+    ):
+        found = _confirmed(weights, outline, witnesses, strict=strict)
+        if found:
+            return _choose(weights, outline, found)
+    return _choose(weights, outline, fitting or [])
+
+
+def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, ordered: bool) -> Verdict:
+    """Settle a list by an architecture that someone gave for it.
+
+    `flags` says that the outline has trainable flags at all, which may still differ from those of the
+    checkpoint; `ordered` that its Keras orders layers as the Keras of the checkpoint did. So the flags count
+    only where the names do not object, and names count only where the flags do not.
+    """
+    free = free_flags(outline)
+    fitting = _readings(weights, free)
+    if fitting is not None and len(fitting) < 2:
+        return Verdict(reading=fitting[0]) if fitting else _MISFIT
+    listed = _confirmed(weights, free, (by_listed_name,), strict=True)
+    if len(listed) == 1:
+        return Verdict(reading=listed[0], basis="names")
+    given = decide(weights, outline).reading if flags else None
+    named = _confirmed(weights, free, (by_scope, by_suffix, by_rank), strict=True)
+    if not named:
+        named = _confirmed(weights, free, (by_scope_or_suffix,), strict=True)
+    if named:
+        verdict = _choose(weights, free, named)
+        same = given is None or verdict.reading is None or lists(free, verdict.reading) == lists(free, given)
+        return verdict if same else _UNDECIDED
+    if given is None or not ordered or not _ascending(weights):
+        return _UNDECIDED
+    return Verdict(reading=given, basis="flags")
+
+
+def _readings(weights: Sequence[Weight], outline: Outline) -> list[Reading] | None:
+    """Find what fits without a look at scopes; None when that is too much to tell apart."""
+    try:
+        return read_list(weights, outline)
+    except TooManyReadings:
+        return None
+
+
+def _confirmed(
+    weights: Sequence[Weight], outline: Outline, witnesses: Iterable[_Witness], *, strict: bool
+) -> list[Reading]:
+    """Find the readings that some witness confirms."""
+    names = [weight.name for weight in weights]
+    units = list(units_of(outline))
+    found: dict[tuple[tuple[int, ...], ...], Reading] = {}
+    for witness in witnesses:
+        try:
+            readings = read_list(weights, outline, testimony=witness(names, units), strict=strict)
+        except TooManyReadings:
+            continue
+        for reading in readings:
+            found.setdefault(lists(outline, reading), reading)
+    return list(found.values())
+
+
+def _choose(weights: Sequence[Weight], outline: Outline, readings: Sequence[Reading]) -> Verdict:
+    """Take the one reading; among several that differ in custom layers only, the one that hangs together."""
+    if len(readings) < 2:
+        return Verdict(reading=readings[0], basis="names") if readings else _UNDECIDED
+    units = list(units_of(outline))
+    closed = [number for number, unit in enumerate(units) if not unit.open]
+    if len({tuple(_owned(reading, closed)) for reading in readings}) > 1:
+        return _UNDECIDED
+    ranked = sorted(readings, key=lambda reading: _disorder(weights, units, reading))
+    best, second = (_disorder(weights, units, reading) for reading in ranked[:2])
+    return Verdict(reading=ranked[0], basis="custom") if best < second else _UNDECIDED
+
+
+def _owned(reading: Reading, numbers: Iterable[int]) -> Iterable[tuple[int, ...]]:
+    return ((*reading.spans[number].trainable, *reading.spans[number].rest) for number in numbers)
+
+
+def _disorder(weights: Sequence[Weight], units: Sequence[Unit], reading: Reading) -> tuple[int, int, int]:
+    """Count what a reading asks one to believe of custom layers.
+
+    Mixed scopes within one layer, layers built alike that own different weights, layers that own nothing.
+    """
+    mixed = unlike = empty = 0
+    owned_by_kind: dict[str, list[str]] = {}
+    for unit, span in zip(units, reading.spans, strict=True):
+        if not unit.open:
+            continue
+        names = [clean(weights[index].name) for index in (*span.trainable, *span.rest)]
+        mixed += max(len({scope(name).partition("/")[0] for name in names}) - 1, 0)
+        empty += not names
+        leaves = [leaf(name) for name in names]
+        unlike += owned_by_kind.setdefault(unit.kind, leaves) != leaves
+    return mixed, unlike, empty
+
+
+def _ascending(weights: Sequence[Weight]) -> bool:
+    """Tell whether the automatic numbers rise along the list, as they do where nothing was frozen."""
+    last: dict[str, int] = {}
+    seen: set[str] = set()
+    for weight in weights:
+        head = scope(clean(weight.name)).partition("/")[0]
+        if head in seen:
+            continue
+        seen.add(head)
+        kin, number = family(head)
+        if last.setdefault(kin, number) > number:
+            return False
+        last[kin] = number
+    return True

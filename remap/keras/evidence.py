@@ -1,0 +1,147 @@
+"""What the names of weights say about the layers they belong to.
+
+A witness reads every name under one assumption and says for each weight which units it may belong to: an
+empty set where the name says nothing. No witness is believed alone; a reading by position has to agree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from remap.keras.naming import clean, family, runs, scope
+from remap.keras.outline import Unit
+
+__all__ = [
+    "Testimony",
+    "by_listed_name",
+    "by_rank",
+    "by_scope",
+    "by_scope_or_suffix",
+    "by_suffix",
+]
+
+Testimony = tuple[frozenset[int], ...]
+"""For each weight of the flat list the indices of the units that its name speaks for."""
+
+_SUFFIX = re.compile(r"_\d+$")
+
+
+def by_listed_name(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+    """Speak for the unit whose like-file lists a weight of that very name."""
+    owners: dict[str, set[int]] = defaultdict(set)
+    for index, unit in enumerate(units):
+        for name in unit.names:
+            owners[_slotless(name)].add(index)
+    return tuple(frozenset(owners.get(_slotless(name), ())) for name in names)
+
+
+def by_scope(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+    """Speak for the unit that bears the scope's name."""
+    return _testify(names, units, lambda run: (run,))
+
+
+def by_suffix(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+    """Speak for the unit whose name is the scope's less a counter.
+
+    TensorFlow 1 counts a scope up that is opened twice: after `cpu_relocation`, a second build or a second
+    `load_model` in one session ``fc1`` lives in ``fc1_1``.
+    """
+    return _testify(names, units, _without_suffix)
+
+
+def by_scope_or_suffix(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+    """Speak for either: a file of which only a part was built twice."""
+    return _testify(names, units, lambda run: (run, *_without_suffix(run)))
+
+
+def by_rank(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+    """Speak for the unit that is as far on in its family of automatic names as the scope is.
+
+    ``dense_4, dense_5`` of one session are ``dense, dense_1`` of another (tf.keras starts without a number).
+    A family that has more members on one side than on the other says nothing.
+    """
+    heads = [_head(name) for name in names]
+    theirs = _ranks({head for head in heads if head})
+    ours = _ranks({key for unit in units for key in unit.keys})
+    sizes: dict[str, int] = defaultdict(int)
+    for kin, _ in ours.values():
+        sizes[kin] += 1
+    owners: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for index, unit in enumerate(units):
+        for key in unit.keys:
+            owners[ours[key]].add(index)
+    counts: dict[str, int] = defaultdict(int)
+    for kin, _ in theirs.values():
+        counts[kin] += 1
+    return tuple(
+        frozenset(owners.get(theirs[head], ()))
+        if head and counts[theirs[head][0]] == sizes.get(theirs[head][0])
+        else frozenset()
+        for head in heads
+    )
+
+
+def _testify(
+    names: Sequence[str], units: Sequence[Unit], variants: Callable[[str], Iterable[str]]
+) -> Testimony:
+    bearers: dict[str, set[int]] = defaultdict(set)
+    for index, unit in enumerate(units):
+        for key in unit.keys:
+            bearers[key].add(index)
+    known: dict[str, frozenset[int]] = {}
+    for name in names:
+        path = scope(clean(name))
+        if path not in known:
+            known[path] = _nearest(path, units, bearers, variants)
+    return tuple(known[scope(clean(name))] for name in names)
+
+
+def _nearest(
+    path: str,
+    units: Sequence[Unit],
+    bearers: Mapping[str, set[int]],
+    variants: Callable[[str], Iterable[str]],
+) -> frozenset[int]:
+    """Find who bears the likeliest stretch of the scope; among several, who is inside a model it names."""
+    if not path:
+        return frozenset()
+    for run in runs(path):
+        found = {index for variant in variants(run) for index in bearers.get(variant, ())}
+        if found:
+            parts = set(path.split("/"))
+            placed = {index for index in found if parts & set(units[index].path[:-1])}
+            return frozenset(placed or found)
+    return frozenset()
+
+
+def _without_suffix(run: str) -> tuple[str, ...]:
+    bare = _SUFFIX.sub("", run)
+    return (bare,) if bare != run else ()
+
+
+def _slotless(name: str) -> str:
+    """Drop the device slot, which Keras 3 does not write."""
+    return clean(name).partition(":")[0]
+
+
+def _head(name: str) -> str:
+    return scope(clean(name)).partition("/")[0]
+
+
+def _ranks(members: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Rank the members of each family from 0 in the order of their own numbers.
+
+    Releases write one class's automatic name in several ways: ``conv_lst_m2d`` and ``conv_lstm2d``,
+    ``batch_normalization_v1`` and ``batch_normalization``.
+    """
+    families: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for member in members:
+        kin, number = family(member)
+        families[kin.replace("_", "").removesuffix("v1")].append((number, member))
+    return {
+        member: (kin, rank)
+        for kin, numbered in families.items()
+        for rank, (_, member) in enumerate(sorted(numbered))
+    }

@@ -1,0 +1,79 @@
+"""What a like-file says of the single model: its architecture, or a flat file's list of layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from remap.errors import Undecided
+from remap.keras.checkpoint import Checkpoint, LayerGroup
+from remap.keras.config import Layer, parse_model
+from remap.keras.outline import Outline, load_order, outline_of_groups, outline_of_model, with_groups
+from remap.keras.wrapper import replicas_by_surroundings, unwrap
+
+__all__ = ["Like", "like_of_checkpoint", "like_of_json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Like:
+    """A description of the single model that came from outside the checkpoint.
+
+    `groups` are the layers of a flat file, `architecture` is the model's config; one of them is there.
+    `ordered` says that layers are listed as the Kerases that wrote multi-GPU checkpoints list them.
+    """
+
+    where: str
+    architecture: Layer | None = None
+    groups: tuple[LayerGroup, ...] | None = None
+    ordered: bool = True
+
+    @property
+    def outline(self) -> Outline:
+        """Outline the model, with all that is known of it."""
+        if self.architecture is None:
+            return outline_of_groups(self.groups or ())
+        outline = outline_of_model(self.architecture)
+        return (with_groups(outline, self.groups) if self.groups else None) or outline
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """List the layers in load order, weightless ones included."""
+        if self.architecture is None:
+            return tuple(group.name for group in self.groups or ())
+        return tuple(layer.name for layer in load_order(self.architecture))
+
+
+def like_of_json(text: str, *, where: str) -> Like:
+    """Take a model's JSON: `model.to_json()` of any Keras, the `config.json` of a `.keras` archive.
+
+    The JSON of a wrapper counts for the model in it. Raises InputRefused for anything else.
+    """
+    model = parse_model(text, where=where)
+    found = unwrap(model)
+    # Keras 3 sorts branches by rules of its own; it alone writes `registered_name`.
+    return Like(
+        where=where, architecture=found[0] if found else model, ordered='"registered_name"' not in text
+    )
+
+
+def like_of_checkpoint(checkpoint: Checkpoint, *, where: str) -> Like:
+    """Take a Keras .h5 of the single model, with or without its architecture.
+
+    Raises Undecided for a file that is itself a wrapper without architecture, InputRefused for a broken
+    architecture.
+    """
+    ordered = not (checkpoint.keras_version or "").startswith("3")
+    groups = checkpoint.layers
+    if checkpoint.model_config is None:
+        if not checkpoint.weighted or replicas_by_surroundings(checkpoint) is not None:
+            fault = "is a multi-GPU checkpoint itself" if checkpoint.weighted else "holds no weights"
+            raise Undecided(
+                f"the like-file {fault}, so it does not list the single model's layers",
+                where=where,
+                hint="make it with model.save_weights('like.h5') from the code of the single model",
+            )
+        return Like(where=where, groups=groups, ordered=ordered)
+    model = parse_model(checkpoint.model_config, where=f"{where}, model_config")
+    found = unwrap(model)
+    if found is not None:
+        return Like(where=where, architecture=found[0], ordered=ordered)
+    return Like(where=where, architecture=model, groups=groups, ordered=ordered)

@@ -1,0 +1,220 @@
+"""The layers of a flat list by its names and shapes alone.
+
+The scopes tell which weights belong together. They do not tell the order of layers: one that was frozen
+stands behind all trainable ones, wherever it is in the model. So the list is taken as it stands only where
+no frozen layer could hide in it, or where none can be told from its place without Keras noticing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from remap.errors import Undecided
+from remap.keras.chain import Ends, ends, follows
+from remap.keras.checkpoint import Weight
+from remap.keras.naming import clean, family, layer_scope, leaf
+
+__all__ = ["layers_by_name"]
+
+# Weights that are never trainable and so mark the second part of the list.
+_MOVING = frozenset({"moving_mean", "moving_variance", "renorm_mean", "renorm_stddev"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layer:
+    """A layer as the names show it: its scope, its weights (indices), and whether some never train."""
+
+    name: str
+    weights: tuple[int, ...]
+    moving: bool
+    shapes: tuple[tuple[int, ...], ...]
+    ends: Ends
+
+
+def layers_by_name(
+    weights: Sequence[Weight], *, plain: bool, where: str
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Give the layers in order, each with the indices of its weights in the order of its group.
+
+    `plain` is the user's word that nothing was frozen and no model is inside the model. Raises Undecided
+    where the names and shapes leave more than one order.
+    """
+    layers, first_moving = _partition(weights, where)
+    upper = [layer for layer in layers if layer.weights[0] < first_moving]
+    lower = _second_part(weights, layers, first_moving)
+    _refuse_visibly_frozen(weights, layers, first_moving, where)
+    order = _merge(upper, lower, where)
+    if not plain:
+        _refuse_hidden(upper, lower, where)
+    return [(layer.name, layer.weights) for layer in order]
+
+
+def _partition(weights: Sequence[Weight], where: str) -> tuple[list[_Layer], int]:
+    """Divide the list by scopes; give the layers as they first appear and where the second part begins."""
+    owned: dict[str, list[int]] = {}
+    first_moving = len(weights)
+    previous = None
+    for index, weight in enumerate(weights):
+        name = layer_scope(weight.name)
+        if not name:
+            raise _undecided(f"the weight {weight.name!r} does not say which layer it belongs to", where)
+        known = owned.setdefault(name, [])
+        if leaf(clean(weight.name)) in _MOVING or (known and previous != name):
+            first_moving = min(first_moving, index)
+        known.append(index)
+        previous = name
+    for name, indices in owned.items():
+        upper = [index for index in indices if index < first_moving]
+        other = indices[len(upper) :]
+        if any(part[-1] - part[0] + 1 != len(part) for part in (upper, other) if part):
+            raise _undecided(f"the weights named {name!r} stand in more places than one layer's would", where)
+    layers = [
+        _Layer(
+            name=name,
+            weights=tuple(indices),
+            moving=indices[-1] >= first_moving,
+            shapes=tuple(weights[index].shape for index in indices),
+            ends=ends([(leaf(clean(weights[index].name)), weights[index].shape) for index in indices]),
+        )
+        for name, indices in owned.items()
+    ]
+    return layers, first_moving
+
+
+def _second_part(weights: Sequence[Weight], layers: Sequence[_Layer], first_moving: int) -> list[_Layer]:
+    """List the layers of the part that does not train, in its order."""
+    by_name = {layer.name: layer for layer in layers}
+    names = dict.fromkeys(layer_scope(weight.name) for weight in weights[first_moving:])
+    return [by_name[name] for name in names]
+
+
+def _refuse_visibly_frozen(
+    weights: Sequence[Weight], layers: Sequence[_Layer], first_moving: int, where: str
+) -> None:
+    """Refuse where weights that train stand among those that do not: their layer was frozen."""
+    for layer in layers:
+        frozen = layer.weights[0] >= first_moving
+        if frozen and any(leaf(clean(weights[index].name)) not in _MOVING for index in layer.weights):
+            raise _undecided(
+                f"{layer.name!r} was frozen, and its place among the trained layers is not written down",
+                where,
+                plain=False,
+            )
+
+
+def _merge(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str) -> list[_Layer]:
+    """Put the layers that never train between their neighbours."""
+    places = {layer.name: index for index, layer in enumerate(upper)}
+    anchors = [places[layer.name] for layer in lower if layer.name in places]
+    if anchors != sorted(anchors):
+        raise _undecided(
+            "the two parts of the list have their layers in different orders", where, plain=False
+        )
+    order: list[_Layer] = []
+    taken = 0
+    waiting: list[_Layer] = []
+    for layer in lower:
+        if layer.name not in places:
+            waiting.append(layer)
+            continue
+        between = upper[taken : places[layer.name]]
+        _refuse_unplaced(waiting, between, where)
+        order += [*between, *waiting, layer]
+        taken, waiting = places[layer.name] + 1, []
+    _refuse_unplaced(waiting, upper[taken:], where)
+    return [*order, *upper[taken:], *waiting]
+
+
+def _refuse_unplaced(waiting: Sequence[_Layer], between: Sequence[_Layer], where: str) -> None:
+    if waiting and between:
+        raise _undecided(
+            f"{waiting[0].name!r} has no trainable weights: it may stand anywhere around {between[0].name!r}",
+            where,
+            plain=False,
+        )
+
+
+def _refuse_hidden(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str) -> None:
+    """Refuse where the last layers of the first part may be frozen ones that belong further up.
+
+    A layer with moving averages betrays every frozen layer behind it, so only layers before the first of
+    those can hide, and they would have to go before it. What Keras would notice (another shape in that place)
+    and what contradicts the numbers Keras gave the layers is no danger.
+    """
+    _refuse_falling_numbers(upper, lower, where)
+    names = [layer.name for layer in upper]
+    limit = len(upper)
+    if lower and lower[0].name in names and names[-1] != lower[0].name:
+        limit = names.index(lower[0].name) + 1
+    _refuse_better_chain(upper, limit, where)
+    later_by_shapes: dict[tuple[tuple[int, ...], ...], list[_Layer]] = {}
+    for place in range(len(upper) - 1, -1, -1):
+        layer = upper[place]
+        alike = later_by_shapes.setdefault(layer.shapes, [])
+        if place < limit:
+            other = next((later for later in alike if not _numbered_before(layer, later)), None)
+            if other is not None:
+                raise _undecided(
+                    f"{layer.name!r} and {other.name!r} have equal shapes: if {other.name!r} was frozen, "
+                    f"it may belong before {layer.name!r}",
+                    where,
+                )
+        if limit == len(upper) or not layer.moving:
+            # Only the nearest of a kind that is numbered has to be looked at: the others are numbered on.
+            if not alike or not _numbered_before(layer, alike[-1]):
+                alike.append(layer)
+            else:
+                alike[-1] = layer
+
+
+def _refuse_falling_numbers(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str) -> None:
+    """Refuse numbers that fall along the list where nothing else fixes the order."""
+    if lower:
+        return
+    last: dict[str, _Layer] = {}
+    for layer in upper:
+        kin, number = family(layer.name)
+        before = last.get(kin)
+        if before is not None and family(before.name)[1] > number:
+            raise _undecided(f"{layer.name!r} stands behind {before.name!r}: it may have been frozen", where)
+        last[kin] = layer
+
+
+def _refuse_better_chain(upper: Sequence[_Layer], limit: int, where: str) -> None:
+    """Refuse where outputs and inputs join better with the last layers, as a frozen beginning, in front.
+
+    Keras would notice such a mistake by the shapes, but the file would still not be the one it saved.
+    """
+    if not upper:
+        return
+    first, last = upper[0], upper[-1]
+    if last.ends[1] < 2 or not first.ends[0] or not follows(last.ends, first.ends):
+        return
+    for place in range(len(upper) - 1, 0, -1):
+        layer = upper[place]
+        if limit < len(upper) and (layer.moving or place < limit):
+            return
+        if not follows(upper[place - 1].ends, layer.ends):
+            raise _undecided(
+                f"{upper[place - 1].name!r} does not lead into {layer.name!r}, but {last.name!r} would lead "
+                f"into {first.name!r}: what stands behind may have been frozen and belong in front",
+                where,
+            )
+
+
+def _numbered_before(layer: _Layer, other: _Layer) -> bool:
+    """Tell whether Keras numbered one layer before the other, so that it cannot come after it."""
+    kin, number = family(layer.name)
+    other_kin, other_number = family(other.name)
+    return kin == other_kin and number < other_number
+
+
+def _undecided(what: str, where: str, *, plain: bool = True) -> Undecided:
+    word = "if nothing was frozen and no model is inside the model: --plain; otherwise: " if plain else ""
+    return Undecided(
+        f"the names alone do not settle the order of layers: {what}",
+        where=where,
+        hint=f"{word}--like FILE, made on any machine from the code of the single model with "
+        "open('model.json', 'w').write(model.to_json()) or model.save_weights('like.h5')",
+    )

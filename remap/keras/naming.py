@@ -1,0 +1,76 @@
+"""What can be read from the name of a weight, and what cannot.
+
+A name such as ``block1/conv_1/kernel:0`` is the name of a TensorFlow variable: a scope, a leaf and a device
+slot. The leaf follows from the layer's class. The scope usually is the layer's name, but relocation, a second
+build in one session, renaming and nesting make it differ, so it is evidence and never truth.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["clean", "family", "layer_scope", "leaf", "runs", "scope", "uniquify"]
+
+_SLOT = re.compile(r":\d+$")
+_NUMBER = re.compile(r"_(\d+)$")
+# Keras 2.3 counts repeated names on bytes objects, so their repr ends up in the file (`_uniquify` in
+# keras/engine/saving.py).
+_BYTES_REPR = re.compile(r"^b(['\"])(.*)\1(_\d+)?$", re.DOTALL)
+
+# What Keras itself puts between a layer's name and a leaf: halves of a Bidirectional, recurrent cells.
+_INNER = re.compile(r"^(forward_.+|backward_.+|stacked_rnn_cells(_\d+)?|(.+_)?cell(_\d+)?)$")
+
+
+def clean(name: str) -> str:
+    """Undo Keras 2.3's ``b'dense/kernel:0'_2`` to ``dense/kernel:0``; leave every other name alone."""
+    match = _BYTES_REPR.match(name)
+    return match[2] if match else name
+
+
+def uniquify(names: list[str]) -> list[str]:
+    """Tell repeated names apart as Keras does, by a counter at the end."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return unique
+
+
+def leaf(name: str) -> str:
+    """Give the last part without device slot and counter: ``kernel`` for ``a/b/kernel_1:0``."""
+    return _NUMBER.sub("", _SLOT.sub("", name.rpartition("/")[2]))
+
+
+def scope(name: str) -> str:
+    """Give what stands before the leaf: ``a/b`` for ``a/b/kernel:0``, "" for a weight without a scope."""
+    return name.rpartition("/")[0]
+
+
+def layer_scope(name: str) -> str:
+    """Give the scope without what Keras puts inside a layer: ``bi`` for ``bi/forward_lstm/kernel:0``."""
+    parts = scope(clean(name)).split("/")
+    while len(parts) > 1 and _INNER.match(parts[-1]):
+        parts.pop()
+    return "/".join(parts)
+
+
+def family(name: str) -> tuple[str, int]:
+    """Split Keras's automatic numbering: ``("dense", 3)`` for ``dense_3``, ``("dense", 0)`` for ``dense``."""
+    match = _NUMBER.search(name)
+    return (name[: match.start()], int(match[1])) if match else (name, 0)
+
+
+def runs(path: str) -> list[str]:
+    """List the stretches of a scope that may be a layer's name, likeliest first.
+
+    The whole scope; then its ends, longest first (a name scope of the user's, or the name of a model that was
+    built by being called, stands before the layer); then its beginnings (cells and wrapped layers stand
+    behind the layer); then what lies inside.
+    """
+    parts = path.split("/")
+    count = len(parts)
+    ends = [(start, count) for start in range(1, count)]
+    beginnings = [(0, end) for end in range(count - 1, 0, -1)]
+    inside = [(start, end) for start in range(1, count - 1) for end in range(count - 1, start, -1)]
+    return ["/".join(parts[start:end]) for start, end in [(0, count), *ends, *beginnings, *inside]]

@@ -1,0 +1,231 @@
+"""What the flat list of a nested model must look like, as far as an architecture tells.
+
+Keras lists a model's weights as all trainable ones in layer order, then all others in layer order, and does
+so again for every model inside it (`Container.trainable_weights` and `non_trainable_weights` in
+keras/engine/topology.py, `Network` in keras/engine/network.py; the same in tf.keras). An outline says for
+each layer which weights it brings and how many of them may stand in the trainable part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from remap.keras.checkpoint import LayerGroup
+from remap.keras.config import Layer
+from remap.keras.layers import OwnedWeights, Slot, is_weightless, owned_weights
+from remap.keras.naming import clean, leaf, scope
+
+__all__ = [
+    "Nest",
+    "Outline",
+    "Unit",
+    "free_flags",
+    "load_order",
+    "outline_of_groups",
+    "outline_of_model",
+    "stored_once",
+    "units_of",
+    "with_groups",
+]
+
+# Leaves of which Keras never makes a trainable weight.
+_MOVING = frozenset(
+    {
+        "moving_mean",
+        "moving_variance",
+        "renorm_mean",
+        "renorm_stddev",
+        "renorm_mean_weight",
+        "renorm_stddev_weight",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A layer that is not a model, or a whole group of which only the list of weights is known.
+
+    `slots` are its weights in the order of its own group: trainable, then the rest. `splits` says how many
+    of them may count as trainable, likeliest first: all that can be, or none when the layer may be frozen.
+    An `open` unit is a layer of the user's own class: any run of weights. `keys` are the names that a scope
+    may show for it; `names` the weight names a like-file gives, in order. `kind` is equal for layers that are
+    built alike. `natural` of the slots are trainable unless the layer is frozen. With `same_as` the layer is
+    that unit once more, stored once.
+    """
+
+    path: tuple[str, ...]
+    slots: tuple[Slot, ...] = ()
+    splits: tuple[int, ...] = (0,)
+    open: bool = False
+    keys: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    kind: str = ""
+    natural: int = 0
+    same_as: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nest:
+    """A model inside the model. Whether it was frozen as a whole its config does not say."""
+
+    path: tuple[str, ...]
+    children: tuple[Unit | Nest, ...]
+
+
+Outline = tuple[Unit | Nest, ...]
+
+
+def outline_of_model(model: Layer) -> Outline:
+    """Outline the layers of a model from its architecture, in load order; weightless ones are left out."""
+    return tuple(_outline(layer, ()) for layer in load_order(model) if not is_weightless(layer))
+
+
+def outline_of_groups(groups: tuple[LayerGroup, ...]) -> Outline:
+    """Outline a model from a flat file of it, which tells names, order and shapes but no flags."""
+    return tuple(_outline_of_group(group) for group in groups if group.weights)
+
+
+def with_groups(outline: Outline, groups: tuple[LayerGroup, ...]) -> Outline | None:
+    """Add to an architecture what a flat file of the same model tells: shapes, names, custom layers' weights.
+
+    Gives None when the file does not have the same layers.
+    """
+    listed = outline_of_groups(groups)
+    if [part.path[-1] for part in outline] != [part.path[-1] for part in listed]:
+        return None
+    parts: list[Unit | Nest] = []
+    for part, seen in zip(outline, listed, strict=True):
+        if isinstance(part, Nest) or isinstance(seen, Nest):
+            parts.append(part)
+        elif part.open:
+            parts.append(replace(seen, splits=seen.splits if part.splits[0] else (0,)))
+        elif len(part.slots) == len(seen.slots):
+            parts.append(replace(seen, splits=part.splits, natural=part.natural))
+        else:
+            return None
+    return tuple(parts)
+
+
+def free_flags(outline: Outline) -> Outline:
+    """Leave open for every layer whether it was frozen: an architecture built anew does not tell."""
+    return tuple(
+        replace(part, children=free_flags(part.children))
+        if isinstance(part, Nest)
+        else replace(part, splits=tuple(dict.fromkeys((*part.splits, part.natural, 0))))
+        for part in outline
+    )
+
+
+def load_order(model: Layer) -> Iterator[Layer]:
+    """Yield the layers that `model.layers` lists: a Sequential's does not have its InputLayer."""
+    for layer in model.children or ():
+        if not (model.sequential and layer.class_name == "InputLayer"):
+            yield layer
+
+
+def stored_once(outline: Outline) -> Outline | None:
+    """Let a layer that stands in two places of the tree own its weights in the first only; None without such.
+
+    tf.keras from 2.0 drops repeated variables from a nested model's list (`_dedup_weights`).
+    """
+    first: dict[tuple[str, str], int] = {}
+    repeated = False
+
+    def once(part: Unit | Nest) -> Unit | Nest:
+        nonlocal repeated
+        if isinstance(part, Nest):
+            return replace(part, children=tuple(once(child) for child in part.children))
+        number = next(numbers)
+        known = first.setdefault((part.path[-1], part.kind), number)
+        if known == number:
+            return part
+        repeated = True
+        return replace(part, slots=(), splits=(0,), open=False, same_as=known)
+
+    numbers = iter(range(sum(1 for _ in units_of(outline))))
+    result = tuple(once(part) for part in outline)
+    return result if repeated else None
+
+
+def units_of(outline: Outline) -> Iterator[Unit]:
+    """Yield the units of an outline in load order, those inside nested models included."""
+    for part in outline:
+        if isinstance(part, Nest):
+            yield from units_of(part.children)
+        else:
+            yield part
+
+
+def _natural(slots: tuple[Slot, ...]) -> int:
+    """Count the slots before the first that is never trainable."""
+    return next((index for index, slot in enumerate(slots) if slot.leaf in _MOVING), len(slots))
+
+
+def _outline(layer: Layer, above: tuple[str, ...]) -> Unit | Nest:
+    path = (*above, layer.name)
+    model = layer
+    while model.children is None and model.class_name == "TimeDistributed" and model.wrapped is not None:
+        model = model.wrapped
+    if model.children is not None:
+        inner = tuple(_outline(child, path) for child in load_order(model) if not is_weightless(child))
+        return Nest(path=path, children=inner)
+    kind = f"{layer.class_name} {_without_name(layer)}"
+    owned = owned_weights(layer)
+    if owned is None:
+        return Unit(
+            path=path, open=True, keys=(layer.name,), kind=kind, splits=(1, 0) if layer.trainable else (0,)
+        )
+    return Unit(
+        path=path,
+        slots=(*owned.trainable, *owned.non_trainable),
+        splits=_splits(layer, owned),
+        keys=(layer.name,),
+        kind=kind,
+        natural=len(owned.trainable),
+    )
+
+
+def _splits(layer: Layer, owned: OwnedWeights) -> tuple[int, ...]:
+    """Tell frozen from trainable by the flags in the config.
+
+    A wrapper and its inner layer each have a flag, and which one counts differs: the inner one in Keras 2.0,
+    the wrapper's for Bidirectional later on, either in tf.keras from 1.14. Where they differ both are tried.
+    """
+    every, none = len(owned.trainable), 0
+    if layer.wrapped is not None and layer.wrapped.trainable != layer.trainable:
+        return (none, every)
+    cell = layer.config.get("cell") if isinstance(layer.config, dict) else None
+    if layer.trainable and isinstance(cell, dict) and _is_frozen_cell(cell):
+        return (none, every)
+    return (every,) if layer.trainable else (none,)
+
+
+def _is_frozen_cell(cell: dict[str, object]) -> bool:
+    config = cell.get("config")
+    return isinstance(config, dict) and config.get("trainable") is False
+
+
+def _without_name(layer: Layer) -> str:
+    """Describe how a layer is built, whatever it is called."""
+    if not isinstance(layer.config, dict):
+        return ""
+    return repr(
+        sorted((key, repr(value)) for key, value in layer.config.items() if key not in {"name", "trainable"})
+    )
+
+
+def _outline_of_group(group: LayerGroup) -> Unit:
+    names = tuple(clean(weight.name) for weight in group.weights)
+    slots = tuple(Slot(leaf(name), weight.shape) for name, weight in zip(names, group.weights, strict=True))
+    natural = _natural(slots)
+    # A custom layer's own non-trainable weights do not show in their names, and a nested model's list may
+    # end in the weights of its frozen layers: any shorter beginning may be the trainable part.
+    return Unit(
+        path=(group.name,),
+        slots=slots,
+        splits=tuple(range(natural, -1, -1)),
+        keys=tuple(dict.fromkeys(scope(name) for name in names if scope(name))) or (group.name,),
+        names=names,
+        natural=natural,
+    )

@@ -1,0 +1,64 @@
+"""One way to read a flat list: which weights each layer owns, and in which order a flat file holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from remap.keras.outline import Nest, Outline
+
+__all__ = ["Reading", "Span", "lists"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A layer's weights: `count` from `start` in the trainable part, `others` from `other` in the rest."""
+
+    start: int
+    count: int
+    other: int
+    others: int
+
+    @property
+    def trainable(self) -> tuple[int, ...]:
+        """List the indices in the trainable part."""
+        return tuple(range(self.start, self.start + self.count))
+
+    @property
+    def rest(self) -> tuple[int, ...]:
+        """List the indices in the rest."""
+        return tuple(range(self.other, self.other + self.others))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A span for each unit in load order, and the paths of nested models that were frozen as a whole."""
+
+    spans: tuple[Span, ...]
+    frozen: frozenset[tuple[str, ...]]
+
+
+def lists(outline: Outline, reading: Reading) -> tuple[tuple[int, ...], ...]:
+    """Give for each part of the outline the indices of its weights in the order of its group in a flat file.
+
+    A nested model's group is again all trainable weights, then the rest.
+    """
+    spans = iter(reading.spans)
+    return tuple(
+        (*trainable, *rest) for trainable, rest in (_parts(part, reading, spans) for part in outline)
+    )
+
+
+def _parts(part: object, reading: Reading, spans: Iterator[Span]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if not isinstance(part, Nest):
+        span = next(spans)
+        return span.trainable, span.rest
+    trainable: list[int] = []
+    rest: list[int] = []
+    for child in part.children:
+        upper, lower = _parts(child, reading, spans)
+        if isinstance(child, Nest) and child.path in reading.frozen:
+            upper, lower = (), (*upper, *lower)
+        trainable.extend(upper)
+        rest.extend(lower)
+    return tuple(trainable), tuple(rest)

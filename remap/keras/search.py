@@ -1,0 +1,326 @@
+"""All ways to read a flat list of weights as the outline of a model.
+
+A list is every trainable weight in layer order, then every other in layer order. Reading it walks the outline
+once with two fingers: one in the trainable part, one in the rest. Where the rest begins is settled when the
+first layer needs it. A nested model is either trainable, so that its layers take part like all others, or was
+frozen as a whole: then its own list, itself split in two, lies in one piece in the rest
+(`Network.non_trainable_weights`). Positions, leaf names and shapes decide; what the names testify may be
+required on top.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from remap.keras.checkpoint import Weight
+from remap.keras.evidence import Testimony
+from remap.keras.naming import clean, leaf
+from remap.keras.outline import Nest, Outline, Unit, units_of
+from remap.keras.reading import Reading, Span, lists
+
+__all__ = ["TooManyReadings", "read_list"]
+
+# Real files need about one step a weight. The limits stop a search that no evidence guides or that a file was
+# made to inflate; what exceeds them is refused, never guessed.
+_STEPS = 1_000_000
+_KEPT = 24
+_UNKNOWN = -1
+
+
+class TooManyReadings(Exception):
+    """More readings than can be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where one list has been read to: its trainable part, where its rest begins, and the rest."""
+
+    trainable: int
+    rest: int
+    other: int
+    end: int  # index of the instruction that ends the list
+
+
+@dataclass(frozen=True, slots=True)
+class _Instruction:
+    """A layer to read, or the beginning or end (`part` None) of a nested model."""
+
+    part: Unit | Nest | None
+    number: int  # of the unit, or of the instruction that ends the nested model
+    depth: int
+
+
+# A frame for each list begun: None for a nested model that shares its surroundings' list. Then what is left
+# of the weights that the outline does not account for, which only layers of the user's own class may take.
+_State = tuple[tuple[_Frame | None, ...], int]
+_Trail = tuple["_Trail", Span | bool] | None
+
+
+def read_list(
+    weights: Sequence[Weight], outline: Outline, *, testimony: Testimony | None = None, strict: bool = True
+) -> list[Reading]:
+    """Find all readings of a flat list that differ in what a flat file would hold.
+
+    With a testimony a weight goes only to a unit that the testimony names for it; unless `strict`, a weight
+    of which the testimony says nothing goes anywhere. An empty list means that nothing fits. Raises
+    TooManyReadings when there are too many to tell apart.
+    """
+    units = list(units_of(outline))
+    spare = len(weights) - sum(len(unit.slots) for unit in units)
+    if spare < 0 or (spare and not any(unit.open for unit in units)):
+        return []
+    search = _Search(weights, outline, units, testimony, strict=strict)
+    distinct: dict[tuple[tuple[int, ...], ...], Reading] = {}
+    for trail in search.run(spare):
+        reading = search.reading(trail)
+        distinct.setdefault(lists(outline, reading), reading)
+    return list(distinct.values())
+
+
+class _Search:
+    def __init__(
+        self,
+        weights: Sequence[Weight],
+        outline: Outline,
+        units: Sequence[Unit],
+        testimony: Testimony | None,
+        *,
+        strict: bool,
+    ) -> None:
+        self.weights = weights
+        self.units = units
+        self.leaves = [leaf(clean(weight.name)) for weight in weights]
+        self.testimony = testimony
+        self.strict = strict
+        self.steps = 0
+        self.program = list(_program(outline, iter(range(len(units))), 0))
+        self.last_open = max((i for i, unit in enumerate(units) if unit.open), default=-1)
+        self.spoken_for: dict[int, list[int]] = defaultdict(list)
+        for index, owners in enumerate(testimony or ()):
+            for owner in owners:
+                self.spoken_for[owner].append(index)
+        # How many trainable weights the instructions before each one bring at most; at least, by depth, not
+        # counting deeper ones, whose model may be frozen.
+        self.most = [0, *accumulate(self._most(step) for step in self.program)]
+        deepest = max(step.depth for step in self.program) + 1
+        self.least = [
+            [0, *accumulate(_least(step) if step.depth == depth else 0 for step in self.program)]
+            for depth in range(deepest + 1)
+        ]
+
+    def run(self, spare: int) -> Iterator[_Trail]:
+        """Yield the trail of every complete reading."""
+        start: _State = ((_Frame(0, _UNKNOWN, _UNKNOWN, len(self.program)),), spare)
+        frontier: dict[_State, list[_Trail]] = {start: [None]}
+        for position, step in enumerate(self.program):
+            following: dict[_State, list[_Trail]] = {}
+            for state, trails in frontier.items():
+                for after, decision in self._moves(state, step, position):
+                    kept = following.setdefault(after, [])
+                    # One more than is kept marks the state as one with too many ways to it.
+                    kept.extend((trail, decision) for trail in trails[: _KEPT + 1 - len(kept)])
+            frontier = following
+        for (frames, left), trails in frontier.items():
+            if left == 0 and frames[0] is not None and self._end(frames[0]) == len(self.weights):
+                if len(trails) > _KEPT:
+                    raise TooManyReadings
+                yield from trails
+
+    def reading(self, trail: _Trail) -> Reading:
+        """Turn a trail back into what it decided."""
+        spans: list[Span] = []
+        frozen: set[tuple[str, ...]] = set()
+        for step in reversed(self.program):
+            assert trail is not None  # noqa: S101 - a trail has one decision an instruction
+            trail, decision = trail
+            if isinstance(decision, Span):
+                spans.append(decision)
+            elif isinstance(step.part, Nest) and decision:
+                frozen.add(step.part.path)
+        spans.reverse()
+        stored = (unit.same_as for unit in self.units)
+        owned = (span if own is None else spans[own] for span, own in zip(spans, stored, strict=True))
+        return Reading(spans=tuple(owned), frozen=frozenset(frozen))
+
+    def _moves(
+        self, state: _State, step: _Instruction, position: int
+    ) -> Iterator[tuple[_State, Span | bool]]:
+        frames, spare = state
+        if step.part is None:
+            ended = self._leave(frames)
+            if ended is not None:
+                yield (ended, spare), False
+            return
+        place = max(i for i, frame in enumerate(frames) if frame is not None)
+        frame = frames[place]
+        assert frame is not None  # noqa: S101 - `place` was chosen so
+        if isinstance(step.part, Nest):
+            yield ((*frames, None), spare), False
+            yield from self._freeze(frames, spare, place, frame, step, position)
+            return
+        for span in self._spans(frame, step, position, place, spare):
+            begins = frame.rest if frame.rest != _UNKNOWN or not span.others else span.other
+            other = span.other + span.others if span.others else frame.other
+            after = _Frame(span.start + span.count, begins, other, frame.end)
+            if self._possible(after, position + 1, place):
+                left = spare - (span.count + span.others if step.part.open else 0)
+                yield ((*frames[:place], after, *frames[place + 1 :]), left), span
+
+    def _spans(
+        self, frame: _Frame, step: _Instruction, position: int, place: int, spare: int
+    ) -> Iterator[Span]:
+        unit = step.part
+        assert isinstance(unit, Unit)  # noqa: S101 - told by the caller
+        start = frame.trainable
+        if unit.open:
+            yield from self._open_spans(unit, frame, step, position, place, spare)
+            return
+        size = len(unit.slots)
+        whole = size in unit.splits and self._fit(unit, step.number, 0, start, size)
+        for count in unit.splits:
+            others = size - count
+            if not self._fit(unit, step.number, 0, start, count):
+                continue
+            for other in self._beginnings(frame, step, position, place, start + count, needed=bool(others)):
+                if whole and others and other == start + count and frame.rest == _UNKNOWN:
+                    continue  # the same weights as when the layer is read as trainable
+                if self._fit(unit, step.number, count, other, others):
+                    yield Span(start, count, other, others)
+
+    def _open_spans(
+        self, unit: Unit, frame: _Frame, step: _Instruction, position: int, place: int, spare: int
+    ) -> Iterator[Span]:
+        """Give a layer of the user's own class any run of weights in either part."""
+        start = frame.trainable
+        fewest = spare if step.number == self.last_open else 0
+        longest = self._longest(unit, step.number, start, spare) if unit.splits[0] else 0
+        for count in range(longest, -1, -1):
+            if count >= fewest:
+                yield Span(start, count, frame.other, 0)
+            if count == spare:
+                continue
+            for other in self._beginnings(frame, step, position, place, start + count, needed=True):
+                most = self._longest(unit, step.number, other, spare - count)
+                for others in range(max(1, fewest - count), most + 1):
+                    yield Span(start, count, other, others)
+
+    def _longest(self, unit: Unit, number: int, start: int, most: int) -> int:
+        """Count how many weights from `start` on an open unit may take."""
+        return next(
+            (count for count in range(most) if not self._fit(unit, number, 0, start + count, 1)), most
+        )
+
+    def _beginnings(
+        self, frame: _Frame, step: _Instruction, position: int, place: int, start: int, *, needed: bool
+    ) -> Iterable[int]:
+        """Say where the next weights of the rest may begin."""
+        if not needed or frame.rest != _UNKNOWN:
+            return (frame.other,)
+        least = self.least[place]
+        first = start + least[frame.end] - least[position + 1]
+        last = min(start + self.most[frame.end] - self.most[position + 1], len(self.weights) - 1)
+        if self.testimony is None or not self.strict:
+            return range(first, last + 1)
+        spoken_for = self.spoken_for[step.number]
+        return [index for index in spoken_for[bisect_left(spoken_for, first) :] if index <= last]
+
+    def _freeze(
+        self,
+        frames: tuple[_Frame | None, ...],
+        spare: int,
+        place: int,
+        frame: _Frame,
+        step: _Instruction,
+        position: int,
+    ) -> Iterator[tuple[_State, bool]]:
+        """Read a nested model's list as one piece of the rest, if that differs from its being trainable."""
+        if self.most[step.number] == self.most[position]:
+            return
+        start = frame.trainable
+        last = min(start + self.most[frame.end] - self.most[step.number], len(self.weights) - 1)
+        for begin in (frame.other,) if frame.rest != _UNKNOWN else range(start, last + 1):
+            self._count()
+            outer = _Frame(start, begin if frame.rest == _UNKNOWN else frame.rest, begin, frame.end)
+            if self._possible(outer, step.number, place):
+                inner = _Frame(begin, _UNKNOWN, _UNKNOWN, step.number)
+                yield ((*frames[:place], outer, *frames[place + 1 :], inner), spare), True
+
+    def _leave(self, frames: tuple[_Frame | None, ...]) -> tuple[_Frame | None, ...] | None:
+        """End a nested model; the surrounding list goes on behind it."""
+        *rest, last = frames
+        if last is not None:
+            end = self._end(last)
+            if end is None:
+                return None
+            place = max(i for i, frame in enumerate(rest) if frame is not None)
+            outer = rest[place]
+            assert outer is not None  # noqa: S101 - `place` was chosen so
+            rest[place] = _Frame(outer.trainable, outer.rest, end, outer.end)
+        return tuple(rest)
+
+    def _end(self, frame: _Frame) -> int | None:
+        """Give the end of a list that was read to its end, None for one whose parts do not meet."""
+        if frame.rest == _UNKNOWN:
+            return frame.trainable
+        return frame.other if frame.trainable == frame.rest else None
+
+    def _possible(self, frame: _Frame, position: int, depth: int) -> bool:
+        """Tell whether what follows can fill the trainable part up to where the rest begins."""
+        if frame.rest == _UNKNOWN:
+            return True
+        least = self.least[depth]
+        missing = frame.rest - frame.trainable
+        return least[frame.end] - least[position] <= missing <= self.most[frame.end] - self.most[position]
+
+    def _fit(self, unit: Unit, number: int, first: int, start: int, count: int) -> bool:
+        """Tell whether `count` weights from `start` on may be the unit's slots from `first` on."""
+        if start + count > len(self.weights):
+            return False
+        for offset in range(count):
+            self._count()
+            index = start + offset
+            if not unit.open and not unit.slots[first + offset].takes(
+                self.leaves[index], self.weights[index].shape
+            ):
+                return False
+            if self.testimony is not None:
+                owners = self.testimony[index]
+                if number not in owners and (self.strict or owners):
+                    return False
+        return True
+
+    def _count(self) -> None:
+        self.steps += 1
+        if self.steps > _STEPS:
+            raise TooManyReadings
+
+    def _most(self, step: _Instruction) -> int:
+        if not isinstance(step.part, Unit):
+            return 0
+        if step.part.open:
+            return len(self.weights) if step.part.splits[0] else 0
+        return max(step.part.splits)
+
+
+def _least(step: _Instruction) -> int:
+    return min(step.part.splits) if isinstance(step.part, Unit) and not step.part.open else 0
+
+
+def _program(outline: Outline, numbers: Iterator[int], depth: int, offset: int = 0) -> Iterator[_Instruction]:
+    """Lay the outline out as one sequence."""
+    position = offset
+    for part in outline:
+        if isinstance(part, Unit):
+            yield _Instruction(part, next(numbers), depth)
+            position += 1
+        else:
+            inside = list(_program(part.children, numbers, depth + 1, position + 1))
+            position += len(inside) + 1
+            yield _Instruction(part, position, depth)
+            yield from inside
+            yield _Instruction(None, position, depth)
+            position += 1
