@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 
-from remap.hdf5.gate import native_type
 from remap.hdf5.names import path_parts
+from remap.hdf5.tensors import native_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

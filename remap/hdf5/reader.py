@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from remap.errors import InputRefused
-from remap.hdf5.gate import Extent, Gate
+from remap.hdf5.gate import Gate
 from remap.hdf5.identify import show
+from remap.hdf5.refused import DAMAGED
 from remap.hdf5.source import Source
+from remap.hdf5.tensors import Extent
 from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
 
 if TYPE_CHECKING:
@@ -106,21 +108,21 @@ class _Reading:
         return Checkpoint(
             root="/" + "/".join(root),
             layers=layers,
-            backend=gate.text(root, "backend"),
-            keras_version=gate.text(root, "keras_version"),
-            file_backend=gate.text((), "backend") if whole else None,
-            file_keras_version=gate.text((), "keras_version") if whole else None,
-            model_config=gate.text((), "model_config"),
-            training_config=gate.text((), "training_config"),
+            backend=gate.text(*root, attribute="backend"),
+            keras_version=gate.text(*root, attribute="keras_version"),
+            file_backend=gate.text(attribute="backend") if whole else None,
+            file_keras_version=gate.text(attribute="keras_version") if whole else None,
+            model_config=gate.text(attribute="model_config"),
+            training_config=gate.text(attribute="training_config"),
             optimizer=self._optimizer(),
         )
 
     def _root(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Find the group that lists the layers, as `load_weights` of Keras does."""
         for root in ((), ("model_weights",)):
-            if root and not self._gate.has_group(*root):
+            if root and not self._gate.has(*root):
                 continue
-            names = self._gate.names(root, "layer_names")
+            names = self._gate.names(*root, attribute="layer_names")
             if names is not None:
                 if len(set(names)) != len(names):
                     raise self._refused("a layer is listed twice", "/".join(("", *root)))
@@ -129,7 +131,7 @@ class _Reading:
 
     def _layer(self, root: tuple[str, ...], name: str) -> LayerGroup:
         path = (*root, name)
-        names = self._gate.names(path, "weight_names")
+        names = self._gate.names(*path, attribute="weight_names")
         if names is None:
             raise self._refused("this layer has no list of its weights", "/" + "/".join(path))
         return LayerGroup(name=name, weights=self._weights(path, names))
@@ -148,21 +150,21 @@ class _Reading:
     def _optimizer(self) -> tuple[Weight, ...] | None:
         """Read the optimizer's state; a group without a list holds none, as `load_model` takes it."""
         group = ("optimizer_weights",)
-        if not self._gate.has_group(*group):
+        if not self._gate.has(*group):
             return None
-        return self._weights(group, self._gate.names(group, "weight_names") or ())
+        return self._weights(group, self._gate.names(*group, attribute="weight_names") or ())
 
     def _refuse_top_level_weights(self, root: tuple[str, ...]) -> None:
         """Refuse weights of the model itself, which Keras 2.7 and later store: no multi-GPU model has any."""
         group = (*root, "top_level_model_weights")
-        if self._gate.has_group(*group) and self._gate.names(group, "weight_names"):
+        if self._gate.has(*group) and self._gate.names(*group, attribute="weight_names"):
             raise self._refused(
                 "the model has weights of its own, outside every layer, which h5remap does not handle",
                 "/" + "/".join(group),
             )
 
     def _not_keras(self) -> InputRefused:
-        has = self._gate.has_group
+        has = self._gate.has
         if has("_layer_checkpoint_dependencies") or has("layers") or has("vars"):
             return InputRefused(
                 "this is a weights file in Keras 3's own format (.weights.h5), which never held such a model",
@@ -179,5 +181,5 @@ class _Reading:
         return InputRefused(
             what,
             where=f"{show(path)} in {show(self._source.name)}",
-            hint="the file is damaged or made to do harm: get it again from its origin",
+            hint=DAMAGED,
         )

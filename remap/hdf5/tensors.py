@@ -1,0 +1,94 @@
+"""A dataset that is plain numbers stored in this file once, and where they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from h5py import h5d, h5s, h5t
+
+from remap.hdf5.refused import DAMAGED, UNFINISHED, Refused
+
+__all__ = ["Extent", "Tensor", "check_tensor", "native_type"]
+
+_LITTLE = ("<f4", "<f2", "<f8", "<i4", "<i8", "|b1", "|i1", "|u1", "<i2", "<u2", "<u4", "<u8")
+_DTYPES = _LITTLE + tuple(name.replace("<", ">") for name in _LITTLE if name[0] == "<")
+# Booleans are an enumeration of h5py's own.
+_TYPES = {name: h5t.py_create(np.dtype(name), logical=True) for name in _DTYPES}
+_SIZES = {name: np.dtype(name).itemsize for name in _DTYPES}
+_LAYOUTS = {h5d.COMPACT: "in its header", h5d.CHUNKED: "in chunks", h5d.VIRTUAL: "in other files (virtual)"}
+_REPACK = "if you trust its origin, rewrite it with `h5repack -l CONTI -f NONE`"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where the bytes of a tensor lie: `size` bytes from byte `offset` of the file on."""
+
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What is known of a tensor: shape in elements, numpy's short dtype, bytes in the file."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    extent: Extent
+
+
+def native_type(dtype: str) -> Any:
+    """Give the HDF5 type of a dtype that `check_tensor` lets through."""
+    return _TYPES[dtype]
+
+
+def check_tensor(dataset: Any, file_size: int) -> Tensor:
+    """Check an open dataset without reading it.
+
+    Raises Refused unless it is stored in one piece without filters, holds numbers of a type that h5py writes
+    for a plain numpy array, and its declared size is its stored size and lies inside the file. So nothing is
+    ever allocated or read on the word of a declared shape (CVE-2026-0897), and no other file is touched
+    (CVE-2026-1669).
+    """
+    # In this order: asking a virtual dataset for its shape would already open other files.
+    _require_plain_storage(dataset.get_create_plist())
+    dtype = _dtype(dataset.get_type())
+    space = dataset.get_space()
+    if space.get_simple_extent_type() == h5s.NULL:
+        raise Refused("this tensor has no shape at all")
+    shape = tuple(map(int, space.get_simple_extent_dims()))
+    size = prod(shape) * _SIZES[dtype]
+    if size == 0:
+        return Tensor(shape, dtype, Extent(0, 0))
+    offset, stored = dataset.get_offset(), dataset.get_storage_size()
+    if offset is None:
+        raise Refused("this tensor was announced but never written", hint=UNFINISHED)
+    if stored != size:
+        raise Refused(f"this tensor claims {size:,} bytes, and the file holds {stored:,} for it")
+    if offset + size > file_size:
+        raise Refused(f"this tensor ends at byte {offset + size:,}, and the file at {file_size:,}")
+    return Tensor(shape, dtype, Extent(offset, size))
+
+
+def _require_plain_storage(plist: Any) -> None:
+    layout = plist.get_layout()
+    if layout != h5d.CONTIGUOUS:
+        how = _LAYOUTS.get(layout, "in a way unknown to us")
+        hint = DAMAGED if layout == h5d.VIRTUAL else _REPACK
+        raise Refused(f"this tensor is stored {how}, which Keras never does", hint=hint)
+    if plist.get_external_count():
+        raise Refused("the bytes of this tensor lie in another file, which Keras never does")
+    if plist.get_nfilters():
+        raise Refused("this tensor passes a filter, which Keras never does", hint=_REPACK)
+
+
+def _dtype(kind: Any) -> str:
+    for name, known in _TYPES.items():
+        if kind.equal(known):
+            return name
+    raise Refused(
+        "this tensor does not hold plain numbers (floats of 2, 4 or 8 bytes, integers, booleans)",
+        hint="only what Keras itself could have saved is handled",
+    )
