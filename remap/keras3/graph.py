@@ -1,0 +1,228 @@
+"""How the layers of a functional model are connected, in the old form and in that of Keras 3.
+
+Old files name the tensors of a call one by one, and count the calls of a model from 1 where the model's own graph is
+its call 0 (`Container.get_config`, `Network.get_config`). Keras 3 (`serialize_node`, `get_config` in
+keras/src/models/functional.py) writes the arguments of a call as they stand and counts calls from 0, except in a
+functional model's `output_layers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from remap.errors import InputRefused, RemapError, Undecided
+from remap.keras.config import Layer
+from remap.keras3.order import Call, Tensor, layer_order
+
+__all__ = ["Graph", "read_graph"]
+
+# Layers that take their input as a list, even when it has one tensor only.
+_LISTS = frozenset(
+    "Add AdditiveAttention Attention Average Concatenate Dot Maximum Minimum Multiply Subtract".split()
+)
+_RECURRENT = frozenset("Bidirectional ConvLSTM2D CuDNNGRU CuDNNLSTM GRU LSTM RNN SimpleRNN".split())
+# Steps that a mask's way may be longer in some version of Keras 3 than that of what it masks.
+_DELAYS = range(1, 9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """A model's connections under the new names.
+
+    `calls` are the tensors each call takes, `nodes` the calls as config.json holds them. `models` are the layers that
+    are functional models themselves, `masking` those that make a mask, `weighted` the classes of those with weights.
+    """
+
+    place: str
+    calls: Mapping[str, tuple[Call, ...]]
+    nodes: Mapping[str, list[dict[str, Any]]]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    models: frozenset[str]
+    masking: frozenset[str]
+    kinds: Mapping[str, str]
+
+    def order(self) -> tuple[list[str], tuple[RemapError, ...]]:
+        """List the layers as Keras 3 will, with the reason if that is not sure.
+
+        Keras 3 computes a mask by steps of its own, which count; how many depends on its version. That matters only
+        for layers in front of the one that makes the mask.
+        """
+        order = layer_order(self.calls, self.inputs, self.outputs)
+        for steps in _DELAYS:
+            delayed = layer_order(
+                self.calls, self.inputs, self.outputs, delays=dict.fromkeys(self.masking, steps)
+            )
+            if self._by_kind(delayed) != self._by_kind(order):
+                problem = Undecided(
+                    "the order of layers of one class depends on the version of Keras 3, since a mask is made from "
+                    "the output of one of them",
+                    where=self.place,
+                )
+                return order, (problem,)
+        return order, ()
+
+    def ends(self, tensors: Sequence[Tensor]) -> list[Any]:
+        """Write the model's inputs or outputs."""
+        ends = [[name, call + (name in self.models), tensor] for name, call, tensor in tensors]
+        return ends[0] if len(ends) == 1 else ends
+
+    def _by_kind(self, order: Sequence[str]) -> dict[str, list[str]]:
+        listed: dict[str, list[str]] = {}
+        for name in order:
+            if name in self.kinds:
+                listed.setdefault(self.kinds[name], []).append(name)
+        return listed
+
+
+def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, Any] | None]) -> Graph:
+    """Read the connections of a functional model whose layers are now called `names`.
+
+    `before` describes, layer by layer, what must stand in front of it. Raises InputRefused for connections that lead
+    nowhere or are not in a form that Keras 2 or tf.keras writes.
+    """
+    children = model.children or ()
+    reader = _Reader(model, dict(zip((child.name for child in children), names, strict=True)))
+    calls: dict[str, tuple[Call, ...]] = {}
+    nodes: dict[str, list[dict[str, Any]]] = {}
+    entries = model.config["layers"]
+    for child, entry, name, extra in zip(children, entries, names, before, strict=True):
+        read = [reader.call(child, raw) for raw in entry.get("inbound_nodes") or []]
+        if extra is not None:
+            front = extra["config"]["name"]
+            calls[front] = tuple(tensors for tensors, _ in read)
+            nodes[front] = [node for _, node in read]
+            read = [
+                (((front, number, 0),), _node([_tensor((front, number, 0))], {})) for number in range(len(read))
+            ]
+        calls[name] = tuple(tensors for tensors, _ in read) or ((),)
+        nodes[name] = [node for _, node in read]
+    return Graph(
+        place=f"model {model.name!r}",
+        calls=calls,
+        nodes=nodes,
+        inputs=tuple(reader.tensor(*end) for end in model.inputs),
+        outputs=tuple(reader.tensor(*end) for end in model.outputs),
+        models=frozenset(
+            name
+            for child, name in zip(children, names, strict=True)
+            if child.children is not None and not child.sequential
+        ),
+        masking=frozenset(
+            name for child, name in zip(children, names, strict=True) if any(map(_makes_mask, child.walk()))
+        ),
+        kinds={
+            name: child.class_name
+            for child, name in zip(children, names, strict=True)
+            if child.class_name != "InputLayer"
+        },
+    )
+
+
+def _makes_mask(layer: Layer) -> bool:
+    return layer.class_name == "Masking" or (
+        layer.class_name == "Embedding" and bool(layer.config.get("mask_zero"))
+    )
+
+
+class _Reader:
+    def __init__(self, model: Layer, renamed: Mapping[str, str]) -> None:
+        self._place = f"model {model.name!r}"
+        self._renamed = renamed
+        self._counts = {child.name: max(len(child.nodes), 1) for child in model.children or ()}
+        used: dict[str, set[int]] = {}
+        for name, call, _ in _references(model):
+            used.setdefault(name, set()).add(call)
+        self._first = {
+            child.name: self._first_call(child, used.get(child.name, set()))
+            for child in model.children or ()
+            if child.children is not None
+        }
+
+    def call(self, layer: Layer, raw: Any) -> tuple[Call, dict[str, Any]]:
+        """Read one call: the tensors it takes, and the call as Keras 3 writes it."""
+        if not isinstance(raw, list) or not raw or not all(map(_is_tensor, raw)):
+            raise self._odd(f"a call of layer {layer.name!r} in a form that neither Keras 2 nor tf.keras writes")
+        tensors = [self.tensor(*item[:3]) for item in raw]
+        extra = raw[0][3] if len(raw[0]) > 3 else {}
+        keywords = {key: self._argument(value) for key, value in (extra or {}).items()}
+        positional: list[Any] = [_tensor(tensor) for tensor in tensors]
+        if layer.class_name in _RECURRENT and len(positional) > 1:
+            keywords["initial_state"] = positional[1:]
+            positional = positional[:1]
+        elif layer.class_name in _LISTS or len(positional) > 1:
+            positional = [positional]
+        return (*tensors, *_tensors_in(keywords, tensors)), _node(positional, keywords)
+
+    def tensor(self, name: str, call: int, index: int) -> Tensor:
+        """Find a tensor by its new name and the number of its call from 0."""
+        if name not in self._counts:
+            raise self._odd(f"a connection to layer {name!r}, which is not there")
+        call -= self._first.get(name, 0)
+        if not 0 <= call < self._counts[name]:
+            raise self._odd(f"a connection to call {call} of layer {name!r}, which is not there")
+        return self._renamed[name], call, index
+
+    def _argument(self, value: Any) -> Any:
+        if _is_tensor(value) and value[0] in self._counts:
+            return _tensor(self.tensor(*value[:3]))
+        if isinstance(value, list):
+            return [self._argument(item) for item in value]
+        return value
+
+    def _first_call(self, model: Layer, used: set[int]) -> int:
+        """Tell whether the calls of a model inside are counted from 1 or from 0: every call leads somewhere."""
+        count = len(model.nodes)
+        if count in used and 0 not in used:
+            return 1
+        if 0 in used and count not in used:
+            return 0
+        raise self._odd(f"the calls of {model.name!r} are counted neither from 0 nor from 1")
+
+    def _odd(self, what: str) -> InputRefused:
+        return InputRefused(what, where=self._place)
+
+
+def _references(model: Layer) -> Iterator[Tensor]:
+    yield from model.outputs
+    for child in model.children or ():
+        for node in child.nodes:
+            yield from node
+
+
+def _is_tensor(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) in {3, 4}
+        and isinstance(value[0], str)
+        and type(value[1]) is int
+        and type(value[2]) is int
+    )
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    """Write a tensor; Keras 3 takes shape and dtype from the layer that made it and not from here."""
+    return {
+        "class_name": "__keras_tensor__",
+        "config": {"shape": [], "dtype": "float32", "keras_history": list(tensor)},
+    }
+
+
+def _tensors_in(keywords: Any, known: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the tensors among the keyword arguments that are not among the others."""
+    if isinstance(keywords, dict):
+        history = keywords.get("config", {}).get("keras_history") if "class_name" in keywords else None
+        if history is not None and tuple(history) not in known:
+            yield tuple(history)
+        elif history is None:
+            for value in keywords.values():
+                yield from _tensors_in(value, known)
+    elif isinstance(keywords, list):
+        for value in keywords:
+            yield from _tensors_in(value, known)
+
+
+def _node(positional: list[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    return {"args": positional, "kwargs": dict(keywords)}

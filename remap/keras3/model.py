@@ -1,0 +1,244 @@
+"""A whole model, or a wrapper around a layer, written for Keras 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from remap.errors import InputRefused, RemapError
+from remap.keras.checkpoint import Weight
+from remap.keras.config import Layer
+from remap.keras.plan import PlannedLayer
+from remap.keras3.graph import Graph, read_graph
+from remap.keras3.layer import Built, Setting, build_layer, describe
+from remap.keras3.naming import number_names, snake_case, valid_names
+from remap.keras3.objects import dtype_name, dtype_policy, keras_object, plain
+from remap.keras3.recipe import Group
+
+__all__ = ["build_model"]
+
+_FUNCTIONAL = ("keras.src.models.functional", "Functional")
+
+
+def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], setting: Setting) -> Built:
+    """Write a model with the layers it consists of; `planned` are these layers' weights.
+
+    Raises InputRefused when layers and weights do not belong together.
+    """
+    children = layer.children or ()
+    names = valid_names((child.name, child.class_name) for child in children)
+    parts = [
+        _build(child, called, share, setting)
+        for child, called, share in zip(children, names, _pair(layer, planned), strict=True)
+    ]
+    built = (_sequential if layer.sequential else _functional)(layer, name, names, parts, setting)
+    renamed = tuple(
+        f"{describe(child)} is now named {called!r}: Keras 3 wants a name without a slash"
+        for child, called in zip(children, names, strict=True)
+        if child.name and child.name != called
+    )
+    return replace(
+        built,
+        notes=(*built.notes, *renamed, *(note for part in parts for note in part.notes)),
+        problems=(*built.problems, *(problem for part in parts for problem in part.problems)),
+    )
+
+
+def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setting) -> Built:
+    weights = [] if planned is None else [weight.source for weight in planned.weights]
+    children = () if planned is None else planned.children
+    if layer.children is not None:
+        return build_model(layer, name, children, setting)
+    if layer.class_name == "TimeDistributed" and layer.wrapped is not None:
+        return _time_distributed(layer, name, planned, setting)
+    if layer.class_name == "Bidirectional" and layer.wrapped is not None:
+        return _bidirectional(layer, name, weights, setting)
+    return build_layer(layer, name, weights, setting)
+
+
+def _pair(layer: Layer, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | None]:
+    """Find each layer's weights: by name, or by position where a layer has no name of its own."""
+    children = layer.children or ()
+    left = list(planned)
+    paired: list[PlannedLayer | None] = []
+    for child in children:
+        match = next((one for one in left if one.name == child.name), None)
+        if match is not None:
+            left.remove(match)
+        paired.append(match)
+    if any(one.weights for one in left):
+        raise InputRefused(
+            f"the weights of layer {left[0].name!r} belong to no layer of the architecture", where=describe(layer)
+        )
+    return paired
+
+
+def _sequential(
+    layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built], setting: Setting
+) -> Built:
+    """Write a stack; the input that old Keras kept in the first layer's config becomes a layer of its own."""
+    entries: list[dict[str, Any]] = []
+    kinds, groups = [], []
+    for part in parts:
+        entries += [entry for entry in (part.before, part.entry) if entry is not None]
+        if part.entry["class_name"] != "InputLayer":
+            kinds += [snake_case(part.entry["class_name"])]
+    numbered = iter(number_names(kinds))
+    for part in parts:
+        if part.entry["class_name"] != "InputLayer":
+            below = f"layers/{next(numbered)}"
+            groups += [group.under(below) for group in part.groups]
+    problems: tuple[RemapError, ...] = ()
+    if not entries or entries[0]["class_name"] != "InputLayer":
+        entry = _implied_input(layer, names, setting)
+        entries[:0] = [] if entry is None else [entry]
+    config: dict[str, Any] = {
+        "name": name,
+        "trainable": True,
+        "dtype": dtype_policy(setting.floatx),
+        "layers": entries,
+    }
+    entry = keras_object("keras", "Sequential", config)
+    if entries and entries[0]["class_name"] == "InputLayer":
+        config["build_input_shape"] = entries[0]["config"]["batch_shape"]
+        entry["build_config"] = {"input_shape": config["build_input_shape"]}
+    return Built(entry=entry, groups=(Group(path="", name=name), *groups), problems=problems)
+
+
+def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict[str, Any] | None:
+    """Describe the input of a stack that begins with another layer, if anything tells its shape."""
+    found = _input_of(layer)
+    if found is None:
+        return None
+    shape, dtype = found
+    config = {"batch_shape": shape, "dtype": dtype or setting.floatx, "sparse": False, "name": f"{names[0]}_input"}
+    return keras_object("keras.layers", "InputLayer", config)
+
+
+def _input_of(layer: Layer) -> tuple[list[Any], str | None] | None:
+    """Find the shape and dtype of what a layer or stack takes: from the first layer that says it."""
+    config = layer.config if isinstance(layer.config, Mapping) else {}
+    shape = plain(config.get("batch_input_shape", config.get("batch_shape")))
+    if isinstance(shape, list):
+        return shape, dtype_name(config.get("dtype"))
+    if layer.children:
+        if layer.sequential:
+            found = _input_of(layer.children[0])
+        else:
+            ends = [child for child in layer.children if child.name == layer.inputs[0][0]]
+            found = _input_of(ends[0]) if len(layer.inputs) == 1 and ends else None
+        if found is not None:
+            return found
+    if layer.wrapped is not None and layer.class_name == "Bidirectional":
+        return _input_of(layer.wrapped)
+    built = plain(config.get("build_input_shape"))
+    return ([None, *built[1:]], None) if isinstance(built, list) and built else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A layer of a functional model with its calls as Keras 3 writes them."""
+
+    name: str
+    entry: dict[str, Any]
+    groups: tuple[Group, ...]
+
+
+def _functional(
+    layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built], setting: Setting
+) -> Built:
+    graph = read_graph(layer, names, [part.before for part in parts])
+    placed = {called: _Placed(called, part.entry, part.groups) for called, part in zip(names, parts, strict=True)}
+    for part in parts:
+        if part.before is not None:
+            called = part.before["config"]["name"]
+            placed[called] = _Placed(called, part.before, (Group(path="", name=called),))
+    order, problems = graph.order()
+    kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in order)
+    groups, entries = [Group(path="", name=name)], []
+    for called, kind in zip(order, kinds, strict=True):
+        groups += [group.under(f"layers/{kind}") for group in placed[called].groups]
+        entries.append({**placed[called].entry, "name": called, "inbound_nodes": graph.nodes[called]})
+    config = {
+        "name": name,
+        "trainable": True,
+        "layers": entries,
+        "input_layers": graph.ends(graph.inputs),
+        "output_layers": graph.ends(graph.outputs),
+    }
+    module, class_name = _FUNCTIONAL
+    notes: tuple[str, ...] = ()
+    if layer.class_name not in {"Model", "Functional"}:
+        notes = (f"{describe(layer)} is written as a plain functional model: the same layers, connected alike",)
+    lost = [called for called in placed if called not in order]
+    if lost:
+        problems = (*problems, InputRefused(f"layers that lead to no output: {', '.join(lost)}", where=describe(layer)))
+    return Built(
+        entry=keras_object(module, class_name, config, registered_name=class_name),
+        groups=tuple(groups),
+        notes=notes,
+        problems=problems,
+    )
+
+
+def _time_distributed(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setting) -> Built:
+    inner = layer.wrapped
+    assert inner is not None  # noqa: S101 - told by the caller
+    share = None if planned is None else replace(planned, name=inner.name)
+    part = _build(inner, *valid_names([(inner.name, inner.class_name)]), share, setting)
+    return _wrapped(layer, name, part, {"layer": part.entry}, [group.under("layer") for group in part.groups], setting)
+
+
+def _bidirectional(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+    """Write both directions: the first half of the trainable weights and of the others is the forward layer's."""
+    inner = layer.wrapped
+    assert inner is not None  # noqa: S101 - told by the caller
+    half = len(weights) // 2
+    (called,) = valid_names([(inner.name, inner.class_name)])
+    groups: list[Group] = []
+    parts = []
+    for direction, share in (("forward", weights[:half]), ("backward", weights[half:])):
+        part = build_layer(inner, f"{direction}_{called.removeprefix('forward_')}", share, setting)
+        groups += [group.under(f"{direction}_layer") for group in part.groups]
+        parts.append(part)
+    entry = parts[0].entry
+    entry["config"]["name"] = called
+    if not _zeroes_masked(setting) and entry["module"] is not None:
+        # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither yes nor no.
+        entry["config"]["zero_output_for_mask"] = None
+    arguments = {"layer": entry, "merge_mode": layer.config.get("merge_mode", "concat")}
+    return _wrapped(layer, name, parts[0], arguments, groups, setting)
+
+
+def _zeroes_masked(setting: Setting) -> bool:
+    """Tell whether a Bidirectional of that release returned zeros for masked steps: tf.keras from 1.13 on."""
+    return setting.tensorflow_keras and (setting.keras_version or "") >= "2.2"
+
+
+def _wrapped(
+    layer: Layer,
+    name: str,
+    part: Built,
+    arguments: dict[str, Any],
+    groups: Sequence[Group],
+    setting: Setting,
+) -> Built:
+    base = {
+        "name": name,
+        "trainable": layer.trainable,
+        "dtype": dtype_policy(dtype_name(layer.config.get("dtype")) or setting.floatx),
+    }
+    problems = part.problems
+    if part.before is not None:
+        problems = (*problems, InputRefused("hard_sigmoid inside, whose slope is another now", where=describe(layer)))
+    if layer.config.get("num_constants") or layer.config.get("backward_layer") is not None:
+        problems = (*problems, InputRefused("constants or another backward layer", where=describe(layer)))
+    if not layer.trainable:
+        groups = [replace(group, trainable=0) for group in groups]
+    return Built(
+        entry=keras_object("keras.layers", layer.class_name, {**base, **arguments}),
+        groups=(Group(path="", name=name), *groups),
+        notes=part.notes,
+        problems=problems,
+    )

@@ -1,0 +1,133 @@
+"""Initializers, regularizers, constraints, activations and dtypes in the form Keras 3 writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "BUILT_IN_ACTIVATIONS",
+    "activation",
+    "by_argument",
+    "dtype_name",
+    "dtype_policy",
+    "keras_object",
+    "plain",
+]
+
+
+# Class -> its arguments in Keras 3. What else old files hold (`dtype`, `partition_info`) is left out: it never
+# changed a value.
+_INITIALIZERS: Mapping[str, frozenset[str]] = {
+    "Constant": frozenset({"value"}),
+    "GlorotNormal": frozenset({"seed"}),
+    "GlorotUniform": frozenset({"seed"}),
+    "HeNormal": frozenset({"seed"}),
+    "HeUniform": frozenset({"seed"}),
+    "Identity": frozenset({"gain"}),
+    "LecunNormal": frozenset({"seed"}),
+    "LecunUniform": frozenset({"seed"}),
+    "Ones": frozenset(),
+    "Orthogonal": frozenset({"gain", "seed"}),
+    "RandomNormal": frozenset({"mean", "stddev", "seed"}),
+    "RandomUniform": frozenset({"minval", "maxval", "seed"}),
+    "TruncatedNormal": frozenset({"mean", "stddev", "seed"}),
+    "VarianceScaling": frozenset({"scale", "mode", "distribution", "seed"}),
+    "Zeros": frozenset(),
+}
+_REGULARIZERS: Mapping[str, frozenset[str]] = {
+    "L1": frozenset({"l1"}),
+    "L1L2": frozenset({"l1", "l2"}),
+    "L2": frozenset({"l2"}),
+}
+_CONSTRAINTS: Mapping[str, frozenset[str]] = {
+    "MaxNorm": frozenset({"max_value", "axis"}),
+    "MinMaxNorm": frozenset({"min_value", "max_value", "rate", "axis"}),
+    "NonNeg": frozenset(),
+    "UnitNorm": frozenset({"axis"}),
+}
+_FAMILIES = {
+    "initializer": ("keras.initializers", _INITIALIZERS),
+    "regularizer": ("keras.regularizers", _REGULARIZERS),
+    "constraint": ("keras.constraints", _CONSTRAINTS),
+}
+
+BUILT_IN_ACTIVATIONS = frozenset(
+    "elu exponential gelu hard_sigmoid linear relu relu6 selu sigmoid softmax softplus softsign swish tanh".split()
+)
+"""Names that mean the same function in Keras 3, `hard_sigmoid` excepted: its slope was 0.2 and is 1/6."""
+
+
+def plain(value: Any) -> Any:
+    """Undo the ways in which old JSON wraps numpy arrays (``{"type": "ndarray", "value": ..}``) and tuples."""
+    if isinstance(value, Mapping):
+        if value.get("type") == "ndarray" and "value" in value:
+            return value["value"]
+        if value.get("class_name") in {"__tuple__", "TensorShape"} and "items" in value:
+            return [plain(item) for item in value["items"] or ()]
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def by_argument(name: str, value: Any) -> Any:
+    """Translate what a layer's argument of that name holds."""
+    family = name.rpartition("_")[2]
+    if name in {"activation", "recurrent_activation"}:
+        return activation(value)
+    if family in _FAMILIES:
+        return _object(family, value)
+    return plain(value)
+
+
+def activation(value: Any) -> Any:
+    """Name a function: Keras's own by its name, another so that `custom_objects` finds it."""
+    if isinstance(value, Mapping) and value.get("class_name") == "function":
+        value = value.get("config")
+    if value is None or (isinstance(value, str) and value in BUILT_IN_ACTIVATIONS):
+        return value
+    if isinstance(value, str):
+        return {
+            "module": "builtins",
+            "class_name": "function",
+            "config": value,
+            "registered_name": "function",
+        }
+    return plain(value)
+
+
+def keras_object(
+    module: str | None, class_name: str, config: Any, *, registered_name: str | None = None
+) -> dict[str, Any]:
+    """Write an object as `serialize_keras_object` in keras/src/saving/serialization_lib.py does."""
+    return {"module": module, "class_name": class_name, "config": config, "registered_name": registered_name}
+
+
+def dtype_name(value: Any) -> str | None:
+    """Find the policy's name: a plain string in Keras 2, ``Policy`` or ``PolicyV1`` in tf.keras; None for none."""
+    if isinstance(value, Mapping):
+        config = value.get("config")
+        value = config.get("name") if isinstance(config, Mapping) else None
+    return value if isinstance(value, str) and not value.startswith("infer") else None
+
+
+def dtype_policy(name: str) -> dict[str, Any]:
+    """Write a dtype as Keras 3 does."""
+    return keras_object("keras", "DTypePolicy", {"name": name})
+
+
+def _object(family: str, value: Any) -> Any:
+    """Translate an initializer, regularizer or constraint; those of the user's own stay as they are."""
+    if not isinstance(value, Mapping) or "class_name" not in value:
+        return plain(value)
+    module, known = _FAMILIES[family]
+    name, config = value["class_name"], plain(value.get("config") or {})
+    if name not in known:
+        return keras_object(None, name, config, registered_name=name)
+    kept = {key: item for key, item in config.items() if key in known[name]}
+    if not isinstance(kept.get("seed", 0), int):
+        kept["seed"] = None
+    if kept.get("distribution") == "normal":
+        kept["distribution"] = "truncated_normal"
+    return keras_object(module, name, kept)
