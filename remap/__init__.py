@@ -1,3 +1,49 @@
 """Turn Keras multi-GPU checkpoints into the single-model files they should have been."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from remap.errors import (
+    InputRefused,
+    NothingToExtract,
+    OutputRefused,
+    RemapError,
+    Undecided,
+    UsageRefused,
+)
+
+if TYPE_CHECKING:
+    from remap.convert import extract, plan
+    from remap.keras.plan import Plan
+    from remap.report import Report
+
+__all__ = [
+    "InputRefused",
+    "NothingToExtract",
+    "OutputRefused",
+    "Plan",
+    "RemapError",
+    "Report",
+    "Undecided",
+    "UsageRefused",
+    "__version__",
+    "extract",
+    "plan",
+]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Plan": "remap.keras.plan",
+    "Report": "remap.report",
+    "extract": "remap.convert",
+    "plan": "remap.convert",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import h5py and numpy only when something that needs them is asked for."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

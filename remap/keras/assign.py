@@ -74,11 +74,17 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, where: str) ->
             where=where,
             hint="extract the weights only, with --like and a file of the single model",
         )
+    if any(not layer.name for layer in load_order(model)):
+        raise Undecided(
+            "a model inside the stack has no name in the file, and Keras would have to make one up",
+            where=where,
+            hint="extract it with --weights-only and --like FILE, a file of the single model",
+        )
     layers = tuple(_planned(model, outline, verdict.reading, weights))
     notes = (
         *_trust(verdict, outline),
         *_flag_notes(outline, verdict.reading),
-        *_name_notes(weights, outline, verdict),
+        *_name_notes(weights, outline, verdict.reading),
     )
     return Assignment(layers=layers, rung="config", architecture=model, notes=notes)
 
@@ -116,13 +122,10 @@ def _by_names(weights: Sequence[Weight], *, plain: bool, where: str) -> Assignme
         PlannedLayer(name=name, weights=_named([weights[index] for index in indices]))
         for name, indices in layers_by_name(weights, plain=plain, where=where)
     )
-    word = "nothing was frozen and no model is inside the model" + (
-        "" if plain else " (nothing speaks against it)"
-    )
+    said = "as you say" if plain else "nothing in the names and shapes speaks against it"
     notes = (
-        f"taken on trust: {word}",
-        "taken on trust: the layers bear the names in their weights' names; load by order unless you know "
-        "that they do",
+        f"taken on trust: nothing was frozen and no model is inside the model ({said})",
+        "taken on trust: layers bear the names in their weights' names; unless you know it, load by order",
     )
     return Assignment(layers=layers, rung="names", notes=notes)
 
@@ -242,4 +245,4 @@ def _name_notes(weights: Sequence[Weight], outline: Outline, reading: Reading) -
         if unit.path[-1] not in layer_scope(weights[index].name)
     ]
     if strangers:
-        yield f"{len(strangers)} weights rest on position: names such as {strangers[0]} do not say their layer"
+        yield f"{len(strangers)} weights rest on position: names like {strangers[0]} do not say their layer"

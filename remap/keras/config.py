@@ -16,7 +16,7 @@ from typing import Any
 
 from remap.errors import InputRefused
 
-__all__ = ["Layer", "Node", "parse_json", "parse_model"]
+__all__ = ["Layer", "Node", "load_json", "parse_model"]
 
 # A nested model costs five levels of JSON; no real model comes near this, and json's own parser recurses.
 _DEEPEST = 200
@@ -77,7 +77,7 @@ def parse_model(text: str, *, where: str) -> Layer:
     Raises InputRefused, naming `where`, for text that is not JSON, is nested too deeply or does not describe
     a model.
     """
-    layer = _layer(_mapping(parse_json(text, where=where), where), where=where)
+    layer = _layer(_mapping(load_json(text, where=where), where), where=where)
     if layer.children is None:
         raise InputRefused(
             f"the JSON describes a {layer.class_name} layer, not a model",
@@ -87,7 +87,7 @@ def parse_model(text: str, *, where: str) -> Layer:
     return layer
 
 
-def parse_json(text: str, *, where: str) -> Any:
+def load_json(text: str, *, where: str) -> Any:
     """Read JSON that a file holds, bounded in depth.
 
     Raises InputRefused, naming `where`, for anything else.

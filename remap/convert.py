@@ -1,0 +1,94 @@
+"""The pipeline: read, recognise, assign, write, verify, publish."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import PurePath
+
+from remap.errors import UsageRefused
+from remap.hdf5.publish import publish
+from remap.hdf5.reader import open_checkpoint
+from remap.keras.compose import compose
+from remap.keras.like import Like
+from remap.keras.plan import Plan
+from remap.likefile import read_like
+from remap.report import Report, report_of
+
+__all__ = ["extract", "plan"]
+
+
+def extract(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    like: str | os.PathLike[str] | None = None,
+    plain: bool = False,
+    submodel: str | None = None,
+    weights_only: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Write the single model inside a multi-GPU checkpoint to a file of its own.
+
+    `like` is JSON of `model.to_json()`, a Keras .h5 or a .keras file of the single model, of any values;
+    `plain` says that nothing was frozen and no model is inside the model; `submodel` names one of several
+    models in the file. `progress` is called with bytes done and bytes in all.
+
+    Raises RemapError: UsageRefused for arguments that contradict each other or an output name Keras would
+    misread, InputRefused for a file that is not a sound Keras .h5, Undecided where the file does not settle
+    the answer, NothingToExtract for a single model, OutputRefused where the output cannot be written or is
+    there already. The output appears whole and verified, or not at all.
+    """
+    _require_readable_name(target)
+    hint = _like(like, plain=plain)
+    with open_checkpoint(source) as opened:
+        composed = compose(
+            opened.checkpoint, like=hint, plain=plain, submodel=submodel, weights_only=weights_only
+        )
+        size = publish(composed, opened, target, overwrite=overwrite, progress=progress)
+    return report_of(composed, source=os.fspath(source), target=os.fspath(target), size=size)
+
+
+def plan(
+    source: str | os.PathLike[str],
+    *,
+    like: str | os.PathLike[str] | None = None,
+    plain: bool = False,
+    submodel: str | None = None,
+    weights_only: bool = False,
+) -> Plan:
+    """Settle what `extract` would write, and write nothing; raises what it would raise up to there."""
+    hint = _like(like, plain=plain)
+    with open_checkpoint(source) as opened:
+        return compose(
+            opened.checkpoint, like=hint, plain=plain, submodel=submodel, weights_only=weights_only
+        )
+
+
+def _like(path: str | os.PathLike[str] | None, *, plain: bool) -> Like | None:
+    if path is None:
+        return None
+    if plain:
+        raise UsageRefused(
+            "--plain and --like exclude each other: a like-file says what --plain asks to assume",
+            hint="leave one of them out",
+        )
+    return read_like(path)
+
+
+def _require_readable_name(target: str | os.PathLike[str]) -> None:
+    """Refuse names by which Keras would take the file for another format (`load_weights` of Keras 3)."""
+    name = PurePath(os.fspath(target)).name
+    if name.endswith(".weights.h5"):
+        raise UsageRefused(
+            "Keras 3 and tf_keras read a file of that name as another format",
+            where=name,
+            hint=f"call it {name.removesuffix('.weights.h5')}.h5",
+        )
+    if not name.endswith((".h5", ".hdf5")):
+        raise UsageRefused(
+            "Keras takes a file for HDF5 only if its name ends in .h5 or .hdf5, in lower case",
+            where=name,
+            hint=f"call it {PurePath(name).stem or 'single'}.h5",
+        )
