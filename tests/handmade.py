@@ -1,4 +1,4 @@
-"""Checkpoints made by hand, for what real Keras would never save, and the plan that leaves a checkpoint as it is."""
+"""Checkpoints made by hand, for what real Keras never saves, and the plan that changes nothing."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class _Guard:
         if isinstance(error, Refused):
             raise self._refusal(str(error), error.hint) from error
         if isinstance(error, _LIBRARY):
-            raise self._refusal(*_explain(str(error))) from error
+            raise self._refusal(*_explain(str(error.args[0] if error.args else error))) from error
 
     def _refusal(self, what: str, hint: str) -> InputRefused:
         place = show("/" + b"/".join(self._parts).decode())
