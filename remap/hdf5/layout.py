@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from remap.keras.checkpoint import Weight
     from remap.keras.plan import Plan, PlannedWeight
 
-__all__ = ["Layout", "Place", "lay_out"]
+__all__ = ["Canvas", "Layout", "Place", "lay_out"]
 
 _PAGE = 4096
 _LIST = 64512
@@ -55,7 +55,7 @@ def lay_out(plan: Plan) -> Layout:
     names cannot stand in one file: a name that is no path, a tensor where a group must be, or an optimizer's
     list that would have to be split (which Keras 2.2.3 to 2.3.1 write and cannot read).
     """
-    canvas = _Canvas()
+    canvas = Canvas()
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
@@ -183,7 +183,7 @@ def _space(shape: tuple[int, ...]) -> Any:
     return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
 
 
-class _Canvas:
+class Canvas:
     """A file in memory that keeps only the pages that were written, as libhdf5's driver."""
 
     def __init__(self) -> None:

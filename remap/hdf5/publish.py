@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from remap.keras.checkpoint import Checkpoint
     from remap.keras.plan import Plan
 
-__all__ = ["publish"]
+__all__ = ["Halves", "publication", "publish"]
 
 
 def publish(
@@ -48,24 +48,38 @@ def publish(
     is False, or cannot be written; InputRefused when the input cannot be read or changes meanwhile;
     ValueError when the plan contradicts itself; and whatever `check` raises. Then nothing is left behind.
     """
-    path = Path(target)
-    _require_free(path, opened, overwrite=overwrite)
-    layout = lay_out(plan)
-    total = sum(opened.extent(place.source).size for place in layout.places)
-    report = _Progress(progress, 2 * total)
-    with _told(path), _draft(path.parent) as draft:
-        write(layout, opened, draft.file, report)
-        with _reopened(draft) as written:
+    with publication(target, opened, overwrite=overwrite) as file:
+        layout = lay_out(plan)
+        report = Halves(progress, sum(opened.extent(place.source).size for place in layout.places))
+        write(layout, opened, file, report)
+        with _reopened(file) as written:
             verify(plan, opened, written, report)
             if check is not None:
                 check(written.checkpoint)
-        os.fsync(draft.file.fileno())
-        opened.source.require_unchanged()
-        draft.name_it(path, overwrite=overwrite)
     return layout.size
 
 
-class _Progress:
+@contextlib.contextmanager
+def publication(
+    target: str | os.PathLike[str], opened: OpenedCheckpoint, *, overwrite: bool
+) -> Iterator[io.FileIO]:
+    """Give an empty file that has no name; it gets its name in one step when the block ends without an error.
+
+    Raises UsageRefused and OutputRefused as `publish` does, and whatever the block raises; then nothing is
+    left behind.
+    """
+    path = Path(target)
+    _require_free(path, opened, overwrite=overwrite)
+    with _told(path), _draft(path.parent) as draft:
+        yield draft.file
+        os.fsync(draft.file.fileno())
+        opened.source.require_unchanged()
+        draft.name_it(path, overwrite=overwrite)
+
+
+class Halves:
+    """Tells a callback of bytes done and bytes in all, where all is done twice: copied and compared."""
+
     def __init__(self, callback: Callable[[int, int], None] | None, total: int) -> None:
         self._callback = callback
         self._total = total
@@ -74,7 +88,7 @@ class _Progress:
     def __call__(self, count: int) -> None:
         self._done += count
         if self._callback is not None:
-            self._callback(self._done // 2, self._total // 2)
+            self._callback(self._done // 2, self._total)
 
 
 class _Draft:
@@ -105,15 +119,15 @@ class _Draft:
 def _draft(directory: Path) -> Iterator[_Draft]:
     """Make a draft that is gone at the end, unless it was given its name."""
     descriptor, name = _create(directory)
-    with io.FileIO(descriptor, "r+b") as file:
-        draft = _Draft(file, directory, name)
-        try:
-            yield draft
-        finally:
-            if draft.name is not None:
-                if os.name == "nt":  # Windows removes no open file
-                    file.close()
-                draft.name.unlink(missing_ok=True)
+    file = io.FileIO(descriptor, "r+b")
+    draft = _Draft(file, directory, name)
+    try:
+        yield draft
+    finally:
+        with contextlib.suppress(OSError):  # what was published is on the disk already
+            file.close()
+        if draft.name is not None:
+            draft.name.unlink(missing_ok=True)
 
 
 def _create(directory: Path) -> tuple[int, Path | None]:
@@ -135,12 +149,9 @@ def _hidden(directory: Path) -> Path:
 
 
 def _link_descriptor(descriptor: int, path: Path) -> None:
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(path.parent) as directory:
         # With a directory given, Python asks the system to follow the link in /proc to the file itself.
         os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=directory, follow_symlinks=True)
-    finally:
-        os.close(directory)
 
 
 def _link_or_rename(name: Path, path: Path) -> None:
@@ -156,23 +167,27 @@ def _link_or_rename(name: Path, path: Path) -> None:
         name.rename(path)
 
 
-def _sync_directory(directory: Path) -> None:
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(
-            OSError
-        ):  # not every file system can; the file itself is on the disk already
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_directory(path: Path) -> None:
+    """Put the name on the disk too, where the system can: the content is there already."""
+    if hasattr(os, "O_DIRECTORY"):
+        with contextlib.suppress(OSError), _opened(path) as directory:
+            os.fsync(directory)
 
 
 @contextlib.contextmanager
-def _reopened(draft: _Draft) -> Iterator[OpenedCheckpoint]:
+def _opened(path: Path) -> Iterator[int]:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield directory
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(directory)
+
+
+@contextlib.contextmanager
+def _reopened(file: io.FileIO) -> Iterator[OpenedCheckpoint]:
     """Read the draft back through the gate; what the gate refuses there is the output's fault."""
-    source = Source(os.dup(draft.file.fileno()), "the output")
+    source = Source(os.dup(file.fileno()), "the output", refusal=OutputRefused)
     try:
         try:
             written = read_source(source)
@@ -194,7 +209,7 @@ def _require_free(path: Path, opened: OpenedCheckpoint, *, overwrite: bool) -> N
         status = None
     except (OSError, ValueError) as error:
         raise _refused(path, error) from error
-    if status is not None and (status.st_dev, status.st_ino) == opened.source.identity():
+    if status is not None and opened.source.is_same(status):
         raise UsageRefused(
             "the output is the input",
             where=show(str(path)),

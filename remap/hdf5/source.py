@@ -8,7 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from remap.errors import InputRefused
+from remap.errors import InputRefused, RemapError
 from remap.hdf5.identify import identify, show
 
 if TYPE_CHECKING:
@@ -28,16 +28,19 @@ class Source:
 
     libhdf5 crashes or reports nonsense when a driver raises, so `read` and `readinto` never do: they remember
     the first fault, give zeros from then on, and whoever called libhdf5 calls `raise_fault` afterwards.
+
+    `name` is what messages call the file, `refusal` the error that is raised when it cannot be read.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int, name: str, *, refusal: type[RemapError] = InputRefused) -> None:
         self.name = name
         self.descriptor = descriptor
+        self._refusal = refusal
         self.fault: BaseException | None = None
-        self._file = io.FileIO(descriptor, "rb", closefd=True)
         self._at = 0
-        self._stamp = self._stat()
-        self.size = self._stamp[0]
+        self._status = self._stat()
+        self.size = self._status.st_size
+        self._file = io.FileIO(descriptor, "rb")  # from here on the descriptor is its own
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Source:
@@ -46,19 +49,19 @@ class Source:
         Raises InputRefused when there is none, when it may not be read, and when it is a directory, a pipe or
         a device: opening never waits for a writer.
         """
-        name = os.fspath(path)
+        name = os.fsdecode(path)
         try:
             descriptor = os.open(name, _OPEN)
+            try:
+                kind = os.fstat(descriptor).st_mode
+                if not stat.S_ISREG(kind):
+                    raise InputRefused(identify(name, kind=kind), where=show(name))
+                return cls(descriptor, name)
+            except BaseException:
+                os.close(descriptor)
+                raise
         except (OSError, ValueError) as error:
             raise _cannot_open(name, error) from error
-        try:
-            kind = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(kind):
-                raise InputRefused(identify(name, kind=kind), where=show(name))
-            return cls(descriptor, name)
-        except BaseException:
-            os.close(descriptor)
-            raise
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -75,18 +78,14 @@ class Source:
             while done < len(view):
                 count = self._file.readinto(view[done:])
                 if not count:
-                    raise InputRefused(
+                    raise self._refusal(
                         f"the file ends at byte {offset + done}, though it said to hold more",
                         where=show(self.name),
                         hint="it is cut short, or changed while it was read: get it again from its origin",
                     )
                 done += count
         except OSError as error:
-            raise InputRefused(
-                f"the system cannot read the file: {error.strerror or error}",
-                where=show(self.name),
-                hint="copy it to another disk and try there",
-            ) from error
+            raise self._unreadable(error) from error
 
     def chunks(self, offset: int, size: int) -> Iterator[memoryview]:
         """Give `size` bytes from `offset` on in pieces of at most CHUNK bytes; the next overwrites each."""
@@ -96,14 +95,13 @@ class Source:
             self.read_into(piece, offset + start)
             yield piece
 
-    def identity(self) -> tuple[int, int]:
-        """Name the file as the system does, whatever path led to it: device and inode."""
-        status = os.fstat(self.descriptor)
-        return status.st_dev, status.st_ino
+    def is_same(self, status: os.stat_result) -> bool:
+        """Say whether a path whose status is given leads to this very file."""
+        return os.path.samestat(self._status, status)
 
     def require_unchanged(self) -> None:
         """Raise InputRefused when the file's size or its time of change is not what it was at the start."""
-        if self._stat() != self._stamp:
+        if _stamp(self._stat()) != _stamp(self._status):
             raise InputRefused(
                 "the file was changed by somebody else while it was read",
                 where=show(self.name),
@@ -152,9 +150,22 @@ class Source:
     def flush(self) -> None:
         """Do nothing: the file is never written to."""
 
-    def _stat(self) -> tuple[int, int, int]:
-        status = os.fstat(self.descriptor)
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    def _unreadable(self, error: OSError) -> RemapError:
+        return self._refusal(
+            f"the system cannot read the file: {error.strerror or error}",
+            where=show(self.name),
+            hint="copy it to another disk and try there",
+        )
+
+    def _stat(self) -> os.stat_result:
+        try:
+            return os.fstat(self.descriptor)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _cannot_open(name: str, error: OSError | ValueError) -> InputRefused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
     from remap.hdf5.layout import Layout
     from remap.hdf5.reader import OpenedCheckpoint
 
-__all__ = ["write"]
+__all__ = ["write", "write_at"]
 
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 _STEP = 16 << 20
 """Bytes the kernel copies between two reports of progress."""
 
@@ -26,7 +28,7 @@ def write(layout: Layout, opened: OpenedCheckpoint, output: io.FileIO, report: C
     """
     _reserve(output, layout.size)
     for offset, piece in layout.pieces:
-        _write_at(output, offset, memoryview(piece))
+        write_at(output, offset, memoryview(piece))
     for place in layout.places:
         extent = opened.extent(place.source)
         done = 0
@@ -39,9 +41,11 @@ def write(layout: Layout, opened: OpenedCheckpoint, output: io.FileIO, report: C
 
 def _reserve(output: io.FileIO, size: int) -> None:
     """Take the room on the disk where the system can, so that a full one is met now and not half-way."""
-    if hasattr(os, "posix_fallocate"):
+    try:
         os.posix_fallocate(output.fileno(), 0, size)
-    else:
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
+            raise
         output.truncate(size)
 
 
@@ -62,11 +66,12 @@ def _copy(opened: OpenedCheckpoint, start: int, output: io.FileIO, target: int, 
     except (AttributeError, OSError):
         pass
     for piece in opened.source.chunks(start + done, size - done):
-        _write_at(output, target + done, piece)
+        write_at(output, target + done, piece)
         done += len(piece)
 
 
-def _write_at(output: io.FileIO, offset: int, data: memoryview) -> None:
+def write_at(output: io.FileIO, offset: int, data: memoryview) -> None:
+    """Write all of `data` from byte `offset` on, however little the system takes at a time."""
     output.seek(offset)
     while data:
         data = data[output.write(data) or 0 :]

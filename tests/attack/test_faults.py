@@ -1,0 +1,105 @@
+"""Whatever the system does meanwhile, the output is whole or not there, and the error is ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from faults import KINDS, Faults
+from handmade import identity, save_full
+
+from remap.errors import InputRefused, OutputRefused
+from remap.hdf5.publish import publish
+from remap.hdf5.reader import open_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODES = [
+    pytest.param(False, True, id="new"),
+    pytest.param(True, True, id="overwrite"),
+    pytest.param(False, False, id="new-named"),
+    pytest.param(True, False, id="overwrite-named"),
+]
+
+
+def _convert(source: Path, target: Path, *, overwrite: bool) -> None:
+    with open_checkpoint(source) as opened:
+        publish(identity(opened.checkpoint), opened, target, overwrite=overwrite)
+
+
+def _run(
+    directory: Path, faults: Faults, *, overwrite: bool, unnamed: bool
+) -> tuple[BaseException | None, bytes]:
+    """Convert under faults; give the error and the bytes that the output then has."""
+    source, target = directory / "in.h5", directory / "out.h5"
+    if not source.exists():
+        save_full(source)
+    target.unlink(missing_ok=True)
+    if overwrite:
+        target.write_bytes(b"what was there")
+    caught: BaseException | None = None
+    with pytest.MonkeyPatch.context() as patch:
+        if not unnamed:
+            patch.delattr(os, "O_TMPFILE", raising=False)
+        faults.install(patch)
+        try:
+            _convert(source, target, overwrite=overwrite)
+        except BaseException as error:
+            caught = error
+    return caught, target.read_bytes() if target.exists() else b""
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "short", "lie"])
+@pytest.mark.parametrize(("overwrite", "unnamed"), MODES)
+def test_every_call_that_fails(tmp_path: Path, kind: str, overwrite: bool, unnamed: bool) -> None:
+    if unnamed and not hasattr(os, "O_TMPFILE"):
+        pytest.skip("this system knows no unnamed files")
+    whole = Faults()
+    error, expected = _run(tmp_path, whole, overwrite=overwrite, unnamed=unnamed)
+    assert error is None
+    before = b"what was there" if overwrite else b""
+    for at in range(len(whole.log)):
+        faults = Faults(at, kind)
+        error, found = _run(tmp_path, faults, overwrite=overwrite, unnamed=unnamed)
+        assert faults.hit == whole.log[at]
+        assert isinstance(error, InputRefused | OutputRefused | None), (at, faults.hit, error)
+        assert found == (before if error else expected), (at, faults.hit, error)
+        left = {path.name for path in tmp_path.iterdir()} - {"in.h5", "out.h5"}
+        # The one thing that leaves something: the system refuses to remove the draft.
+        assert not left or faults.hit == "unlink", (at, faults.hit, left)
+        for name in left:
+            (tmp_path / name).unlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process that can be killed in the middle")
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="forking under pytest-xdist's threads warns")
+@pytest.mark.parametrize("kind", ["kill", "killed"])
+@pytest.mark.parametrize(("overwrite", "unnamed"), MODES)
+def test_every_call_at_which_it_can_be_killed(
+    tmp_path: Path, kind: str, overwrite: bool, unnamed: bool
+) -> None:
+    whole = Faults()
+    _, expected = _run(tmp_path, whole, overwrite=overwrite, unnamed=unnamed)
+    before = b"what was there" if overwrite else b""
+    kills = 0
+    for at in range(len(whole.log)):
+        child = os.fork()
+        if child == 0:
+            _run(tmp_path, Faults(at, kind), overwrite=overwrite, unnamed=unnamed)
+            os._exit(0)
+        kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        found = (tmp_path / "out.h5").read_bytes() if (tmp_path / "out.h5").exists() else b""
+        assert found in (before, expected), (at, whole.log[at])
+        left = {path.name for path in tmp_path.iterdir()} - {"in.h5", "out.h5"}
+        assert len(left) <= 1
+        # Unnamed files vanish with their process; replacing a file needs a name between two calls.
+        assert not left or not unnamed or (overwrite and whole.log[at] in ("link", "close", "replace")), (
+            at,
+            whole.log[at],
+        )
+        for name in left:
+            (tmp_path / name).unlink()
+    assert kills == len(whole.log)
