@@ -15,12 +15,16 @@ from remap.errors import (
 )
 
 if TYPE_CHECKING:
+    from remap.checking import Check, check
     from remap.convert import extract, plan
+    from remap.inspection import Inspection, inspect
     from remap.keras.plan import Plan
     from remap.report import Report
 
 __all__ = [
+    "Check",
     "InputRefused",
+    "Inspection",
     "NothingToExtract",
     "OutputRefused",
     "Plan",
@@ -29,15 +33,21 @@ __all__ = [
     "Undecided",
     "UsageRefused",
     "__version__",
+    "check",
     "extract",
+    "inspect",
     "plan",
 ]
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Check": "remap.checking",
+    "Inspection": "remap.inspection",
     "Plan": "remap.keras.plan",
     "Report": "remap.report",
+    "check": "remap.checking",
     "extract": "remap.convert",
+    "inspect": "remap.inspection",
     "plan": "remap.convert",
 }
 

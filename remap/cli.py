@@ -1,0 +1,278 @@
+"""The commands: parse, call the library, choose the exit code. No logic.
+
+Results go to stdout, messages to stderr. Nothing heavy is imported before a command needs it, so that help
+and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from remap import __version__
+from remap.errors import RemapError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+__all__ = ["app", "main"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+app = typer.Typer(
+    name="h5remap",
+    help="Turn a Keras multi-GPU checkpoint into the single-model file it should have been.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line and leave the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A name that the terminal's encoding does not have must not end a command.
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="h5remap")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"h5remap {__version__}")
+        raise typer.Exit
+
+
+def _submodels(ctx: typer.Context, incomplete: str) -> Iterator[str]:
+    """Complete the names of the models in the file that stands on the command line."""
+    source = ctx.params.get("file")
+    if source is None:
+        return
+    from remap.inspection import inspect
+
+    with contextlib.suppress(RemapError):
+        yield from (layer.name for layer in inspect(source).models if layer.name.startswith(incomplete))
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+_File = Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A Keras .h5 file.")]
+_Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
+
+
+@app.command("inspect")
+def _inspect(
+    file: _File,
+    json: _Json = False,
+    depth: Annotated[
+        int | None, typer.Option("--depth", min=1, metavar="N", help="Show N levels of layers.")
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="PATTERN", help="Show the layers of a name like this: 'block1_*'."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Fold nothing.")] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Read every tensor: least, greatest, mean, NaN and Inf.")
+    ] = False,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="OUT", help="Draw the view as a picture, too.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="OUT", help="Write the view as a web page, too.")
+    ] = None,
+) -> None:
+    """Show what is in a Keras .h5 file, and what to do with it."""
+    with _endings(["inspect", str(file)], json=json):
+        from remap.inspection import inspect
+
+        with _meter("reading") as meter:
+            found = _call(inspect, file, stats=stats, progress=meter)
+        if json:
+            _write_json(found.to_json())
+            return
+        from remap.console.overview import Overview, overview_lines
+
+        terminal = _terminal()
+        overview = Overview(
+            depth=depth, pattern=layer, every=every, width=terminal.width, plain=terminal.plain
+        )
+        lines = list(overview_lines(found, overview))
+        if svg is not None or html is not None:
+            from remap.console.picture import draw_html, draw_svg
+
+            if svg is not None:
+                draw_svg(lines, svg, title=f"h5remap inspect {file}")
+            if html is not None:
+                draw_html(lines, html)
+        terminal.print(lines)
+
+
+@app.command("extract")
+def _extract(
+    file: _File,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="OUT", show_default=False, help="The file to write."),
+    ],
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            "--like",
+            metavar="FILE",
+            help="What the single model looks like: JSON of model.to_json(), or a Keras file of it.",
+        ),
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Nothing was frozen, and no model is inside the model.")
+    ] = False,
+    submodel: Annotated[
+        str | None,
+        typer.Option(
+            "--submodel", metavar="NAME", autocompletion=_submodels, help="Which of several models."
+        ),
+    ] = None,
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="Leave architecture and training state behind.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show where every weight would go, and write nothing.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output if it is there already.")
+    ] = False,
+    json: _Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all went well.")] = False,
+) -> None:
+    """Write the single model inside a multi-GPU checkpoint to a file of its own."""
+    invocation = ["extract", str(file), "-o", str(output)]
+    options: dict[str, Any] = {
+        "like": like,
+        "plain": plain,
+        "submodel": submodel,
+        "weights_only": weights_only,
+    }
+    for name, value in options.items():
+        if value:
+            invocation.append("--" + name.replace("_", "-"))
+            invocation += [] if value is True else [str(value)]
+    with _endings(invocation, json=json):
+        if dry_run:
+            _dry_run(file, options, json=json)
+            return
+        from remap.convert import extract
+
+        with _meter("writing") as meter:
+            report = _call(extract, file, output, **options, overwrite=overwrite, progress=meter)
+        if json:
+            _write_json(report.to_json())
+        elif not quiet:
+            from remap.console.extraction import report_lines
+
+            _terminal().print(report_lines(report))
+
+
+def _dry_run(file: Path, options: Mapping[str, Any], *, json: bool) -> None:
+    from remap.convert import plan
+    from remap.report import report_of
+
+    planned = _call(plan, file, **options)
+    report = report_of(planned, source=str(file), target=None, size=0)
+    if json:
+        _write_json(report.to_json())
+        return
+    from remap.console.extraction import mapping_lines, report_lines
+
+    terminal = _terminal()
+    terminal.print(mapping_lines(planned, plain=terminal.plain))
+    terminal.print(report_lines(report))
+
+
+@app.command("check")
+def _check(
+    file: _File,
+    like: Annotated[
+        Path,
+        typer.Option(
+            "--like",
+            metavar="FILE",
+            show_default=False,
+            help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
+        ),
+    ],
+    json: _Json = False,
+) -> None:
+    """Tell whether load_weights would take a file, and why not."""
+    with _endings(["check", str(file), "--like", str(like)], json=json):
+        from remap.checking import check
+
+        result = _call(check, file, like)
+        if json:
+            _write_json(result.to_json())
+        else:
+            from remap.console.verdict import check_lines
+
+            _terminal().print(check_lines(result))
+        if not result.loads:
+            raise typer.Exit(3)
+
+
+def _call(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Call the library: the one place where that happens."""
+    return function(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _endings(invocation: list[str], *, json: bool) -> Iterator[None]:
+    """Map every way a command can end to its exit code and message; a bug keeps its traceback."""
+    try:
+        yield
+        sys.stdout.flush()
+    except RemapError as error:
+        from remap.console.failure import failure_json, failure_lines
+
+        if json:
+            _write_json(failure_json(error, invocation))
+        _terminal(stderr=True).print(failure_lines(error, invocation))
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("Interrupted: nothing was written.", err=True)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. What is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None
+
+
+def _terminal(*, stderr: bool = False) -> Any:
+    from remap.console.terminal import Terminal
+
+    return Terminal(stderr=stderr)
+
+
+def _meter(label: str) -> Any:
+    from remap.console.meter import Meter
+
+    return Meter(_terminal(stderr=True), label)
+
+
+def _write_json(document: Mapping[str, Any]) -> None:
+    import json
+
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))

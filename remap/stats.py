@@ -1,0 +1,83 @@
+"""Numbers about the values of tensors, streamed: memory does not grow with their size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from remap.hdf5.reader import tensor_chunks
+
+if TYPE_CHECKING:
+    from remap.hdf5.reader import OpenedCheckpoint
+    from remap.keras.checkpoint import Weight
+
+__all__ = ["Stats", "stats_of", "weigh"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Numbers about a tensor's values.
+
+    The least, the greatest and the mean are those of the finite values, None without any; NaN and infinities
+    are counted.
+    """
+
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    nans: int
+    infinities: int
+
+
+def weigh(
+    opened: OpenedCheckpoint,
+    weights: Sequence[Weight],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Stats]:
+    """Read every tensor once, a mebibyte at a time, and give the numbers of each by its path."""
+    total = sum(opened.extent(weight).size for weight in weights)
+    done = 0
+    numbers = {}
+
+    def counted(chunks: Iterable[memoryview]) -> Iterable[memoryview]:
+        nonlocal done
+        for chunk in chunks:
+            yield chunk
+            done += len(chunk)
+            if progress is not None:
+                progress(done, total)
+
+    for weight in weights:
+        numbers[weight.path] = stats_of(counted(tensor_chunks(opened, weight)), weight.dtype)
+    return numbers
+
+
+def stats_of(chunks: Iterable[memoryview], dtype: str) -> Stats:
+    """Sum up stored bytes of a numpy dtype, in pieces that end between two elements."""
+    least, greatest = math.inf, -math.inf
+    sums: list[float] = []
+    count = nans = infinities = 0
+    for chunk in chunks:
+        # Half precision would overflow in the sum, and whole numbers would wrap.
+        values = np.frombuffer(chunk, dtype=dtype).astype(np.float64)
+        missing = int(np.isnan(values).sum())
+        endless = int(np.isinf(values).sum())
+        if missing or endless:
+            values = values[np.isfinite(values)]
+        nans += missing
+        infinities += endless
+        if values.size:
+            least = min(least, float(values.min()))
+            greatest = max(greatest, float(values.max()))
+            sums.append(float(values.sum()))
+            count += values.size
+    if not count:
+        return Stats(minimum=None, maximum=None, mean=None, nans=nans, infinities=infinities)
+    return Stats(
+        minimum=least, maximum=greatest, mean=math.fsum(sums) / count, nans=nans, infinities=infinities
+    )
