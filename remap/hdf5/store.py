@@ -1,7 +1,8 @@
 """The two files of Keras 3: `.weights.h5`, and `.keras`, a zip archive with such a file in it.
 
-As for the old format, libhdf5 draws the file in memory with room for the tensors, and plain system calls write it: the
-tensors that stay as they are go from file to file inside the kernel.
+As for the old format, libhdf5 draws the file in memory with room for the tensors, and plain system calls
+write it; tensors that stay as they are go from file to file inside the kernel. What was drawn is read back
+in memory, and then every byte on the disk is compared.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,8 @@ from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 from remap.archive import Archive
 from remap.errors import OutputRefused
 from remap.hdf5.layout import Canvas, Layout, Place
-from remap.hdf5.publish import publication
+from remap.hdf5.names import path_parts
+from remap.hdf5.publish import Halves, publication
 from remap.hdf5.reader import read_tensor
 from remap.hdf5.source import CHUNK
 from remap.hdf5.tensors import native_type
@@ -30,26 +33,43 @@ if TYPE_CHECKING:
     import os
 
     from remap.hdf5.reader import OpenedCheckpoint
+    from remap.keras.checkpoint import Weight
     from remap.keras3.recipe import Group, Recipe
     from remap.keras3.translation import Translation
 
 __all__ = ["write_keras", "write_weights"]
 
 _WEIGHTS = "model.weights.h5"
-# Keras reads neither; the oldest release whose form this is, and the zip format's first day.
+# Keras reads neither: the oldest release whose form this is, and the first day of the zip format.
 _METADATA = {"keras_version": "3.5.0", "date_saved": "1980-01-01@00:00:00"}
 _LOST = "nothing was published: this disk loses data, or h5remap has a bug, which please report"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Variable:
-    """A variable of the file: how it is made, its path, and the byte at which it begins (None: it has none)."""
+    """A variable of the file: how it is made, its path, and the bytes of the file that are its own."""
 
     recipe: Recipe
     path: str
-    offset: int | None
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A file of `size` bytes: pieces of it by offset, and its variables that have any bytes."""
+
+    size: int
+    pieces: tuple[tuple[int, bytes], ...]
+    variables: tuple[_Variable, ...]
+
+    def moved(self, start: int) -> _Drawn:
+        """Give the same file as part of another, from byte `start` of that on."""
+        return _Drawn(
+            start + self.size,
+            tuple((start + offset, piece) for offset, piece in self.pieces),
+            tuple(_Variable(one.recipe, one.path, start + one.offset, one.size) for one in self.variables),
+        )
 
 
 def write_weights(
@@ -58,16 +78,16 @@ def write_weights(
     target: str | os.PathLike[str],
     *,
     overwrite: bool,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write a translation's variables as a `.weights.h5` file and return its size in bytes.
 
-    Appears whole and verified or not at all, like every output; raises what `publish` raises.
+    It appears whole and verified, or not at all; raises what `publish` raises.
     """
-    size, pieces, variables = _draw(translation.groups)
+    drawn = _draw(translation.groups)
     with publication(target, opened, overwrite=overwrite) as output:
-        _fill(output, opened, variables, Layout(size, pieces, ()), 0, progress)
-    return size
+        _fill(output, opened, drawn, drawn.size, progress)
+    return drawn.size
 
 
 def write_keras(
@@ -76,7 +96,7 @@ def write_keras(
     target: str | os.PathLike[str],
     *,
     overwrite: bool,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write a translation as a `.keras` archive and return its size in bytes.
 
@@ -84,20 +104,20 @@ def write_keras(
     """
     for problem in translation.problems:
         raise problem
-    size, pieces, variables = _draw(translation.groups)
+    inner = _draw(translation.groups)
     members = (("metadata.json", _json(_METADATA)), ("config.json", _json(translation.config)))
-    archive = Archive(members=members, name=_WEIGHTS, size=size)
-    start, whole = archive.start, archive.start + size + len(archive.tail(0))
-    shifted = tuple((start + offset, piece) for offset, piece in pieces)
+    archive = Archive(members=members, name=_WEIGHTS, size=inner.size)
+    drawn = inner.moved(archive.start)
+    size = drawn.size + len(archive.tail(0))
     with publication(target, opened, overwrite=overwrite) as output:
-        _fill(output, opened, variables, Layout(whole, shifted, ()), start, progress)
+        _fill(output, opened, drawn, size, progress)
         checksum = 0
-        for piece in _stored(output, start, size):
+        for piece in _stored(output, archive.start, inner.size):
             checksum = zlib.crc32(piece, checksum)
-        for offset, part in ((0, archive.head(checksum)), (start + size, archive.tail(checksum))):
+        for offset, part in ((0, archive.head(checksum)), (drawn.size, archive.tail(checksum))):
             write_at(output, offset, memoryview(part))
-            _compare(_stored(output, offset, len(part)), part, "the archive's table")
-    return whole
+            _require_stored(output, offset, memoryview(part), "the archive's table of contents")
+    return size
 
 
 def _json(value: Any) -> bytes:
@@ -107,35 +127,156 @@ def _json(value: Any) -> bytes:
 def _fill(
     output: io.FileIO,
     opened: OpenedCheckpoint,
-    variables: Sequence[_Variable],
-    layout: Layout,
-    start: int,
-    progress: Progress | None,
+    drawn: _Drawn,
+    size: int,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Write a file that begins at byte `start` of the output, and compare all of it with what it should be."""
-    kept = [
-        (one.recipe.source, one.offset)
-        for one in variables
-        if one.recipe.transform is None and one.recipe.source is not None and one.offset is not None
-    ]
-    places = tuple(Place(source, start + offset) for source, offset in kept)
-    total = sum(opened.extent(place.source).size for place in places)
-    report = _progress(progress, 2 * total)
-    write(Layout(layout.size, layout.pieces, places), opened, output, report)
-    made = [one for one in variables if one.recipe.transform is not None and one.offset is not None]
+    """Write what was drawn with its tensors, and compare all of it with what it should be."""
+    kept = [one for one in drawn.variables if one.recipe.transform is None]
+    made = [one for one in drawn.variables if one.recipe.transform is not None]
+    places = tuple(Place(_source(one.recipe), one.offset) for one in kept)
+    report = Halves(progress, sum(one.size for one in drawn.variables))
+    write(Layout(size, drawn.pieces, places), opened, output, report)
     for one in made:
-        write_at(output, start + (one.offset or 0), memoryview(_make(one.recipe, opened)))
-    output.flush()
-    holes = {start + (one.offset or 0) for one in variables}
-    for offset, piece in layout.pieces:
-        if offset not in holes:
-            _compare(_stored(output, offset, len(piece)), piece, "the file's structure")
-    for place in places:
-        extent = opened.extent(place.source)
-        theirs = opened.source.chunks(extent.offset, extent.size)
-        for ours, given in zip(_stored(output, place.offset, extent.size), theirs, strict=True):
-            _compare(iter([ours]), bytes(given), place.source.path)
-            report(len(ours))
+        write_at(output, one.offset, _bytes(one.recipe, opened))
+        report(one.size)
+    taken = sorted((one.offset, one.offset + one.size) for one in drawn.variables)
+    for offset, piece in drawn.pieces:
+        for begin, end in _gaps(offset, offset + len(piece), taken):
+            part = memoryview(piece)[begin - offset : end - offset]
+            _require_stored(output, begin, part, "the file's structure")
+    for one in kept:
+        extent = opened.extent(_source(one.recipe))
+        at = one.offset
+        for given in opened.source.chunks(extent.offset, extent.size):
+            _require_stored(output, at, given, one.path)
+            at += len(given)
+            report(len(given))
     for one in made:
-        data = _make(one.recipe, opened)
-        _compare(_stored(output, start + (one.offset or 0), len(data)), data, one.path)
+        _require_stored(output, one.offset, _bytes(one.recipe, opened), one.path)
+        report(one.size)
+
+
+def _gaps(begin: int, end: int, taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Give the parts of a stretch of bytes that none of the others takes."""
+    for first, last in taken[max(bisect_left(taken, (begin, begin)) - 1, 0) :]:
+        if first >= end:
+            break
+        if begin < first:
+            yield begin, first
+        begin = max(begin, last)
+    if begin < end:
+        yield begin, end
+
+
+def _source(recipe: Recipe) -> Weight:
+    if recipe.source is None:
+        raise ValueError("a tensor that is neither taken nor made")
+    return recipe.source
+
+
+def _bytes(recipe: Recipe, opened: OpenedCheckpoint) -> memoryview:
+    """Make a tensor and give its bytes as they stand in the file."""
+    tensors = [] if recipe.source is None else [read_tensor(opened, recipe.source)]
+    return memoryview(recipe.make(*tensors).tobytes())
+
+
+def _stored(output: io.FileIO, offset: int, size: int) -> Iterator[bytes]:
+    """Read the output back in pieces."""
+    output.seek(offset)
+    while size:
+        piece = output.read(min(size, CHUNK))
+        if not piece:
+            raise OutputRefused("the file that was written ends too early", hint=_LOST)
+        yield piece
+        size -= len(piece)
+
+
+def _require_stored(output: io.FileIO, offset: int, expected: memoryview, what: str) -> None:
+    at = 0
+    for piece in _stored(output, offset, len(expected)):
+        if piece != expected[at : at + len(piece)]:
+            raise OutputRefused("what was written reads back differently", where=what, hint=_LOST)
+        at += len(piece)
+
+
+def _draw(groups: Sequence[Group]) -> _Drawn:
+    """Draw the file as `H5IOStore` in keras/src/saving/saving_lib.py does: `<path>/vars/0`, `1`, ... and a name.
+
+    Raises ValueError for paths that cannot stand in one file.
+    """
+    canvas = Canvas()
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
+    access.set_fileobj_driver(h5fd.fileobj_driver, canvas)
+    creation = h5p.create(h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    file = h5f.create(b"h5remap", h5f.ACC_TRUNC, creation, access)
+    try:
+        _Pen(file).draw(groups)
+    finally:
+        file.close()
+    pieces = tuple(canvas.pieces())
+    file = h5f.open(b"h5remap", h5f.ACC_RDONLY, access)
+    try:
+        variables = tuple(_read_back(file, groups))
+    finally:
+        file.close()
+    return _Drawn(canvas.size, pieces, variables)
+
+
+class _Pen:
+    """A file being drawn."""
+
+    def __init__(self, file: Any) -> None:
+        self._groups: dict[tuple[bytes, ...], Any] = {(): h5g.open(file, b"/")}
+        self._group_options = h5p.create(h5p.GROUP_CREATE)
+        self._group_options.set_obj_track_times(False)
+        self._options = h5p.create(h5p.DATASET_CREATE)
+        self._options.set_obj_track_times(False)
+        self._options.set_layout(h5d.CONTIGUOUS)
+        # Room in the file at once, and nothing written to it.
+        self._options.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+        self._options.set_fill_time(h5d.FILL_TIME_NEVER)
+
+    def draw(self, groups: Sequence[Group]) -> None:
+        for group in groups:
+            place = self._group(_variables_of(group))
+            text = h5py.string_dtype()
+            kind = h5t.py_create(text, logical=True)
+            attribute = h5a.create(place, b"name", kind, h5s.create(h5s.SCALAR))
+            attribute.write(np.array(group.name, dtype=text))
+            for index, recipe in enumerate(group.recipes):
+                kind = native_type(recipe.dtype)
+                h5d.create(place, str(index).encode(), kind, _space(recipe.shape), self._options)
+
+    def _group(self, path: tuple[bytes, ...]) -> Any:
+        known = self._groups.get(path)
+        if known is None:
+            known = h5g.create(self._group(path[:-1]), path[-1], gcpl=self._group_options)
+            self._groups[path] = known
+        return known
+
+
+def _variables_of(group: Group) -> tuple[bytes, ...]:
+    return path_parts(f"{group.path}/vars".lstrip("/"))
+
+
+def _read_back(file: Any, groups: Sequence[Group]) -> Iterator[_Variable]:
+    """Find every variable in what was drawn, as Keras will, and where its bytes go."""
+    for group in groups:
+        place = h5g.open(file, b"/".join(_variables_of(group)))
+        if place.get_num_objs() != len(group.recipes):
+            raise ValueError(f"two things in the output would be called {group.path!r}")
+        for index, recipe in enumerate(group.recipes):
+            dataset = h5d.open(place, str(index).encode())
+            if dataset.shape != recipe.shape or not dataset.get_type().equal(native_type(recipe.dtype)):
+                raise ValueError(f"{group.path!r} was drawn differently")
+            offset = dataset.get_offset()
+            if offset is not None:
+                yield _Variable(recipe, group.path, offset, dataset.get_storage_size())
+
+
+def _space(shape: tuple[int, ...]) -> Any:
+    return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)

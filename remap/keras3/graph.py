@@ -1,9 +1,9 @@
 """How the layers of a functional model are connected, in the old form and in that of Keras 3.
 
-Old files name the tensors of a call one by one, and count the calls of a model from 1 where the model's own graph is
-its call 0 (`Container.get_config`, `Network.get_config`). Keras 3 (`serialize_node`, `get_config` in
-keras/src/models/functional.py) writes the arguments of a call as they stand and counts calls from 0, except in a
-functional model's `output_layers`.
+Old files name the tensors of a call one by one, and count the calls of a model from 1 where the model's own
+graph is its call 0 (`Container.get_config`, `Network.get_config`). Keras 3 (`serialize_node`, `get_config`
+in keras/src/models/functional.py) writes the arguments of a call as they stand and counts calls from 0,
+except in a functional model's `output_layers`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
 from remap.keras3.order import Call, Tensor, layer_order
 
-__all__ = ["Graph", "read_graph"]
+__all__ = ["Graph", "makes_mask", "read_graph"]
 
 # Layers that take their input as a list, even when it has one tensor only.
 _LISTS = frozenset(
@@ -31,8 +31,8 @@ _DELAYS = range(1, 9)
 class Graph:
     """A model's connections under the new names.
 
-    `calls` are the tensors each call takes, `nodes` the calls as config.json holds them. `models` are the layers that
-    are functional models themselves, `masking` those that make a mask, `weighted` the classes of those with weights.
+    `calls` are the tensors each call takes, `nodes` the calls as config.json holds them. `models` are the
+    layers that are functional models themselves, `masking` those that make a mask.
     """
 
     place: str
@@ -42,20 +42,20 @@ class Graph:
     outputs: tuple[Tensor, ...]
     models: frozenset[str]
     masking: frozenset[str]
-    kinds: Mapping[str, str]
 
-    def order(self) -> tuple[list[str], tuple[RemapError, ...]]:
+    def order(self, kinds: Mapping[str, str]) -> tuple[list[str], tuple[RemapError, ...]]:
         """List the layers as Keras 3 will, with the reason if that is not sure.
 
-        Keras 3 computes a mask by steps of its own, which count; how many depends on its version. That matters only
-        for layers in front of the one that makes the mask.
+        `kinds` are the classes of the layers that have weights: only their order matters. Keras 3 computes
+        a mask by steps of its own, which count; how many depends on its version. That matters only for
+        layers in front of the one that makes the mask.
         """
         order = layer_order(self.calls, self.inputs, self.outputs)
         for steps in _DELAYS:
             delayed = layer_order(
                 self.calls, self.inputs, self.outputs, delays=dict.fromkeys(self.masking, steps)
             )
-            if self._by_kind(delayed) != self._by_kind(order):
+            if _by_kind(delayed, kinds) != _by_kind(order, kinds):
                 problem = Undecided(
                     "the order of layers of one class depends on the version of Keras 3, since a mask is made from "
                     "the output of one of them",
@@ -69,19 +69,12 @@ class Graph:
         ends = [[name, call + (name in self.models), tensor] for name, call, tensor in tensors]
         return ends[0] if len(ends) == 1 else ends
 
-    def _by_kind(self, order: Sequence[str]) -> dict[str, list[str]]:
-        listed: dict[str, list[str]] = {}
-        for name in order:
-            if name in self.kinds:
-                listed.setdefault(self.kinds[name], []).append(name)
-        return listed
-
 
 def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, Any] | None]) -> Graph:
     """Read the connections of a functional model whose layers are now called `names`.
 
-    `before` describes, layer by layer, what must stand in front of it. Raises InputRefused for connections that lead
-    nowhere or are not in a form that Keras 2 or tf.keras writes.
+    `before` describes, layer by layer, what must stand in front of it. Raises InputRefused for connections
+    that lead nowhere or are not in a form that Keras 2 or tf.keras writes.
     """
     children = model.children or ()
     reader = _Reader(model, dict(zip((child.name for child in children), names, strict=True)))
@@ -95,7 +88,8 @@ def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, An
             calls[front] = tuple(tensors for tensors, _ in read)
             nodes[front] = [node for _, node in read]
             read = [
-                (((front, number, 0),), _node([_tensor((front, number, 0))], {})) for number in range(len(read))
+                (((front, number, 0),), _node([_tensor((front, number, 0))], {}))
+                for number in range(len(read))
             ]
         calls[name] = tuple(tensors for tensors, _ in read) or ((),)
         nodes[name] = [node for _, node in read]
@@ -111,17 +105,13 @@ def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, An
             if child.children is not None and not child.sequential
         ),
         masking=frozenset(
-            name for child, name in zip(children, names, strict=True) if any(map(_makes_mask, child.walk()))
+            name for child, name in zip(children, names, strict=True) if any(map(makes_mask, child.walk()))
         ),
-        kinds={
-            name: child.class_name
-            for child, name in zip(children, names, strict=True)
-            if child.class_name != "InputLayer"
-        },
     )
 
 
-def _makes_mask(layer: Layer) -> bool:
+def makes_mask(layer: Layer) -> bool:
+    """Tell whether a layer makes a mask of what it takes."""
     return layer.class_name == "Masking" or (
         layer.class_name == "Embedding" and bool(layer.config.get("mask_zero"))
     )
@@ -144,10 +134,16 @@ class _Reader:
     def call(self, layer: Layer, raw: Any) -> tuple[Call, dict[str, Any]]:
         """Read one call: the tensors it takes, and the call as Keras 3 writes it."""
         if not isinstance(raw, list) or not raw or not all(map(_is_tensor, raw)):
-            raise self._odd(f"a call of layer {layer.name!r} in a form that neither Keras 2 nor tf.keras writes")
+            raise self._odd(
+                f"a call of layer {layer.name!r} in a form that neither Keras 2 nor tf.keras writes"
+            )
         tensors = [self.tensor(*item[:3]) for item in raw]
         extra = raw[0][3] if len(raw[0]) > 3 else {}
-        keywords = {key: self._argument(value) for key, value in (extra or {}).items()}
+        keywords = {
+            key: self._argument(value) for key, value in (extra or {}).items() if value is not None
+        }
+        if "constants" in keywords:
+            raise self._odd(f"constants given to layer {layer.name!r}, which Keras 3 does not take")
         positional: list[Any] = [_tensor(tensor) for tensor in tensors]
         if layer.class_name in _RECURRENT and len(positional) > 1:
             keywords["initial_state"] = positional[1:]
@@ -183,6 +179,14 @@ class _Reader:
 
     def _odd(self, what: str) -> InputRefused:
         return InputRefused(what, where=self._place)
+
+
+def _by_kind(order: Sequence[str], kinds: Mapping[str, str]) -> dict[str, list[str]]:
+    listed: dict[str, list[str]] = {}
+    for name in order:
+        if name in kinds:
+            listed.setdefault(kinds[name], []).append(name)
+    return listed
 
 
 def _references(model: Layer) -> Iterator[Tensor]:

@@ -25,10 +25,13 @@ _LAMBDA = "give the function a name in your code and rebuild the model in Keras 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What holds for the whole model: the float type of layers that name none, and who wrote the file."""
+    """What holds for the whole model: the float type of layers that name none, who wrote the file, and whether
+    any layer makes a mask.
+    """
 
     floatx: str
     keras_version: str | None
+    masks: bool = False
 
     @property
     def tensorflow_keras(self) -> bool:
@@ -41,9 +44,9 @@ class Setting:
 class Built:
     """A layer for Keras 3: how its config.json describes it, and its variables.
 
-    The paths of `groups` begin at the layer; the first group is the layer itself. `before` describes a layer without
-    weights that must stand in front of it. `notes` say what is not as it was, `problems` why the description cannot
-    be given as it should.
+    The paths of `groups` begin at the layer; the first group is the layer itself. `before` describes a
+    layer without weights that must stand in front of it. `notes` say what is not as it was, `problems` why
+    the description cannot be given as it should.
     """
 
     entry: dict[str, Any]
@@ -71,12 +74,18 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
         return _lambda(layer, name, config, setting)
     if rule is None:
         return _custom(layer, name, config, weights, setting)
+    if layer.class_name == "Softmax" and setting.masks and config.get("axis", -1) == -1:
+        # Keras 3's Softmax obeys a mask, the old one did not, nor does the activation.
+        config = {**{key: config[key] for key in config if key != "axis"}, "activation": "softmax"}
+        rule = RULES["Activation"]
     if layer.class_name in {"RNN", "StackedRNNCells"}:
         return _with_cells(layer, name, config, weights, setting)
     owned = _owned(layer)
     slots = () if owned is None else (*owned.trainable, *owned.non_trainable)
     if len(weights) != len(slots):
-        raise InputRefused(f"{len(weights)} weights, where such a layer has {len(slots)}", where=describe(layer))
+        raise InputRefused(
+            f"{len(weights)} weights, where such a layer has {len(slots)}", where=describe(layer)
+        )
     problems = list(_problems(layer, config, setting))
     arguments, refused = _arguments(layer, rule, config)
     problems += refused
@@ -107,7 +116,12 @@ def _groups(class_name: str, name: str, recipes: tuple[Recipe, ...], trainable: 
     return Group(path="", name=name), Group(path="cell", name=cell, recipes=recipes, trainable=trainable)
 
 
-_CELL_OF = {"ConvLSTM2D": "conv_lstm_cell", "GRU": "gru_cell", "LSTM": "lstm_cell", "SimpleRNN": "simple_rnn_cell"}
+_CELL_OF = {
+    "ConvLSTM2D": "conv_lstm_cell",
+    "GRU": "gru_cell",
+    "LSTM": "lstm_cell",
+    "SimpleRNN": "simple_rnn_cell",
+}
 
 
 def _recipes(class_name: str, weights: Sequence[Weight]) -> tuple[Recipe, ...]:
@@ -137,7 +151,9 @@ def _arguments(
         elif key not in _COMMON:
             refused.append(_refuse(layer, f"an argument {key!r} that h5remap does not know of this class"))
     if config.get("activity_regularizer") is not None:
-        arguments["activity_regularizer"] = by_argument("activity_regularizer", config["activity_regularizer"])
+        arguments["activity_regularizer"] = by_argument(
+            "activity_regularizer", config["activity_regularizer"]
+        )
     arguments = {**rule.missing, **arguments, **rule.fixed}
     if rule.name == "BatchNormalization" and isinstance(arguments.get("axis"), list):
         if len(arguments["axis"]) == 1:
@@ -179,6 +195,10 @@ def _problems(layer: Layer, config: Mapping[str, Any], setting: Setting) -> Iter
         stddev = plain(config.get("stddev"))
         if isinstance(stddev, int | float) and not 0 <= stddev <= 1:
             yield _refuse(layer, f"stddev={stddev!r}: Keras 3 takes 0 to 1")
+    if layer.class_name == "Softmax" and setting.masks and "axis" in config:
+        yield _refuse(
+            layer, f"axis={config['axis']!r} in a model with masks, which this layer obeys in Keras 3"
+        )
     if layer.class_name == "UpSampling2D" and config.get("interpolation") not in {None, "nearest"}:
         if not setting.tensorflow_keras:
             yield _refuse(layer, "bilinear interpolation, whose sampling points lie elsewhere in Keras 3")
@@ -231,9 +251,13 @@ def _input_layer(layer: Layer, name: str, config: Mapping[str, Any]) -> Built:
 
 def _lambda(layer: Layer, name: str, config: Mapping[str, Any], setting: Setting) -> Built:
     """Write a Lambda that calls a named function; byte code of a Python long gone is not looked at."""
-    function, problems, notes = config.get("function"), (), ()
+    function = config.get("function")
+    problems: tuple[RemapError, ...] = ()
+    notes: tuple[str, ...] = ()
     if config.get("function_type") != "function" or not isinstance(function, str):
-        problems = (InputRefused("the layer is byte code of another Python", where=describe(layer), hint=_LAMBDA),)
+        problems = (
+            InputRefused("the layer is byte code of another Python", where=describe(layer), hint=_LAMBDA),
+        )
         function = None
     else:
         notes = (f"{describe(layer)}: give the function in custom_objects={{{function!r}: ...}}",)
@@ -266,15 +290,23 @@ def _custom(
         kept["dtype"] = dtype
     recipes = tuple(keep(weight) for weight in weights)
     if layer.class_name in GONE:
-        problem = InputRefused("Keras 3 has no such layer", where=describe(layer), hint=GONE[layer.class_name])
-        notes: tuple[str, ...] = (f"{describe(layer)}: Keras 3 has no such layer; a class of that name must be yours",)
+        problem = InputRefused(
+            "Keras 3 has no such layer", where=describe(layer), hint=GONE[layer.class_name]
+        )
+        notes: tuple[str, ...] = (
+            f"{describe(layer)}: Keras 3 has no such layer; a class of that name must be yours",
+        )
         problems: tuple[RemapError, ...] = (problem,)
     else:
-        notes = (f"{describe(layer)}: a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}",)
+        notes = (
+            f"{describe(layer)}: a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}",
+        )
         problems = ()
     return Built(
         entry=keras_object(None, layer.class_name, kept, registered_name=layer.class_name),
-        groups=(Group(path="", name=name, recipes=recipes, trainable=len(recipes) if layer.trainable else 0),),
+        groups=(
+            Group(path="", name=name, recipes=recipes, trainable=len(recipes) if layer.trainable else 0),
+        ),
         notes=notes,
         problems=problems,
     )
@@ -296,7 +328,11 @@ def _with_cells(
     arguments, refused = _arguments(layer, RULES[layer.class_name], rest)
     entries = [part.entry for part in parts]
     arguments |= {"cell": entries[0]} if single else {"cells": entries}
-    base = {"name": name, "trainable": layer.trainable, "dtype": dtype_policy(_dtype(config, weights, setting))}
+    base = {
+        "name": name,
+        "trainable": layer.trainable,
+        "dtype": dtype_policy(_dtype(config, weights, setting)),
+    }
     groups = [Group(path="", name=name)]
     for part, called in zip(parts, names, strict=True):
         below = "cell" if single else f"cells/{called}"
@@ -356,5 +392,3 @@ def _count(cell: Layer) -> int | None:
 def _owned(layer: Layer) -> OwnedWeights | None:
     """Say which weights a layer owns; a cell owns what the layer that it makes up does."""
     return owned_weights(replace(layer, class_name=layer.class_name.removesuffix("Cell")))
-
-

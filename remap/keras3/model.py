@@ -10,7 +10,7 @@ from remap.errors import InputRefused, RemapError
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
 from remap.keras.plan import PlannedLayer
-from remap.keras3.graph import Graph, read_graph
+from remap.keras3.graph import read_graph
 from remap.keras3.layer import Built, Setting, build_layer, describe
 from remap.keras3.naming import number_names, snake_case, valid_names
 from remap.keras3.objects import dtype_name, dtype_policy, keras_object, plain
@@ -27,14 +27,17 @@ def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], settin
     Raises InputRefused when layers and weights do not belong together.
     """
     children = layer.children or ()
-    names = valid_names((child.name, child.class_name) for child in children)
+    names = valid_names(((child.name, child.class_name) for child in children), masks=setting.masks)
     parts = [
         _build(child, called, share, setting)
         for child, called, share in zip(children, names, _pair(layer, planned), strict=True)
     ]
-    built = (_sequential if layer.sequential else _functional)(layer, name, names, parts, setting)
+    if layer.sequential:
+        built = _sequential(layer, name, names, parts, setting)
+    else:
+        built = _functional(layer, name, names, parts)
     renamed = tuple(
-        f"{describe(child)} is now named {called!r}: Keras 3 wants a name without a slash"
+        f"{describe(child)} is now named {called!r}: Keras 3 does not take its name"
         for child, called in zip(children, names, strict=True)
         if child.name and child.name != called
     )
@@ -69,7 +72,8 @@ def _pair(layer: Layer, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | 
         paired.append(match)
     if any(one.weights for one in left):
         raise InputRefused(
-            f"the weights of layer {left[0].name!r} belong to no layer of the architecture", where=describe(layer)
+            f"the weights of layer {left[0].name!r} belong to no layer of the architecture",
+            where=describe(layer),
         )
     return paired
 
@@ -112,7 +116,12 @@ def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict
     if found is None:
         return None
     shape, dtype = found
-    config = {"batch_shape": shape, "dtype": dtype or setting.floatx, "sparse": False, "name": f"{names[0]}_input"}
+    config = {
+        "batch_shape": shape,
+        "dtype": dtype or setting.floatx,
+        "sparse": False,
+        "name": f"{names[0]}_input",
+    }
     return keras_object("keras.layers", "InputLayer", config)
 
 
@@ -145,16 +154,22 @@ class _Placed:
     groups: tuple[Group, ...]
 
 
-def _functional(
-    layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built], setting: Setting
-) -> Built:
+def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built]) -> Built:
     graph = read_graph(layer, names, [part.before for part in parts])
-    placed = {called: _Placed(called, part.entry, part.groups) for called, part in zip(names, parts, strict=True)}
+    placed = {
+        called: _Placed(called, part.entry, part.groups) for called, part in zip(names, parts, strict=True)
+    }
     for part in parts:
         if part.before is not None:
             called = part.before["config"]["name"]
             placed[called] = _Placed(called, part.before, (Group(path="", name=called),))
-    order, problems = graph.order()
+    order, problems = graph.order(
+        {
+            called: one.entry["class_name"]
+            for called, one in placed.items()
+            if any(g.recipes for g in one.groups)
+        }
+    )
     kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in order)
     groups, entries = [Group(path="", name=name)], []
     for called, kind in zip(order, kinds, strict=True):
@@ -170,10 +185,15 @@ def _functional(
     module, class_name = _FUNCTIONAL
     notes: tuple[str, ...] = ()
     if layer.class_name not in {"Model", "Functional"}:
-        notes = (f"{describe(layer)} is written as a plain functional model: the same layers, connected alike",)
+        notes = (
+            f"{describe(layer)} is written as a plain functional model: the same layers, connected alike",
+        )
     lost = [called for called in placed if called not in order]
     if lost:
-        problems = (*problems, InputRefused(f"layers that lead to no output: {', '.join(lost)}", where=describe(layer)))
+        problems = (
+            *problems,
+            InputRefused(f"layers that lead to no output: {', '.join(lost)}", where=describe(layer)),
+        )
     return Built(
         entry=keras_object(module, class_name, config, registered_name=class_name),
         groups=tuple(groups),
@@ -186,8 +206,11 @@ def _time_distributed(layer: Layer, name: str, planned: PlannedLayer | None, set
     inner = layer.wrapped
     assert inner is not None  # noqa: S101 - told by the caller
     share = None if planned is None else replace(planned, name=inner.name)
-    part = _build(inner, *valid_names([(inner.name, inner.class_name)]), share, setting)
-    return _wrapped(layer, name, part, {"layer": part.entry}, [group.under("layer") for group in part.groups], setting)
+    (called,) = valid_names([(inner.name, inner.class_name)])
+    part = _build(inner, called, share, setting)
+    return _wrapped(
+        layer, name, part, {"layer": part.entry}, [group.under("layer") for group in part.groups], setting
+    )
 
 
 def _bidirectional(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
@@ -205,7 +228,8 @@ def _bidirectional(layer: Layer, name: str, weights: Sequence[Weight], setting: 
     entry = parts[0].entry
     entry["config"]["name"] = called
     if not _zeroes_masked(setting) and entry["module"] is not None:
-        # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither yes nor no.
+        # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither
+        # yes nor no.
         entry["config"]["zero_output_for_mask"] = None
     arguments = {"layer": entry, "merge_mode": layer.config.get("merge_mode", "concat")}
     return _wrapped(layer, name, parts[0], arguments, groups, setting)
@@ -231,7 +255,10 @@ def _wrapped(
     }
     problems = part.problems
     if part.before is not None:
-        problems = (*problems, InputRefused("hard_sigmoid inside, whose slope is another now", where=describe(layer)))
+        problems = (
+            *problems,
+            InputRefused("hard_sigmoid inside, whose slope is another now", where=describe(layer)),
+        )
     if layer.config.get("num_constants") or layer.config.get("backward_layer") is not None:
         problems = (*problems, InputRefused("constants or another backward layer", where=describe(layer)))
     if not layer.trainable:

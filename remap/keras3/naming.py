@@ -26,16 +26,26 @@ def number_names(names: Iterable[str]) -> list[str]:
     return numbered
 
 
-def valid_names(names: Iterable[tuple[str, str]]) -> list[str]:
-    """Make (name, class name) pairs into names that Keras 3 takes: not empty, no slash, none twice."""
+# What Keras 3 may call the steps by which it makes and joins masks; no layer beside them may be called so.
+_STEP = re.compile(r"(any|concatenate|expand_dims|logical_or|not_equal|ones_like|zeros_like)(_\d+)?")
+
+
+def valid_names(names: Iterable[tuple[str, str]], *, masks: bool = False) -> list[str]:
+    """Make (name, class name) pairs into names that Keras 3 takes: not empty, no slash, none twice.
+
+    Where there are `masks`, names are changed that the steps by which Keras 3 makes them may get.
+    """
     pairs = list(names)
-    taken = {name for name, _ in pairs if name and "/" not in name}
+    sound = {name for name, _ in pairs if name and "/" not in name and not (masks and _STEP.fullmatch(name))}
+    taken = set(sound)
     valid = []
     for name, class_name in pairs:
-        if name and "/" not in name:
+        if name in sound:
             valid.append(name)
             continue
         wanted = name.replace("/", "_") or snake_case(class_name)
+        if _STEP.fullmatch(wanted):
+            wanted += "_layer"
         free, number = wanted, 0
         while free in taken:
             number += 1

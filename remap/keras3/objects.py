@@ -16,8 +16,8 @@ __all__ = [
 ]
 
 
-# Class -> its arguments in Keras 3. What else old files hold (`dtype`, `partition_info`) is left out: it never
-# changed a value.
+# Class -> its arguments in Keras 3. What else old files hold (`dtype`, `partition_info`) is left out: it
+# never changed a value.
 _INITIALIZERS: Mapping[str, frozenset[str]] = {
     "Constant": frozenset({"value"}),
     "GlorotNormal": frozenset({"seed"}),

@@ -30,9 +30,9 @@ def layer_order(
 ) -> list[str]:
     """List the layers as `map_graph` in keras/src/ops/function.py does.
 
-    Deepest first, counted in calls between a layer and the outputs; layers of equal depth as a depth-first walk
-    from the outputs meets them. `delays` says how many steps further from the outputs the inputs of a layer count
-    than its calls show. Layers that lead to no output are left out, inputs excepted.
+    Deepest first, counted in calls between a layer and the outputs; layers of equal depth as a depth-first
+    walk from the outputs meets them. `delays` says how many steps further from the outputs the inputs of a
+    layer count than its calls show. Layers that lead to no output are left out, inputs excepted.
     """
     delays = delays or {}
     nodes, met = _walk(calls, outputs)

@@ -29,8 +29,8 @@ Array = NDArray[Any]
 class Recipe:
     """One tensor of the output: `shape` in elements, `dtype` in numpy's short form, and where it comes from.
 
-    With `transform` None it is `source` bit for bit; else what `transform` makes of it (of nothing when there is
-    no source).
+    With `transform` None it is `source` bit for bit; else what `transform` makes of it (of nothing when
+    there is no source).
     """
 
     shape: tuple[int, ...]

@@ -1,7 +1,7 @@
 """How each built-in layer class of Keras 2 and tf.keras is written for Keras 3.
 
-Read from the constructors and `get_config` of Keras 2.0.9 to 2.3.1 and tf.keras 1.12 to 2.3 on one side, of Keras 3.5
-and 3.15 (keras/src/layers) on the other.
+Read from the constructors and `get_config` of Keras 2.0.9 to 2.3.1 and tf.keras 1.12 to 2.3 on one side, of
+Keras 3.5 and 3.15 (keras/src/layers) on the other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ANYTHING", "Fold", "GONE", "RULES", "Rule"]
+__all__ = ["ANYTHING", "GONE", "RULES", "Fold", "Rule"]
 
 ANYTHING: tuple[Any, ...] = ("any value",)
 
@@ -19,7 +19,8 @@ ANYTHING: tuple[Any, ...] = ("any value",)
 class Fold:
     """Which weights feed an activation and nothing else, so that a factor before it can be put into them.
 
-    `leaves` are their names; of each, the last axis consists of `blocks` equal parts of which `chosen` are meant.
+    `leaves` are their names; of each, the last axis consists of `blocks` equal parts of which `chosen` are
+    meant.
     """
 
     leaves: tuple[str, ...]
@@ -31,10 +32,10 @@ class Fold:
 class Rule:
     """One class: its name in Keras 3 and what becomes of its arguments.
 
-    `keeps` go over under their own name, `renamed` under another; `dropped` are left out if they hold one of the
-    values given (ANYTHING: whatever they hold). Any other argument is a refusal. `missing` is what an argument meant
-    where an old file does not have it and Keras 3 takes it otherwise. `fixed` is written in any case. `flagged` tells
-    whether the class takes `trainable`.
+    `keeps` go over under their own name, `renamed` under another; `dropped` are left out if they hold one
+    of the values given (ANYTHING: whatever they hold). Any other argument is a refusal. `missing` is what
+    an argument meant where an old file does not have it and Keras 3 takes it otherwise. `fixed` is written
+    in any case. `flagged` tells whether the class takes `trainable`.
     """
 
     name: str

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remap.errors import RemapError
+from remap.errors import InputRefused, RemapError
 from remap.keras.config import Layer
 from remap.keras.plan import PlannedLayer
+from remap.keras3.graph import makes_mask
 from remap.keras3.layer import Setting
+from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
 from remap.keras3.objects import dtype_name
 from remap.keras3.recipe import Group, Recipe
@@ -18,13 +20,16 @@ from remap.keras3.recipe import Group, Recipe
 __all__ = ["Translation", "translate"]
 
 
+_NO_SHAPE = "convert to .weights.h5 instead, and load that into the model once it is built"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
     """A model for Keras 3.
 
     `config` is what config.json of a `.keras` file holds. `groups` are the variables with their places in
-    `.weights.h5`. `notes` say what is not as it was. `problems` are the reasons why `config` cannot be used; the
-    variables can all the same.
+    `.weights.h5`. `notes` say what is not as it was. `problems` are the reasons why `config` cannot be
+    used; the variables can all the same.
     """
 
     config: dict[str, Any]
@@ -47,14 +52,23 @@ def translate(
 ) -> Translation:
     """Write a model of Keras 2 or tf.keras for Keras 3.
 
-    `planned` are the weights of the model's layers, told apart down to the innermost. Raises InputRefused when they do
-    not belong to the architecture.
+    `planned` are the weights of the model's layers, told apart down to the innermost. Raises InputRefused
+    when they do not belong to the architecture.
     """
-    setting = Setting(floatx=_float_type(architecture, planned), keras_version=keras_version)
-    built = build_model(architecture, architecture.name or "model", planned, setting)
-    return Translation(
-        config=built.entry, groups=built.groups, notes=built.notes, problems=built.problems
+    setting = Setting(
+        floatx=_float_type(architecture, planned),
+        keras_version=keras_version,
+        masks=any(makes_mask(layer) for layer in architecture.walk()),
     )
+    built = build_model(architecture, architecture.name or "model", planned, setting)
+    problems = (*built.problems, *mask_problems(architecture))
+    if not _tells_input(built.entry):
+        problems = (*problems, InputRefused("nothing tells the shape of the model's input", hint=_NO_SHAPE))
+    return Translation(config=built.entry, groups=built.groups, notes=built.notes, problems=problems)
+
+
+def _tells_input(entry: dict[str, Any]) -> bool:
+    return entry["class_name"] != "Sequential" or "build_input_shape" in entry["config"]
 
 
 def _float_type(architecture: Layer, planned: Sequence[PlannedLayer]) -> str:

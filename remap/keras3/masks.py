@@ -1,0 +1,170 @@
+"""Where Keras 3 would treat a mask otherwise than old Keras did, so that predictions would differ without a word.
+
+Old merge layers let a step count when all inputs that have a mask let it count (`_Merge.compute_mask` and
+`Concatenate.compute_mask` in keras/layers/merge.py); Keras 3's when any does, and not at all when an input
+has none (keras/src/layers/merging). That is the same as long as all inputs bear the same mask. And an old
+TimeDistributed made a mask of what the layer inside it made; Keras 3's does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from remap.errors import InputRefused
+from remap.keras.config import Layer
+from remap.keras3.graph import makes_mask, read_graph
+
+__all__ = ["mask_problems"]
+
+_READERS = frozenset(
+    "AdditiveAttention Attention Bidirectional ConvLSTM2D CuDNNGRU CuDNNLSTM GRU GlobalAveragePooling1D LSTM RNN "
+    "SimpleRNN".split()
+)
+_MERGES = frozenset("Add Average Maximum Minimum Multiply Subtract".split())
+_PASS_ON = frozenset(
+    "Activation ActivityRegularization AlphaDropout BatchNormalization BatchNormalizationV1 BatchNormalizationV2 Dense "
+    "Dropout ELU GaussianDropout GaussianNoise LayerNormalization LeakyReLU PReLU ReLU Softmax SpatialDropout1D "
+    "ThresholdedReLU TimeDistributed".split()
+)
+_TAKES_MASK = _READERS | {"Softmax", "TimeDistributed"}
+_HINT = "convert to .weights.h5 instead, and pass the masks yourself in a model built with Keras 3"
+
+Mask = Any
+"""None; a token, equal for masks that are equal; or a Differing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Differing:
+    """A mask that Keras 3 makes otherwise, and the layer where that happens."""
+
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Signal:
+    """A tensor: what it is (equal for equal tensors) and its mask."""
+
+    identity: Any
+    mask: Mask = None
+
+
+def mask_problems(model: Layer) -> tuple[InputRefused, ...]:
+    """Find the layers that would work under another mask in Keras 3."""
+    if not any(makes_mask(layer) for layer in model.walk()):
+        return ()
+    problems: dict[str, InputRefused] = {}
+    ends = max(len(model.inputs), 1)
+    _model(model, [_Signal(("input", index)) for index in range(ends)], (), problems)
+    return tuple(problems.values())
+
+
+def _model(
+    model: Layer, inputs: Sequence[_Signal], path: tuple[Any, ...], problems: dict[str, InputRefused]
+) -> list[_Signal]:
+    if model.sequential:
+        signals = list(inputs)
+        for index, child in enumerate(model.children or ()):
+            if child.class_name != "InputLayer":
+                signals = _layer(child, signals, (*path, index), problems)
+        return signals
+    children = {str(index): child for index, child in enumerate(model.children or ())}
+    graph = read_graph(model, list(children), [None] * len(children))
+    known: dict[tuple[str, int], list[_Signal]] = {}
+    for (name, call, _), signal in zip(graph.inputs, inputs, strict=False):
+        known[name, call] = [signal]
+    pending = [(name, call) for name, calls in graph.calls.items() for call in range(len(calls))]
+    while pending:
+        waiting = []
+        for name, call in pending:
+            taken = graph.calls[name][call]
+            if (name, call) in known:
+                continue
+            if children[name].class_name == "InputLayer":
+                known[name, call] = [_Signal((*path, name))]
+            elif all((above, number) in known for above, number, _ in taken):
+                signals = [_output(known[above, number], index) for above, number, index in taken]
+                known[name, call] = _layer(children[name], signals, (*path, name, call), problems)
+            else:
+                waiting.append((name, call))
+        if len(waiting) == len(pending):
+            raise InputRefused("the layers are connected in a circle", where=f"model {model.name!r}")
+        pending = waiting
+    return [_output(known[name, call], index) for name, call, index in graph.outputs]
+
+
+def _output(signals: Sequence[_Signal], index: int) -> _Signal:
+    return signals[index] if index < len(signals) else _Signal((signals[0].identity, index))
+
+
+def _layer(
+    layer: Layer, taken: Sequence[_Signal], place: tuple[Any, ...], problems: dict[str, InputRefused]
+) -> list[_Signal]:
+    if layer.children is not None:
+        return _model(layer, taken, place, problems)
+    mask = taken[0].mask if taken else None
+    out: Mask = None
+    if makes_mask(layer):
+        out = (layer.class_name, repr(layer.config.get("mask_value")), taken[0].identity)
+    elif layer.class_name in _READERS:
+        masks = [signal.mask for signal in taken]
+        if mask is not None and len(taken) > 1 and "Attention" not in layer.class_name:
+            # Keras 3 hands a mask on by itself only to layers that are called with nothing but one input.
+            masks = [_Differing(f"layer {layer.name!r} ({layer.class_name}), called with a state and a mask")]
+        _read(layer, masks, problems)
+        reads_on = layer.class_name in {"Attention", "AdditiveAttention"} or _returns_sequences(layer)
+        out = mask if reads_on else None
+    elif layer.class_name in _MERGES or layer.class_name == "Concatenate":
+        out = _merged(layer, [signal.mask for signal in taken])
+    elif layer.class_name in _PASS_ON:
+        out = mask
+    if layer.class_name == "TimeDistributed" and layer.wrapped is not None:
+        out = _time_distributed(layer, layer.wrapped, taken, place, problems)
+    return [_Signal(place, out)]
+
+
+def _read(layer: Layer, masks: Sequence[Mask], problems: dict[str, InputRefused]) -> None:
+    for mask in masks:
+        if isinstance(mask, _Differing):
+            problems.setdefault(
+                mask.where,
+                InputRefused(
+                    f"the mask that layer {layer.name!r} works under would be another in Keras 3",
+                    where=mask.where,
+                    hint=_HINT,
+                ),
+            )
+
+
+def _returns_sequences(layer: Layer) -> bool:
+    config = layer.config if layer.wrapped is None else layer.wrapped.config
+    return bool(config.get("return_sequences"))
+
+
+def _merged(layer: Layer, masks: Sequence[Mask]) -> Mask:
+    if all(mask is None for mask in masks):
+        return None
+    differing = [mask for mask in masks if isinstance(mask, _Differing)]
+    if differing:
+        return differing[0]
+    if len(set(masks)) == 1:
+        return masks[0]
+    if layer.class_name == "Concatenate" and layer.config.get("axis") == 1 and None not in masks:
+        return ("one after the other", tuple(masks))
+    return _Differing(f"layer {layer.name!r} ({layer.class_name}), where masks meet")
+
+
+def _time_distributed(
+    layer: Layer,
+    inner: Layer,
+    taken: Sequence[_Signal],
+    place: tuple[Any, ...],
+    problems: dict[str, InputRefused],
+) -> Mask:
+    mask = taken[0].mask
+    here = f"layer {layer.name!r} (TimeDistributed)"
+    if mask is not None and (inner.children is not None or inner.class_name in _TAKES_MASK):
+        _read(layer, [_Differing(here)], problems)
+    made = _layer(inner, [_Signal((place, "step"))], (place, "step"), problems)
+    return _Differing(here) if made[0].mask is not None else mask
