@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Gate"]
 
 _LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
+_VERSION, _FLAGS = 8, 11
+_MARKING_VERSION = 3
+_BEING_WRITTEN = 0x01 | 0x04
+"""Bytes of the superblock: its version, and from the third on a mark while a program writes the file."""
 _LIBRARY = (KeyError, OSError, RuntimeError, ValueError, TypeError, SystemError, MemoryError, OverflowError)
 """What h5py raises for what libhdf5 says."""
 
@@ -129,6 +133,13 @@ class Gate:
                 where=show(source.name),
                 hint="give a file that Keras saved as .h5",
             )
+        # libhdf5 looks at this mark only when it reads through its own drivers.
+        if len(head) > _FLAGS and head[_VERSION] >= _MARKING_VERSION and head[_FLAGS] & _BEING_WRITTEN:
+            raise InputRefused(
+                "the file is marked as being written: the program that saves it did not finish",
+                where=show(source.name),
+                hint="wait until it has, or use an earlier checkpoint",
+            )
 
     def _parts(self, names: tuple[str, ...]) -> tuple[bytes, ...]:
         try:
@@ -191,6 +202,4 @@ def _explain(words: str) -> tuple[str, str]:
     """Say what libhdf5 said, and what to do about it, in words that help."""
     if "truncated file" in words:
         return "the file is cut short", "the copy or the saving did not finish: get it again"
-    if "already open for" in words:
-        return "the file is marked as being written: the program that saved it did not finish", UNFINISHED
     return f"HDF5 cannot read this: {show(words)}", DAMAGED

@@ -197,13 +197,16 @@ class Canvas:
             yield number * _PAGE, bytes(self._pages[number][: self.size - number * _PAGE])
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Remember where the next read or write starts."""
         self._at = self.size if whence == os.SEEK_END else offset
         return self._at
 
     def tell(self) -> int:
+        """Give the place of the next read or write."""
         return self._at
 
     def write(self, data: Any) -> int:
+        """Keep bytes."""
         view = memoryview(data).cast("B")
         for page, start, piece in self._pass(len(view)):
             self._pages.setdefault(page, bytearray(_PAGE))[start : start + len(piece)] = view[
@@ -213,17 +216,20 @@ class Canvas:
         return len(view)
 
     def readinto(self, view: Any) -> int:
+        """Give bytes back, zeros where none were kept."""
         for page, start, piece in self._pass(len(view)):
             known = self._pages.get(page, bytes(_PAGE))
             view[piece.start : piece.stop] = known[start : start + len(piece)]
         return len(view)
 
     def read(self, size: int) -> bytes:
+        """Give bytes back, as the driver of older h5py asks for them."""
         data = bytearray(size)
         self.readinto(memoryview(data))
         return bytes(data)
 
     def truncate(self, size: int) -> int:
+        """Settle the size."""
         self.size = size
         return size
 

@@ -1,0 +1,214 @@
+"""What is written is what Keras would have written, and the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from handmade import identity, save_full, save_weights
+
+from remap.hdf5.layout import lay_out
+from remap.hdf5.publish import publish
+from remap.hdf5.reader import open_checkpoint
+from remap.keras.plan import Plan, PlannedLayer, PlannedWeight
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _written(source: Path, target: Path, **changes: object) -> Path:
+    with open_checkpoint(source) as opened:
+        plan = replace(identity(opened.checkpoint), **changes)  # type: ignore[arg-type]
+        publish(plan, opened, target, overwrite=True)
+    return target
+
+
+def _layers(count: int, source: PlannedWeight, width: int) -> tuple[PlannedLayer, ...]:
+    return tuple(
+        PlannedLayer(name=f"l{number:0{width}}", weights=(PlannedWeight(name="w:0", source=source.source),))
+        for number in range(count)
+    )
+
+
+def test_names_are_fixed_length_bytes_and_texts_are_too(tmp_path: Path) -> None:
+    target = _written(save_full(tmp_path / "in.h5"), tmp_path / "out.h5")
+    with h5py.File(target) as file:
+        weights = file["model_weights"]
+        assert weights.attrs["layer_names"].dtype == "S11"
+        assert weights["model_1"].attrs["weight_names"].dtype == "S16"
+        for holder, name in [(weights, "backend"), (weights, "keras_version"), (file, "model_config")]:
+            kind = holder.attrs.get_id(name).get_type()
+            assert (kind.get_class(), kind.is_variable_str()) == (h5py.h5t.STRING, False)
+
+
+def test_a_layer_without_weights_has_an_empty_group_and_a_list_of_no_floats(tmp_path: Path) -> None:
+    target = _written(save_weights(tmp_path / "in.h5"), tmp_path / "out.h5")
+    with h5py.File(target) as file:
+        assert len(file["input_1"]) == 0
+        found = file["input_1"].attrs["weight_names"]
+        assert (found.dtype, found.shape) == ("<f8", (0,))
+
+
+def test_attributes_that_were_absent_stay_absent(tmp_path: Path) -> None:
+    target = _written(
+        save_full(tmp_path / "in.h5"), tmp_path / "out.h5", backend=None, file_keras_version=None
+    )
+    with h5py.File(target) as file:
+        assert set(file.attrs) == {"backend", "model_config", "training_config"}
+        assert set(file["model_weights"].attrs) == {"keras_version", "layer_names"}
+
+
+def test_a_weights_file_has_its_layers_at_the_root(tmp_path: Path) -> None:
+    target = _written(
+        save_full(tmp_path / "in.h5"),
+        tmp_path / "out.h5",
+        model_config=None,
+        training_config=None,
+        optimizer=None,
+    )
+    with h5py.File(target) as file:
+        assert set(file) == {"input_1", "model_1", "predictions"}
+        assert set(file.attrs) == {"backend", "keras_version", "layer_names"}
+
+
+@pytest.mark.parametrize(("width", "pieces"), [(30, 0), (40, 2), (90, 3)])
+def test_long_lists_are_split_as_keras_splits_them(tmp_path: Path, width: int, pieces: int) -> None:
+    with open_checkpoint(save_weights(tmp_path / "in.h5")) as opened:
+        plan = identity(opened.checkpoint)
+        plan = replace(plan, layers=_layers(2000, plan.layers[1].weights[0], width))
+        publish(plan, opened, tmp_path / "out.h5", overwrite=False)
+    with h5py.File(tmp_path / "out.h5") as file:
+        found = sorted(name for name in file.attrs if name.startswith("layer_names"))
+        assert found == ([f"layer_names{number}" for number in range(pieces)] or ["layer_names"])
+        assert all(file.attrs[name].nbytes <= 64512 for name in found)
+        joined = np.concatenate([file.attrs[name] for name in found])
+        assert [name.decode() for name in joined] == [layer.name for layer in plan.layers]
+
+
+def test_one_tensor_in_two_layers_is_two_copies(tmp_path: Path) -> None:
+    with open_checkpoint(save_weights(tmp_path / "in.h5")) as opened:
+        plan = identity(opened.checkpoint)
+        shared = plan.layers[1].weights[:1]
+        layers = (PlannedLayer(name="a", weights=shared), PlannedLayer(name="b", weights=shared))
+        publish(replace(plan, layers=layers), opened, tmp_path / "out.h5", overwrite=False)
+    with open_checkpoint(tmp_path / "out.h5") as written, h5py.File(tmp_path / "out.h5") as file:
+        offsets = {written.extent(layer.weights[0]).offset for layer in written.checkpoint.layers}
+        assert len(offsets) == 2
+        assert np.array_equal(file["a/dense_1/kernel:0"][()], file["b/dense_1/kernel:0"][()])
+
+
+def test_layers_inside_each_others_paths_are_written(tmp_path: Path) -> None:
+    layers = {"block1/conv": {"block1/conv/k:0": np.ones(3)}, "block1": {"k:0": np.zeros(2)}}
+    target = _written(save_weights(tmp_path / "in.h5", layers), tmp_path / "out.h5")
+    with h5py.File(target) as file:
+        assert [name.decode() for name in file.attrs["layer_names"]] == list(layers)
+        assert np.array_equal(file["block1/conv/block1/conv/k:0"], np.ones(3))
+
+
+def _plan(tmp_path: Path, **changes: object) -> Plan:
+    with open_checkpoint(save_full(tmp_path / "in.h5")) as opened:
+        return replace(identity(opened.checkpoint), **changes)  # type: ignore[arg-type]
+
+
+def test_refuses_a_tensor_where_a_layer_must_be(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    weight = replace(plan.layers[1].weights[0], name="b")
+    layers = (
+        PlannedLayer(name="a", weights=(weight,)),
+        PlannedLayer(name="a/b", weights=(weight,)),
+    )
+    with pytest.raises(ValueError, match="both a tensor and a layer"):
+        lay_out(replace(plan, layers=layers))
+
+
+@pytest.mark.parametrize("second", ["b", "b/c"])
+def test_refuses_two_things_of_one_name(tmp_path: Path, second: str) -> None:
+    plan = _plan(tmp_path)
+    weights = tuple(replace(plan.layers[1].weights[0], name=name) for name in ("b/c", second, "b/c"))
+    with pytest.raises(ValueError, match="two things in the output"):
+        lay_out(replace(plan, layers=(PlannedLayer(name="a", weights=weights),)))
+
+
+@pytest.mark.parametrize("name", ["", ".", "a/../b", "/a", "a\n"])
+def test_refuses_names_that_are_no_paths(tmp_path: Path, name: str) -> None:
+    plan = _plan(tmp_path)
+    with pytest.raises(ValueError, match="does not name one place"):
+        lay_out(replace(plan, layers=(PlannedLayer(name=name, weights=()),)))
+
+
+def test_refuses_to_split_the_optimizers_list(tmp_path: Path) -> None:
+    plan = _plan(tmp_path)
+    assert plan.optimizer is not None
+    long = tuple(replace(plan.optimizer[0], name=f"{number:0200}") for number in range(400))
+    with pytest.raises(ValueError, match="more room than one attribute has"):
+        lay_out(replace(plan, optimizer=long))
+
+
+def test_refuses_state_of_training_in_a_weights_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no state of training"):
+        lay_out(_plan(tmp_path, model_config=None))
+
+
+def test_every_byte_is_the_same_in_every_run(tmp_path: Path) -> None:
+    """Across hash seeds, time zones, masks, directories and names."""
+    source = save_full(tmp_path / "in.h5")
+    script = (
+        "import os, sys; os.umask(int(sys.argv[3], 8)); sys.path[:0] = sys.argv[4:]\n"
+        "from handmade import identity\n"
+        "from remap.hdf5.reader import open_checkpoint\n"
+        "from remap.hdf5.publish import publish\n"
+        "with open_checkpoint(sys.argv[1]) as opened:\n"
+        "    publish(identity(opened.checkpoint), opened, sys.argv[2], overwrite=False)\n"
+    )
+    digests = set()
+    for number, (zone, mask) in enumerate([("UTC", "022"), ("Asia/Tokyo", "077"), ("America/Lima", "000")]):
+        directory = tmp_path / f"directory {number}"
+        directory.mkdir()
+        target = directory / f"out{number}.h5"
+        subprocess.run(
+            [sys.executable, "-c", script, source, target, mask, ROOT / "tests", ROOT],
+            env={**os.environ, "PYTHONHASHSEED": str(number + 1), "TZ": zone},
+            cwd=directory,
+            check=True,
+        )
+        digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
+        if os.name == "posix":
+            assert target.stat().st_mode & 0o777 == 0o666 & ~int(mask, 8)
+    assert len(digests) == 1
+
+
+ERAS = sorted((ROOT / ".eras").glob("*/bin/python"))
+
+
+@pytest.mark.skipif(
+    not ERAS, reason="the old Pythons are not here: `python fixtures/make/eras.py` makes them"
+)
+@pytest.mark.parametrize("python", ERAS, ids=lambda path: path.parents[1].name)
+def test_the_h5py_of_the_time_reads_it(tmp_path: Path, python: Path) -> None:
+    """Also a `model_config` that is larger than any object header of its days could hold."""
+    config = "x" * 300_000
+    source = save_full(tmp_path / "in.h5", config=config)
+    with open_checkpoint(source) as opened:
+        plan = identity(opened.checkpoint)
+        many = _layers(2000, plan.layers[1].weights[0], 60)
+        publish(replace(plan, layers=(*plan.layers, *many)), opened, tmp_path / "out.h5", overwrite=False)
+    script = (
+        "import h5py, sys\n"
+        "with h5py.File(sys.argv[1], 'r') as f:\n"
+        "    assert f.attrs['model_config'].decode() == 'x' * 300000\n"
+        "    w = f['model_weights']\n"
+        "    names = [n.decode() for k in ('layer_names0', 'layer_names1') for n in w.attrs[k]]\n"
+        "    assert len(names) == 2003\n"
+        "    for n in names:\n"
+        "        for m in w[n].attrs['weight_names']: w[n][m.decode()][()]\n"
+        "    assert w['model_1/dense_1/kernel:0'][()].sum() == 66\n"
+        "    assert f['optimizer_weights/Adam/iterations:0'][()] == 7\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    subprocess.run([python, "-c", script, tmp_path / "out.h5"], check=True, env=environment)
