@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from remap.errors import Undecided
-from remap.keras.checkpoint import Weight
+from remap.keras.checkpoint import LayerGroup, Weight
 from remap.keras.config import Layer
 from remap.keras.decide import Verdict, decide, decide_by_like
-from remap.keras.like import Like
+from remap.keras.like import Like, named_by
 from remap.keras.mismatch import first_difference
 from remap.keras.names import layers_by_name
 from remap.keras.naming import clean, layer_scope, uniquify
@@ -47,13 +47,14 @@ def assign(wrapper: Wrapper, *, like: Like | None, plain: bool) -> Assignment:
     weights = wrapper.group.weights
     where = wrapper.group.name
     if wrapper.architecture is not None:
-        own = _by_own_architecture(weights, wrapper.architecture, where)
+        model = wrapper.architecture
+        own = _by_own_architecture(weights, named_by(model, like.layer_names) if like else model, where)
         if like is not None:
             _agree(own, like)
         return own
     if like is not None:
         return _by_like(weights, like)
-    return _by_names(weights, plain=plain, where=where)
+    return _by_names(weights, plain=plain, model=where)
 
 
 def _by_own_architecture(weights: Sequence[Weight], model: Layer, where: str) -> Assignment:
@@ -74,12 +75,7 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, where: str) ->
             where=where,
             hint="extract the weights only, with --like and a file of the single model",
         )
-    if any(not layer.name for layer in load_order(model)):
-        raise Undecided(
-            "a model inside the stack has no name in the file, and Keras would have to make one up",
-            where=where,
-            hint="extract it with --weights-only and --like FILE, a file of the single model",
-        )
+    _require_names(model, where)
     layers = tuple(_planned(model, outline, verdict.reading, weights))
     notes = (
         *_trust(verdict, outline),
@@ -90,12 +86,18 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, where: str) ->
 
 
 def _by_like(weights: Sequence[Weight], like: Like) -> Assignment:
+    if like.architecture is not None:
+        _require_names(like.architecture, like.where)
     outline = like.outline
     flags = like.architecture is not None
     verdict = decide_by_like(weights, outline, flags=flags, ordered=like.ordered)
     if not verdict.fits and (once := stored_once(outline)) is not None:
         outline = once
         verdict = decide_by_like(weights, once, flags=flags, ordered=like.ordered)
+    if not verdict.fits and like.groups is not None:
+        layers = tuple(_listed_again(weights, like.groups))
+        if layers:
+            return Assignment(layers=layers, rung="like", architecture=like.architecture)
     if not verdict.fits:
         raise Undecided(
             f"the like-file does not fit the checkpoint: {first_difference(weights, outline)}",
@@ -117,10 +119,41 @@ def _by_like(weights: Sequence[Weight], like: Like) -> Assignment:
     return Assignment(layers=layers, rung="like", architecture=like.architecture, notes=notes)
 
 
-def _by_names(weights: Sequence[Weight], *, plain: bool, where: str) -> Assignment:
+def _require_names(model: Layer, where: str) -> None:
+    """Refuse a stack with a stack inside as Keras wrote it up to 2.2.2: a list, without the inner name."""
+    if any(not layer.name for layer in load_order(model)):
+        raise Undecided(
+            "the architecture does not say what a model inside it is called",
+            where=where,
+            hint="give a like-file that does: model.save_weights('like.h5') of the single model",
+        )
+
+
+def _listed_again(weights: Sequence[Weight], groups: Sequence[LayerGroup]) -> Iterator[PlannedLayer]:
+    """Follow a flat file that lists some weights twice, where a layer stands in two places, by all its names.
+
+    Yields nothing unless the names of both files are the same and each group's weights rise along the list,
+    as they do where the flags are the same.
+    """
+    places = {clean(weight.name): index for index, weight in enumerate(weights)}
+    listed = [[clean(weight.name) for weight in group.weights] for group in groups]
+    if len(places) != len(weights) or {name for names in listed for name in names} != places.keys():
+        return
+    seen: set[str] = set()
+    for group, names in zip(groups, listed, strict=True):
+        own = [places[name] for name in names if name not in seen]
+        seen.update(names)
+        shapes = [weights[places[name]].shape for name in names]
+        if own != sorted(own) or shapes != [weight.shape for weight in group.weights]:
+            return
+    for group, names in zip(groups, listed, strict=True):
+        yield PlannedLayer(name=group.name, weights=_named([weights[places[name]] for name in names]))
+
+
+def _by_names(weights: Sequence[Weight], *, plain: bool, model: str) -> Assignment:
     layers = tuple(
         PlannedLayer(name=name, weights=_named([weights[index] for index in indices]))
-        for name, indices in layers_by_name(weights, plain=plain, where=where)
+        for name, indices in layers_by_name(weights, plain=plain, model=model)
     )
     said = "as you say" if plain else "nothing in the names and shapes speaks against it"
     notes = (

@@ -64,14 +64,17 @@ def decide(weights: Sequence[Weight], outline: Outline) -> Verdict:
 def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, ordered: bool) -> Verdict:
     """Settle a list by an architecture that someone gave for it.
 
-    `flags` says that the outline has trainable flags at all, which may still differ from those of the
-    checkpoint; `ordered` that its Keras orders layers as the Keras of the checkpoint did. So the flags count
-    only where the names do not object, and names count only where the flags do not.
+    `flags` says that the outline has trainable flags and the layers of models inside the model; the flags may
+    still differ from those of the checkpoint. `ordered` says that its Keras orders layers as the Keras of the
+    checkpoint did. So the flags count only where the names do not object, names count only where the flags
+    do not, and what alone fits counts without names only where nothing but flags can differ.
     """
     free = free_flags(outline)
     fitting = _readings(weights, free)
-    if fitting is not None and len(fitting) < 2:
-        return Verdict(reading=fitting[0]) if fitting else _MISFIT
+    if fitting == []:
+        return _MISFIT
+    if fitting is not None and len(fitting) == 1 and ((flags and ordered) or _unopposed(weights, free)):
+        return Verdict(reading=fitting[0])
     listed = _confirmed(weights, free, (by_listed_name,), strict=True)
     if len(listed) == 1:
         return Verdict(reading=listed[0], basis="names")
@@ -86,6 +89,17 @@ def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, 
     if given is None or not ordered or not _ascending(weights):
         return _UNDECIDED
     return Verdict(reading=given, basis="flags")
+
+
+def _unopposed(weights: Sequence[Weight], outline: Outline) -> bool:
+    """Tell whether the names allow what alone fits."""
+    return bool(
+        _confirmed(weights, outline, (by_rank,), strict=True)
+        or (
+            _confirmed(weights, outline, (by_listed_name,), strict=False)
+            and _confirmed(weights, outline, (by_scope_or_suffix,), strict=False)
+        )
+    )
 
 
 def _readings(weights: Sequence[Weight], outline: Outline) -> list[Reading] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remap.errors import Undecided
 from remap.keras.checkpoint import Checkpoint, LayerGroup
@@ -10,7 +10,7 @@ from remap.keras.config import Layer, parse_model
 from remap.keras.outline import Outline, load_order, outline_of_groups, outline_of_model, with_groups
 from remap.keras.wrapper import replicas_by_surroundings, unwrap
 
-__all__ = ["Like", "like_of_checkpoint", "like_of_json"]
+__all__ = ["Like", "like_of_checkpoint", "like_of_json", "named_by"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,4 +76,16 @@ def like_of_checkpoint(checkpoint: Checkpoint, *, where: str) -> Like:
     found = unwrap(model)
     if found is not None:
         return Like(where=where, architecture=found[0], ordered=ordered)
+    model = named_by(model, tuple(group.name for group in groups))
     return Like(where=where, architecture=model, groups=groups, ordered=ordered)
+
+
+def named_by(model: Layer, names: tuple[str, ...]) -> Layer:
+    """Name the layers of a stack whose config does not (Keras up to 2.2.2), where the names fit the rest."""
+    layers = tuple(load_order(model))
+    if all(layer.name for layer in layers) or len(layers) != len(names):
+        return model
+    if any(layer.name not in ("", name) for layer, name in zip(layers, names, strict=True)):
+        return model
+    children = tuple(replace(layer, name=name) for layer, name in zip(layers, names, strict=True))
+    return replace(model, children=children)

@@ -37,7 +37,10 @@ def first_difference(weights: Sequence[Weight], outline: Outline) -> str:
                 shape = "" if near is None else f"; the checkpoint has {near.name!r} {near.shape}"
                 return f"layer {unit.path[-1]!r} wants {slot.leaf!r} {_shown(slot.shape)}{shape}"
             left.remove(taken)
-    return "the same weights, but in an order that no choice of frozen layers gives"
+    return (
+        "the same weights, but in another order: the trainable flags of layers inside a model differ, "
+        "or the layers do"
+    )
 
 
 def _shown(shape: tuple[int | None, ...] | None) -> str:

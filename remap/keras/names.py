@@ -7,16 +7,29 @@ no frozen layer could hide in it, or where none can be told from its place witho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remap.errors import Undecided
 from remap.keras.chain import Ends, ends, follows
 from remap.keras.checkpoint import Weight
-from remap.keras.naming import clean, family, layer_scope, leaf
+from remap.keras.naming import clean, family, layer_scope, leaf, numbered
 
 __all__ = ["layers_by_name"]
 
+# What Keras calls a layer that the user did not name: its class in snake case, and a number.
+_AUTOMATIC = re.compile(
+    r"^(additive_attention|attention|batch_normalization(_v[12])?|bidirectional|conv(1|2|3)d(_transpose)?"
+    r"|conv_lst_?m2d|cu_dnn_?(gru|lstm)|dense|depthwise_conv2d|embedding|gru|layer_normalization"
+    r"|locally_connected[12]d|lstm|p_re_lu|rnn|separable_conv[12]d|simple_rnn|sync_batch_normalization"
+    r"|time_distributed)(_\d+)*$"
+)
+# What keras.applications calls its networks.
+_APPLICATION = re.compile(
+    r"^(vgg1[69]|xception|inception_v3|inception_resnet_v2|res(net|next)\d+(v2)?|densenet\d+|NASNet"
+    r"|mobilenet(v2)?_[\d.]+_\d+|efficientnetb\d)$"
+)
 # Weights that are never trainable and so mark the second part of the list.
 _MOVING = frozenset({"moving_mean", "moving_variance", "renorm_mean", "renorm_stddev"})
 
@@ -33,19 +46,22 @@ class _Layer:
 
 
 def layers_by_name(
-    weights: Sequence[Weight], *, plain: bool, where: str
+    weights: Sequence[Weight], *, plain: bool, model: str
 ) -> list[tuple[str, tuple[int, ...]]]:
     """Give the layers in order, each with the indices of its weights in the order of its group.
 
-    `plain` is the user's word that nothing was frozen and no model is inside the model. Raises Undecided
-    where the names and shapes leave more than one order.
+    `plain` is the user's word that nothing was frozen and no model is inside the model; `model` the name of
+    the model that holds the list. Raises Undecided where the names and shapes leave more than one order.
     """
+    where = model
     layers, first_moving = _partition(weights, where)
     upper = [layer for layer in layers if layer.weights[0] < first_moving]
     lower = _second_part(weights, layers, first_moving)
     _refuse_visibly_frozen(weights, layers, first_moving, where)
     order = _merge(upper, lower, where)
+    _refuse_falling_numbers(upper, lower, where)
     if not plain:
+        _refuse_possibly_nested(upper, model)
         _refuse_hidden(upper, lower, where)
     return [(layer.name, layer.weights) for layer in order]
 
@@ -142,7 +158,6 @@ def _refuse_hidden(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str)
     those can hide, and they would have to go before it. What Keras would notice (another shape in that place)
     and what contradicts the numbers Keras gave the layers is no danger.
     """
-    _refuse_falling_numbers(upper, lower, where)
     names = [layer.name for layer in upper]
     limit = len(upper)
     if lower and lower[0].name in names and names[-1] != lower[0].name:
@@ -168,16 +183,46 @@ def _refuse_hidden(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str)
                 alike[-1] = layer
 
 
-def _refuse_falling_numbers(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str) -> None:
-    """Refuse numbers that fall along the list where nothing else fixes the order."""
-    if lower:
+def _refuse_possibly_nested(layers: Sequence[_Layer], model: str) -> None:
+    """Refuse names that tell nothing of where they come from, and a model that was not the first to be built.
+
+    Keras numbers layers and models as they are built. A model inside the model was built before it, and its
+    layers look like all others. Keras's own networks are known to have none.
+    """
+    if _APPLICATION.match(model):
         return
+    strange = next((layer for layer in layers if not _AUTOMATIC.match(layer.name)), None)
+    if strange is not None:
+        raise _undecided(
+            f"{strange.name!r} is no name that Keras gave, so it may be part of a model inside the model",
+            model,
+        )
+    kin, number = family(model)
+    from_zero = any(family(layer.name)[1] == 0 for layer in layers)
+    fresh = from_zero or any(family(layer.name)[1] == 1 for layer in layers)
+    before = number - (0 if from_zero and kin != "functional" else 1)
+    if kin in {"model", "sequential", "functional"} and fresh and before > 0:
+        raise _undecided(f"a model was built before {model!r}, and may be inside it", model)
+
+
+def _refuse_falling_numbers(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str) -> None:
+    """Refuse numbers that fall along the list: something was frozen, or was built as a model of its own.
+
+    Branches are listed by depth, so their numbers may fall a little; where moving averages fix the order only
+    a family that does not begin with its lowest number is suspicious.
+    """
     last: dict[str, _Layer] = {}
+    first: dict[str, _Layer] = {}
     for layer in upper:
-        kin, number = family(layer.name)
-        before = last.get(kin)
-        if before is not None and family(before.name)[1] > number:
-            raise _undecided(f"{layer.name!r} stands behind {before.name!r}: it may have been frozen", where)
+        kin, numbers = numbered(layer.name)
+        known = first.setdefault(kin, layer) if lower else last.get(kin, layer)
+        if numbered(known.name)[1] > numbers:
+            raise _undecided(
+                f"{layer.name!r} stands behind {known.name!r}: it may have been frozen, or be part of a "
+                "model inside the model",
+                where,
+                plain=False,
+            )
         last[kin] = layer
 
 
@@ -205,9 +250,9 @@ def _refuse_better_chain(upper: Sequence[_Layer], limit: int, where: str) -> Non
 
 def _numbered_before(layer: _Layer, other: _Layer) -> bool:
     """Tell whether Keras numbered one layer before the other, so that it cannot come after it."""
-    kin, number = family(layer.name)
-    other_kin, other_number = family(other.name)
-    return kin == other_kin and number < other_number
+    kin, numbers = numbered(layer.name)
+    other_kin, other_numbers = numbered(other.name)
+    return kin == other_kin and numbers < other_numbers
 
 
 def _undecided(what: str, where: str, *, plain: bool = True) -> Undecided:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clean", "family", "layer_scope", "leaf", "runs", "scope", "uniquify"]
+__all__ = ["clean", "family", "layer_scope", "leaf", "numbered", "runs", "scope", "uniquify"]
 
 _SLOT = re.compile(r":\d+$")
 _NUMBER = re.compile(r"_(\d+)$")
@@ -59,6 +59,15 @@ def family(name: str) -> tuple[str, int]:
     """Split Keras's automatic numbering: ``("dense", 3)`` for ``dense_3``, ``("dense", 0)`` for ``dense``."""
     match = _NUMBER.search(name)
     return (name[: match.start()], int(match[1])) if match else (name, 0)
+
+
+def numbered(name: str) -> tuple[str, tuple[int, ...]]:
+    """Split off all numbers at the end: ``("dense", (3, 1))`` for ``dense_3_1``, ``dense_3`` built twice."""
+    numbers: list[int] = []
+    while match := _NUMBER.search(name):
+        numbers.insert(0, int(match[1]))
+        name = name[: match.start()]
+    return name, tuple(numbers)
 
 
 def runs(path: str) -> list[str]:

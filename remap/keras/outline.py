@@ -91,20 +91,21 @@ def with_groups(outline: Outline, groups: tuple[LayerGroup, ...]) -> Outline | N
 
     Gives None when the file does not have the same layers.
     """
-    listed = outline_of_groups(groups)
-    if [part.path[-1] for part in outline] != [part.path[-1] for part in listed]:
-        return None
+    listed = {part.path[-1]: part for part in outline_of_groups(groups)}
     parts: list[Unit | Nest] = []
-    for part, seen in zip(outline, listed, strict=True):
-        if isinstance(part, Nest) or isinstance(seen, Nest):
+    for part in outline:
+        seen = listed.pop(part.path[-1], None)
+        if isinstance(part, Nest):
             parts.append(part)
-        elif part.open:
-            parts.append(replace(seen, splits=seen.splits if part.splits[0] else (0,)))
-        elif len(part.slots) == len(seen.slots):
-            parts.append(replace(seen, splits=part.splits, natural=part.natural))
-        else:
+        elif part.open and seen is None:
+            parts.append(replace(part, open=False, splits=(0,)))
+        elif part.open and isinstance(seen, Unit):
+            parts.append(replace(seen, splits=seen.splits if part.splits[0] else (0,), kind=part.kind))
+        elif isinstance(seen, Unit) and len(part.slots) == len(seen.slots):
+            parts.append(replace(seen, splits=part.splits, natural=part.natural, kind=part.kind))
+        elif part.slots or seen is not None:
             return None
-    return tuple(parts)
+    return None if listed else tuple(parts)
 
 
 def free_flags(outline: Outline) -> Outline:
@@ -141,7 +142,7 @@ def stored_once(outline: Outline) -> Outline | None:
         if known == number:
             return part
         repeated = True
-        return replace(part, slots=(), splits=(0,), open=False, same_as=known)
+        return replace(part, slots=(), splits=(0,), natural=0, names=(), open=False, same_as=known)
 
     numbers = iter(range(sum(1 for _ in units_of(outline))))
     result = tuple(once(part) for part in outline)
