@@ -139,9 +139,7 @@ class _Reader:
             )
         tensors = [self.tensor(*item[:3]) for item in raw]
         extra = raw[0][3] if len(raw[0]) > 3 else {}
-        keywords = {
-            key: self._argument(value) for key, value in (extra or {}).items() if value is not None
-        }
+        keywords = {key: self._argument(value) for key, value in (extra or {}).items() if value is not None}
         if "constants" in keywords:
             raise self._odd(f"constants given to layer {layer.name!r}, which Keras 3 does not take")
         positional: list[Any] = [_tensor(tensor) for tensor in tensors]
