@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
-from handmade import save_full, save_weights
 
 from remap.errors import InputRefused
 from remap.hdf5.gate import Gate
 from remap.hdf5.source import Source
+from tests.handmade import save_full, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

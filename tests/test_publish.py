@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
-from handmade import identity, save_full, save_weights
 
 from remap.errors import OutputRefused, UsageRefused
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
+from tests.handmade import identity, save_full, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

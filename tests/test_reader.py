@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pytest
-from handmade import LAYERS, names, save_full, save_weights, write_layers
 
 from remap.errors import InputRefused
 from remap.hdf5.reader import open_checkpoint, read_tensor, tensor_chunks
+from tests.handmade import LAYERS, names, save_full, save_weights, write_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

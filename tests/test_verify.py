@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 import pytest
-from handmade import identity, save_full, save_weights
 
 from remap.errors import OutputRefused
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
 from remap.hdf5.verify import verify
 from remap.hdf5.writer import write as real_write
+from tests.handmade import identity, save_full, save_weights
 
 if TYPE_CHECKING:
     import io

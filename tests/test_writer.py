@@ -12,12 +12,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from handmade import identity, save_full, save_weights
 
 from remap.hdf5.layout import lay_out
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
 from remap.keras.plan import Plan, PlannedLayer, PlannedWeight
+from tests.handmade import identity, save_full, save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -160,7 +160,7 @@ def test_every_byte_is_the_same_in_every_run(tmp_path: Path) -> None:
     source = save_full(tmp_path / "in.h5")
     script = (
         "import os, sys; os.umask(int(sys.argv[3], 8)); sys.path[:0] = sys.argv[4:]\n"
-        "from handmade import identity\n"
+        "from tests.handmade import identity\n"
         "from remap.hdf5.reader import open_checkpoint\n"
         "from remap.hdf5.publish import publish\n"
         "with open_checkpoint(sys.argv[1]) as opened:\n"
@@ -172,7 +172,7 @@ def test_every_byte_is_the_same_in_every_run(tmp_path: Path) -> None:
         directory.mkdir()
         target = directory / f"out{number}.h5"
         subprocess.run(
-            [sys.executable, "-c", script, source, target, mask, ROOT / "tests", ROOT],
+            [sys.executable, "-c", script, source, target, mask, ROOT],
             env={**os.environ, "PYTHONHASHSEED": str(number + 1), "TZ": zone},
             cwd=directory,
             check=True,

@@ -8,11 +8,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
-from corpus import ATTACKS, BASES, Attack, base, make_canary
-from watch import opened_in
 
 from remap.errors import InputRefused
 from remap.hdf5.reader import open_checkpoint
+from tests.attack.corpus import ATTACKS, BASES, Attack, base, make_canary
+from tests.attack.watch import opened_in
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

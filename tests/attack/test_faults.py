@@ -7,12 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from faults import KINDS, Faults
-from handmade import identity, save_full
 
 from remap.errors import InputRefused, OutputRefused
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
+from tests.faults import KINDS, Faults
+from tests.handmade import identity, save_full
 
 if TYPE_CHECKING:
     from pathlib import Path
