@@ -21,6 +21,9 @@ from remap.errors import RemapError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from remap.console.meter import Meter
+    from remap.console.terminal import Terminal
+
 
 __all__ = ["app", "main"]
 
@@ -107,20 +110,24 @@ def _inspect(
         if json:
             _write_json(found.to_json())
             return
-        from remap.console.overview import Overview, overview_lines
+        from remap.console.advice import advice_lines
+        from remap.console.line import Line
+        from remap.console.overview import Selection, overview_lines
 
         terminal = _terminal()
-        overview = Overview(
-            depth=depth, pattern=layer, every=every, width=terminal.width, plain=terminal.plain
-        )
-        lines = list(overview_lines(found, overview))
+        selection = Selection(depth=depth, pattern=layer, every=every)
+        lines = [
+            *overview_lines(found, selection, width=terminal.width, ascii_only=terminal.ascii_only),
+            Line(),
+            *advice_lines(found, width=terminal.width),
+        ]
         if svg is not None or html is not None:
-            from remap.console.picture import draw_html, draw_svg
+            from remap.console.picture import save_html, save_svg
 
             if svg is not None:
-                draw_svg(lines, svg, title=f"h5remap inspect {file}")
+                save_svg(lines, svg, title=f"h5remap inspect {file}")
             if html is not None:
-                draw_html(lines, html)
+                save_html(lines, html)
         terminal.print(lines)
 
 
@@ -185,23 +192,25 @@ def _extract(
         elif not quiet:
             from remap.console.extraction import report_lines
 
-            _terminal().print(report_lines(report))
+            terminal = _terminal()
+            terminal.print(report_lines(report, width=terminal.width))
 
 
 def _dry_run(file: Path, options: Mapping[str, Any], *, json: bool) -> None:
     from remap.convert import plan
+    from remap.mapping import mapping_of, plan_json
     from remap.report import report_of
 
     planned = _call(plan, file, **options)
-    report = report_of(planned, source=str(file), target=None, size=0)
     if json:
-        _write_json(report.to_json())
+        _write_json(plan_json(planned, source=str(file)))
         return
     from remap.console.extraction import mapping_lines, report_lines
 
     terminal = _terminal()
-    terminal.print(mapping_lines(planned, plain=terminal.plain))
-    terminal.print(report_lines(report))
+    terminal.print(mapping_lines(mapping_of(planned), ascii_only=terminal.ascii_only))
+    report = report_of(planned, source=str(file), target=None, size=0)
+    terminal.print(report_lines(report, width=terminal.width))
 
 
 @app.command("check")
@@ -226,9 +235,10 @@ def _check(
         if json:
             _write_json(result.to_json())
         else:
-            from remap.console.verdict import check_lines
+            from remap.console.loading import check_lines
 
-            _terminal().print(check_lines(result))
+            terminal = _terminal()
+            terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
             raise typer.Exit(3)
 
@@ -260,13 +270,13 @@ def _endings(invocation: list[str], *, json: bool) -> Iterator[None]:
         raise typer.Exit(141) from None
 
 
-def _terminal(*, stderr: bool = False) -> Any:
+def _terminal(*, stderr: bool = False) -> Terminal:
     from remap.console.terminal import Terminal
 
     return Terminal(stderr=stderr)
 
 
-def _meter(label: str) -> Any:
+def _meter(label: str) -> Meter:
     from remap.console.meter import Meter
 
     return Meter(_terminal(stderr=True), label)

@@ -17,17 +17,16 @@ _PATIENCE = 0.5
 
 
 class Meter:
-    """A progress bar with bytes and rate that appears once the work has taken half a second.
+    """A progress bar with bytes and rate that appears on stderr once the work has taken half a second.
 
-    Call it with bytes done and bytes in all. A context manager that removes the bar.
+    Call it with bytes done and bytes in all. A context manager that takes the bar away at the end.
     """
 
     def __init__(self, terminal: Terminal, label: str) -> None:
-        self._terminal = terminal
+        self._live = terminal.live
         self._label = label
         self._started = time.monotonic()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar: tuple[Progress, TaskID] | None = None
 
     def __enter__(self) -> Meter:
         return self
@@ -36,26 +35,30 @@ class Meter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar[0].stop()
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far the work is."""
-        if self._bar is None or self._task is None:
-            if not self._terminal.live or time.monotonic() - self._started < _PATIENCE:
+        if not self._live:
+            return
+        if self._bar is None:
+            if time.monotonic() - self._started < _PATIENCE:
                 return
-            self._bar, self._task = self._appear(total)
-        self._bar.update(self._task, completed=done)
+            self._bar = self._appear(total)
+        progress, task = self._bar
+        progress.update(task, completed=done)
 
     def _appear(self, total: int) -> tuple[Progress, TaskID]:
+        from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-        bar = Progress(
+        progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
-            console=self._terminal.console,
+            console=Console(stderr=True),
             transient=True,
         )
-        bar.start()
-        return bar, bar.add_task(self._label, total=total)
+        progress.start()
+        return progress, progress.add_task(self._label, total=total)

@@ -4,184 +4,205 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from rich.cells import cell_len
-from rich.text import Text
-
-from remap.console.tree import Guide, Run, folded, guides
-from remap.console.words import bytes_in_words, command, count, output_name, parameters, shape
+from remap.console.fold import Run, folded
+from remap.console.line import Line, wrapped
+from remap.console.tree import Row, tree_lines
+from remap.console.words import bytes_in_words, command, count, dtype, parameters, shape
 from remap.errors import UsageRefused
 from remap.hdf5.identify import show
-from remap.inspection import InspectedLayer, InspectedWeight, Inspection
+from remap.inspection import Flag, InspectedLayer, InspectedWeight, Inspection, Role
 from remap.keras.naming import clean, scope
 
-__all__ = ["Overview", "overview_lines"]
+__all__ = ["Selection", "overview_lines"]
 
-_NUMBERS = re.compile(r"\d+[a-z]?(?![a-z])|\d+")
-_NOTES = {
+# Numbers, and the letter that ResNets put behind theirs: res4b_branch2a.
+_NUMBERS = re.compile(r"\d+(?:[a-z](?![a-z]))?")
+_REMARKS: dict[Flag, str] = {
     "nested": "a model inside the model",
     "shared": "shared",
     "frozen": "frozen",
     "custom": "custom layer",
     "cudnn": "CuDNN",
-    "code": "holds Python code",
-    "split names": "split list of names",
+    "code": "Python code inside",
+    "split names": "list of names split",
 }
-_ROLES = {"slice": "slices of the batch", "merge": "joins the replicas", "input": ""}
-_WIDEST_NAME = 44
+_ROLES: dict[Role, str] = {"slice": "a slice of the batch", "merge": "joins the replicas"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overview:
+class Selection:
     """What of an inspection to show.
 
     `depth` is the number of levels of layers, None for all; `pattern` a shell pattern that a layer's name or
-    path has to match; `every` leaves nothing folded. `width` is in columns, None where lines may be as long
-    as they are; `plain` asks for ASCII.
+    path has to match; `every` leaves nothing folded.
     """
 
     depth: int | None = None
     pattern: str | None = None
     every: bool = False
-    width: int | None = None
-    plain: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """A line of the tree: a layer, or what stands for several."""
-
-    name: str
-    style: str
-    class_name: str = ""
-    size: str = ""
-    remark: str = ""
-    remark_style: str = "yellow"
-    weights: tuple[InspectedWeight, ...] = ()
-    owner: str = ""
-    rows: tuple[_Row, ...] = ()
-
-
-def overview_lines(inspection: Inspection, overview: Overview) -> Iterator[Text]:
-    """Lay out an inspection.
+def overview_lines(
+    inspection: Inspection, selection: Selection, *, width: int | None, ascii_only: bool
+) -> Iterator[Line]:
+    """Lay out the verdict and the tree.
 
     Raises UsageRefused when no layer matches the pattern.
     """
     layers = inspection.layers
-    if overview.pattern is not None:
-        layers = tuple(_matching(layers, overview.pattern, ()))
+    if selection.pattern is not None:
+        layers = tuple(_matching(layers, selection.pattern, ()))
         if not layers:
             raise UsageRefused(
                 "no layer has a name like that",
-                where=overview.pattern,
+                where=f"--layer {selection.pattern}",
                 hint="see all names with: " + command("inspect", inspection.source, "--all"),
             )
-    yield from _wrapped(_verdict(inspection), overview.width)
-    yield from _wrapped(_about(inspection), overview.width)
-    yield Text("")
-    rows = tuple(_rows(layers, overview, 1, outer=True))
-    yield Text(show(inspection.source), style="bold")
-    yield from _tree(rows, overview)
-    yield Text("")
-    yield from _next(inspection)
+    rows = _Rows(inspection, selection, ascii_only=ascii_only)
+    yield from wrapped(_verdict(inspection), "bold", width, rest="  ")
+    yield from wrapped(_about(inspection), "dim", width, rest="  ")
+    yield Line()
+    yield Line((show(inspection.source), "bold"))
+    yield from tree_lines(tuple(rows.outer(layers)), width=width, ascii_only=ascii_only)
 
 
-def _verdict(inspection: Inspection) -> Text:
+def _verdict(inspection: Inspection) -> str:
     models = inspection.models
     if inspection.kind == "multi-gpu":
-        (model,) = models
-        times = (
-            "replicas of" if inspection.replicas is None else f"{count(inspection.replicas, 'replica')} of"
-        )
-        return Text.assemble(
-            ("Multi-GPU checkpoint: ", "bold"),
-            (f"{times} {show(model.name)}, {_described(model)}", "bold"),
-        )
+        times = "replicas" if inspection.replicas is None else count(inspection.replicas, "replica")
+        return f"Multi-GPU checkpoint: {times} of {show(models[0].name)}, {_described(models[0])}"
     if inspection.kind == "several":
         names = ", ".join(show(model.name) for model in models)
-        return Text(f"Several models in one file: {names}", style="bold")
+        return f"{len(models)} models in one file: {names}"
     if inspection.kind == "empty":
-        return Text("A Keras file without weights", style="bold")
-    weighted = sum(1 for layer in inspection.layers if layer.tensors)
+        return "A Keras file without weights"
+    size = f"{parameters(inspection.parameters)} parameters"
     if inspection.class_name is not None:
         name = f"{show(inspection.name)}, " if inspection.name else ""
-        what = f"{name}{_article(inspection.class_name)} of {count(len(inspection.layers), 'layer')}"
-    else:
-        what = f"{count(weighted, 'layer')} with weights"
-    return Text(f"Single model: {what}, {parameters(inspection.parameters)} parameters", style="bold")
+        return (
+            f"Single model: {name}{_class(inspection.class_name)} of "
+            f"{count(len(inspection.layers), 'layer')}, {size}"
+        )
+    return f"Single model: {_weighted(inspection.layers)}, {size}"
 
 
 def _described(model: InspectedLayer) -> str:
-    size = f"{parameters(model.parameters)} parameters"
-    if model.class_name is not None:
-        return f"{_article(model.class_name)} of {count(len(model.layers), 'layer')}, {size}"
-    weighted = sum(1 for layer in model.layers if layer.tensors)
-    return f"a model of {count(weighted, 'layer')} with weights, {size}"
+    what = (
+        f"a model of {_weighted(model.layers)}"
+        if model.class_name is None
+        else f"{_class(model.class_name)} of {count(len(model.layers), 'layer')}"
+    )
+    return f"{what}, {parameters(model.parameters)} parameters"
 
 
-def _article(class_name: str) -> str:
-    return f"{'an' if class_name[:1] in 'AEIOU' else 'a'} {show(class_name)}"
+def _weighted(layers: Iterable[InspectedLayer]) -> str:
+    return f"{count(sum(1 for layer in layers if layer.tensors), 'layer')} with weights"
 
 
-def _about(inspection: Inspection) -> Text:
-    content = "full model" if inspection.content == "full model" else "weights only, no architecture"
+def _class(name: str) -> str:
+    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {show(name)}"
+
+
+def _about(inspection: Inspection) -> str:
+    content = "Full model" if inspection.content == "full model" else "Weights only, no architecture"
     if inspection.optimizer_tensors:
         content += f" with the state of {show(inspection.optimizer or 'its optimizer')}"
-    version = f"Keras {show(inspection.keras_version)}" if inspection.keras_version else "Keras 1"
+    version = f"Keras {show(inspection.keras_version)}" if inspection.keras_version else "Keras before 2"
     maker = f"{version} / {show(inspection.backend)}" if inspection.backend else version
-    size = f"{count(inspection.tensors, 'tensor')}, {bytes_in_words(inspection.size)}"
-    return Text(f"{content}; {maker}; {size}", style="dim")
+    return f"{content}; {maker}; {count(inspection.tensors, 'tensor')}, {bytes_in_words(inspection.size)}"
 
 
 def _matching(
     layers: Iterable[InspectedLayer], pattern: str, above: tuple[str, ...]
 ) -> Iterator[InspectedLayer]:
     """Keep the layers that match by name or path, with all inside them, and what leads to them."""
-    from dataclasses import replace
-
     for layer in layers:
         path = (*above, layer.name)
         if fnmatchcase(layer.name, pattern) or fnmatchcase("/".join(path), pattern):
             yield layer
-            continue
-        inner = tuple(_matching(layer.layers, pattern, path))
-        if inner:
+        elif inner := tuple(_matching(layer.layers, pattern, path)):
             yield replace(layer, layers=inner)
 
 
-def _rows(layers: Sequence[InspectedLayer], overview: Overview, level: int, *, outer: bool) -> Iterator[_Row]:
-    if overview.every or overview.pattern is not None:
-        for layer in layers:
-            yield _row(layer, overview, level)
-        return
-    place = 0
-    while outer and place < len(layers):
-        alike = _slices(layers, place)
-        if alike > 1:
-            yield _folded_slices(layers[place : place + alike])
-        else:
-            yield _row(layers[place], overview, level)
-        place += alike
-    if outer:
-        return
-    for item in folded(layers, _likeness):
-        if isinstance(item, Run):
-            yield _folded_run(layers[item.start : item.start + item.count], item)
-        else:
-            yield _row(item, overview, level)
+class _Rows:
+    """The layers as rows of a tree, as far as they are to be seen."""
+
+    def __init__(self, inspection: Inspection, selection: Selection, *, ascii_only: bool) -> None:
+        self._one = inspection.kind == "multi-gpu"
+        self._selection = selection
+        self._fold = not selection.every and selection.pattern is None
+        self._mark = "<- " if ascii_only else "◀ "
+        self._dots = "..." if ascii_only else "…"
+        self._times = "x" if ascii_only else "×"
+
+    def outer(self, layers: Sequence[InspectedLayer]) -> Iterator[Row]:
+        """Give the rows of the file's own layers; like-named ones without weights are one row."""
+        place = 0
+        while place < len(layers):
+            end = place + 1
+            while self._fold and end < len(layers) and _like_slice(layers[end], layers[place]):
+                end += 1
+            yield self._slices(layers[place:end]) if end > place + 1 else self._row(layers[place], 1)
+            place = end
+
+    def _inner(self, layers: Sequence[InspectedLayer], level: int) -> Iterator[Row]:
+        if not self._fold:
+            yield from (self._row(layer, level) for layer in layers)
+            return
+        for item in folded(layers, _likeness):
+            if isinstance(item, Run):
+                yield self._run(layers[item.start : item.start + item.count], item)
+            else:
+                yield self._row(item, level)
+
+    def _slices(self, layers: Sequence[InspectedLayer]) -> Row:
+        first, last = layers[0], layers[-1]
+        return Row(
+            name=f"{show(first.name)} {self._dots} {show(last.name)}  {self._times} {len(layers)}",
+            style="dim",
+            kind=show(first.class_name or "") or " ",
+            remark=_ROLES.get(first.role, ""),
+            remark_style="dim",
+        )
+
+    def _run(self, layers: Sequence[InspectedLayer], run: Run) -> Row:
+        size = sum(layer.parameters for layer in layers)
+        rounds = "" if run.cycle == 1 else f" in {count(run.count // run.cycle, 'round')} like these"
+        like = " like it" if run.cycle == 1 else rounds
+        total = f", {parameters(size)} parameters" if size else ""
+        return Row(
+            name=f"{self._dots} {len(layers):,} more{like}, to {show(layers[-1].name)}{total}", style="dim"
+        )
+
+    def _row(self, layer: InspectedLayer, level: int) -> Row:
+        deeper = self._selection.depth is None or level < self._selection.depth
+        remarks = [_REMARKS[flag] for flag in layer.flags]
+        style, remark_style = "" if layer.tensors else "dim", "yellow"
+        if layer.role == "model":
+            remarks = [note for note in remarks if note != _REMARKS["nested"]]
+            style = remark_style = "bold green"
+            remarks.insert(0, self._mark + ("the real model" if self._one else "a model of its own"))
+        elif layer.role in _ROLES:
+            remarks, remark_style = [_ROLES[layer.role]], "dim"
+        if layer.layers and not deeper:
+            remarks.append(f"{count(len(layer.layers), 'layer')} inside")
+        return Row(
+            name=show(layer.name) or "(no name)",
+            style=style,
+            kind=show(layer.class_name or "") or " ",
+            size=parameters(layer.parameters) if layer.tensors else "",
+            remark=", ".join(remarks),
+            remark_style=remark_style,
+            details=tuple(_details(layer)),
+            rows=tuple(self._inner(layer.layers, level + 1)) if deeper else (),
+        )
 
 
-def _slices(layers: Sequence[InspectedLayer], start: int) -> int:
-    """Count the like-named layers without weights from here on."""
-    first = layers[start]
-    if first.tensors or first.role == "input":
-        return 1
-    end = start + 1
-    while end < len(layers) and _likeness(layers[end]) == _likeness(first):
-        end += 1
-    return end - start
+def _like_slice(layer: InspectedLayer, first: InspectedLayer) -> bool:
+    return not layer.tensors and layer.role != "input" and _likeness(layer) == _likeness(first)
 
 
 def _likeness(layer: InspectedLayer) -> Hashable:
@@ -195,208 +216,38 @@ def _likeness(layer: InspectedLayer) -> Hashable:
     )
 
 
-def _folded_slices(layers: Sequence[InspectedLayer]) -> _Row:
-    first = layers[0]
-    return _Row(
-        name=f"{show(first.name)} … {show(layers[-1].name)}  × {len(layers)}",
-        style="dim",
-        class_name=show(first.class_name or ""),
-        remark=_ROLES.get(first.role, ""),
-        remark_style="dim",
-    )
-
-
-def _folded_run(layers: Sequence[InspectedLayer], run: Run) -> _Row:
-    size = sum(layer.parameters for layer in layers)
-    like = "like this" if run.cycle == 1 else f"in {run.count // run.cycle:,} more rounds like this"
-    return _Row(
-        name=f"… {len(layers):,} more {like}, to {show(layers[-1].name)}",
-        style="italic",
-        size=parameters(size) if size else "",
-    )
-
-
-def _row(layer: InspectedLayer, overview: Overview, level: int) -> _Row:
-    deeper = overview.depth is None or level < overview.depth
-    flags = [
-        flag for flag in layer.flags if layer.role != "slice" and (layer.role, flag) != ("model", "nested")
-    ]
-    remark = ", ".join(_NOTES[flag] for flag in flags)
-    style, remark_style = ("", "yellow") if layer.tensors else ("dim", "yellow")
-    if layer.role == "model":
-        style, remark_style = "bold green", "bold green"
-        marks = ["◀ the real model" if not overview.plain else "<- the real model"]
-        remark = ", ".join(filter(None, (*marks, remark)))
-    elif layer.role != "layer":
-        remark, remark_style = _ROLES[layer.role], "dim"
-    if layer.layers and not deeper:
-        remark = ", ".join(filter(None, (remark, f"{count(len(layer.layers), 'layer')} inside")))
-    return _Row(
-        name=show(layer.name) or "(no name)",
-        style=style,
-        class_name=show(layer.class_name or ""),
-        size=parameters(layer.parameters) if layer.tensors else "",
-        remark=remark,
-        remark_style=remark_style,
-        weights=layer.weights,
-        owner=layer.name,
-        rows=tuple(_rows(layer.layers, overview, level + 1, outer=False)) if deeper else (),
-    )
-
-
-def _tree(rows: Sequence[_Row], overview: Overview) -> Iterator[Text]:
-    named = list(_measured(rows, 1))
-    name = min(max((width for width, _ in named), default=0), _WIDEST_NAME)
-    kind = max((cell_len(row.class_name) for _, row in named), default=0)
-    size = max((cell_len(row.size) for _, row in named), default=0)
-    yield from _branch(rows, Guide("", ""), overview, (name, kind, size))
-
-
-def _measured(rows: Iterable[_Row], level: int) -> Iterator[tuple[int, _Row]]:
-    """Give each row with the columns that its name takes, guides included."""
-    for row in rows:
-        yield (4 * level + cell_len(row.name) if row.class_name or not row.size else 0), row
-        yield from _measured(row.rows, level + 1)
-
-
-def _branch(
-    rows: Sequence[_Row], above: Guide, overview: Overview, columns: tuple[int, int, int]
-) -> Iterator[Text]:
-    for number, row in enumerate(rows):
-        guide = guides(above, last=number == len(rows) - 1, inner=bool(row.rows), ascii_only=overview.plain)
-        yield _line(row, guide, columns)
-        yield from _weight_lines(row, guide, overview)
-        yield from _branch(
-            row.rows,
-            Guide("", guide.rest.removesuffix("│   ").removesuffix("|   ") if row.rows else guide.rest),
-            overview,
-            columns,
-        )
-
-
-def _line(row: _Row, guide: Guide, columns: tuple[int, int, int]) -> Text:
-    name, kind, size = columns
-    line = Text.assemble((guide.first, "dim"), (row.name, row.style))
-    if row.class_name or row.size or row.remark:
-        line.append(" " * max(name - cell_len(guide.first) - cell_len(row.name), 0))
-    if kind and (row.class_name or row.size or row.remark):
-        line.append(
-            "  " + row.class_name + " " * (kind - cell_len(row.class_name)), style=row.style and "dim"
-        )
-    if row.size or row.remark:
-        line.append("  " + row.size.rjust(size))
-    if row.remark:
-        line.append("  " + row.remark, style=row.remark_style)
-    line.rstrip()
-    return line
-
-
-def _weight_lines(row: _Row, guide: Guide, overview: Overview) -> Iterator[Text]:
-    if not row.weights:
+def _details(layer: InspectedLayer) -> Iterator[tuple[str, ...]]:
+    """List the weights: with numbers a line each, else all in one."""
+    weights = layer.weights
+    if not weights:
         return
-    indent = guide.rest + "  "
-    if any(weight.stats is not None for weight in row.weights):
-        yield from (_stats_line(row, weight, indent) for weight in row.weights)
+    if any(weight.stats is not None for weight in weights):
+        yield from (_numbers(layer, weight) for weight in weights)
         return
-    types = {weight.dtype for weight in row.weights}
+    types = {weight.dtype for weight in weights}
+    mixed = len(types) > 1
     items = [
-        f"{_weight_name(row, weight)} {shape(weight.shape)}"
-        + (f" {_dtype(weight)}" if len(types) > 1 else "")
-        for weight in row.weights
+        f"{_name(layer, weight)} {shape(weight.shape)}" + (f" {dtype(weight.dtype)}" if mixed else "")
+        for weight in weights
     ]
-    if len(types) == 1:
-        items[-1] += f"  {_dtype(row.weights[0])}"
-    room = None if overview.width is None else max(overview.width - cell_len(indent), 20)
-    for packed in _packed(items, room):
-        yield Text.assemble((indent, "dim"), (packed, "dim"))
+    yield tuple(items if mixed else (*items, dtype(weights[0].dtype)))
 
 
-def _stats_line(row: _Row, weight: InspectedWeight, indent: str) -> Text:
-    line = Text(f"{indent}{_weight_name(row, weight)} {shape(weight.shape)} {_dtype(weight)}", style="dim")
+def _numbers(layer: InspectedLayer, weight: InspectedWeight) -> tuple[str, ...]:
+    items = [f"{_name(layer, weight)} {shape(weight.shape)} {dtype(weight.dtype)}"]
     stats = weight.stats
     if stats is not None and stats.mean is not None:
-        line.append(f"  min {stats.minimum:.4g}  max {stats.maximum:.4g}  mean {stats.mean:.4g}")
+        items += [f"min {stats.minimum:.4g}", f"max {stats.maximum:.4g}", f"mean {stats.mean:.4g}"]
     if stats is not None and stats.nans:
-        line.append(f"  {stats.nans:,} NaN", style="bold red")
+        items.append(f"{stats.nans:,} NaN")
     if stats is not None and stats.infinities:
-        line.append(f"  {stats.infinities:,} Inf", style="bold red")
-    return line
+        items.append(f"{stats.infinities:,} Inf")
+    return tuple(items)
 
 
-def _weight_name(row: _Row, weight: InspectedWeight) -> str:
-    """Give the leaf where the scope is the layer's own name, else the whole name: it may be evidence."""
+def _name(layer: InspectedLayer, weight: InspectedWeight) -> str:
+    """Give the leaf where the scope is the layer's own name, else all of it: it may be evidence."""
     name = weight.name
-    if scope(clean(name)) == row.owner:
+    if scope(clean(name)) == layer.name:
         name = clean(name).rpartition("/")[2]
     return show(name.removesuffix(":0"))
-
-
-def _dtype(weight: InspectedWeight) -> str:
-    kinds = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
-    kind, size = weight.dtype[1], int(weight.dtype[2:])
-    name = kinds[kind] if kind == "b" else f"{kinds[kind]}{8 * size}"
-    return name + (" (big-endian)" if weight.dtype[0] == ">" else "")
-
-
-def _packed(items: Sequence[str], room: int | None) -> Iterator[str]:
-    """Put as many items on a line as there is room for."""
-    line = ""
-    for item in items:
-        longer = f"{line}, {item}" if line else item
-        if line and room is not None and cell_len(longer) > room:
-            yield line + ","
-            longer = item
-        line = longer
-    yield line
-
-
-def _wrapped(text: Text, width: int | None) -> Iterator[Text]:
-    """Break a sentence between words where it has to fit."""
-    if width is None:
-        yield text
-        return
-    line = Text(style=text.style)
-    for word in text.plain.split(" "):
-        if line.plain and cell_len(f"{line.plain} {word}") > width:
-            yield line
-            line = Text(style=text.style)
-        line.append(f" {word}" if line.plain else word)
-    yield line
-
-
-def _next(inspection: Inspection) -> Iterator[Text]:
-    source, target = inspection.source, output_name(inspection.source)
-    for note in inspection.notes:
-        yield Text(f"Note: {show(note)}", style="yellow")
-    if inspection.kind == "empty":
-        yield Text("There is nothing to load or to extract.")
-        return
-    if inspection.kind == "single":
-        how = (
-            f"keras.models.load_model({source!r})"
-            if inspection.content == "full model"
-            else f"model.load_weights({source!r})"
-        )
-        yield Text.assemble("Already a single model; load it as it is: ", (show(how), "cyan"))
-        return
-    if inspection.kind == "several":
-        yield Text("To take one of them out:")
-        for model in inspection.models:
-            yield Text(
-                "  " + command("extract", source, "-o", f"{model.name}.h5", "--submodel", model.name),
-                style="cyan",
-            )
-        return
-    extraction = command("extract", source, "-o", target)
-    if inspection.rung is not None:
-        yield Text.assemble("To get the single model: ", (extraction, "cyan"))
-        return
-    yield Text(f"Still open: {show(inspection.question)}", style="yellow")
-    yield Text("To get the single model:")
-    if "--plain" in inspection.hint:
-        yield Text.assemble(
-            "  ", (f"{extraction} --plain", "cyan"), "  if nothing was frozen and no model is inside it"
-        )
-    yield Text.assemble("  ", (f"{extraction} --like model.json", "cyan"))
-    yield Text("  with model.json from the code of the single model, on any machine:")
-    yield Text("  open('model.json', 'w').write(model.to_json())", style="cyan")

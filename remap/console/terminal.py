@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Iterable
 
-from rich.console import Console
-from rich.text import Text
+from remap.console.line import Line
 
 __all__ = ["Terminal"]
 
@@ -14,22 +15,27 @@ __all__ = ["Terminal"]
 class Terminal:
     """An output stream for lines that are already as wide as they shall be.
 
-    `width` is None where nothing has to fit: a pipe or a file, unless COLUMNS says otherwise. Colours and
-    other attributes go to a terminal only, and not with NO_COLOR or TERM=dumb.
+    `width` is None where nothing has to fit: in a pipe or a file, unless COLUMNS says otherwise. Colours and
+    other attributes go to a terminal only (`styled`), and not with NO_COLOR or TERM=dumb; what moves the
+    cursor (`live`) not with TERM=dumb. `ascii_only` says that the stream's encoding has no box characters.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
-        # Rich would leave bold and dim with NO_COLOR, and colours with TERM=dumb.
-        bare = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
-        self.console = Console(
-            stderr=stderr, color_system=None if bare else "auto", highlight=False, markup=False, emoji=False
-        )
-        self.live = self.console.is_terminal and not self.console.is_dumb_terminal
-        fits = self.console.is_terminal or "COLUMNS" in os.environ
-        self.width = self.console.width if fits else None
-        self.plain = self.console.options.ascii_only
+        self._stream = sys.stderr if stderr else sys.stdout
+        screen = self._stream.isatty()
+        dumb = os.environ.get("TERM", "") in ("dumb", "unknown")
+        self.live = screen and not dumb
+        self.styled = self.live and not os.environ.get("NO_COLOR")
+        fits = screen or os.environ.get("COLUMNS", "").isdigit()
+        self.width = max(shutil.get_terminal_size().columns, 40) if fits else None
+        self.ascii_only = not (self._stream.encoding or "").lower().startswith("utf")
 
-    def print(self, lines: Iterable[Text]) -> None:
+    def print(self, lines: Iterable[Line]) -> None:
         """Print lines."""
-        for line in lines:
-            self.console.print(line, overflow="ignore", crop=False, no_wrap=True)
+        if not self.styled:
+            self._stream.writelines(f"{line.plain}\n" for line in lines)
+            return
+        # Not before: loading Rich takes a fifth of a short command's time.
+        from remap.console.colour import print_coloured
+
+        print_coloured(lines, self._stream)

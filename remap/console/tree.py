@@ -1,70 +1,114 @@
-"""A tree as lines of text, with long runs of like rows folded."""
+"""Rows that hang below each other, as lines of text in columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-__all__ = ["Guide", "Run", "folded", "guides"]
+from remap.console.line import Line, cell_width, elided
 
-Item = TypeVar("Item")
+__all__ = ["Row", "tree_lines"]
 
-_LONGEST_CYCLE = 24
-_LEAST_HIDDEN = 6
+_WIDEST_NAME = 44
 
 
-@dataclass(frozen=True, slots=True)
-class Guide:
-    """What stands before a row: for its first line, and for the lines below it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row of a tree: name, kind and size in columns, a remark behind them, details below, rows inside.
 
-    first: str
-    rest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """So many items from `start` on that repeat the `cycle` items before them."""
-
-    start: int
-    count: int
-    cycle: int
-
-
-def guides(above: Guide, *, last: bool, inner: bool, ascii_only: bool) -> Guide:
-    """Give the guide of a child; with `inner` its own children hang below it."""
-    tee, corner, bar = ("+-- ", "`-- ", "|   ") if ascii_only else ("├── ", "└── ", "│   ")
-    rest = above.rest + ("    " if last else bar)
-    return Guide(above.rest + (corner if last else tee), rest + (bar if inner else "    "))
-
-
-def folded(items: Sequence[Item], key: Callable[[Item], Hashable]) -> Iterator[Item | Run]:
-    """Yield the items, and in place of the repeats of a cycle of like items a Run.
-
-    A cycle is shown once. Only what repeats at least twice more and hides six rows or more is folded.
+    A detail is a list of items that may be broken between any two of them. A row with a name only may be as
+    long as it likes.
     """
-    keys = [key(item) for item in items]
-    place = 0
-    while place < len(items):
-        cycle, repeats = _cycle(keys, place)
-        if repeats < 3 or cycle * (repeats - 1) < _LEAST_HIDDEN:
-            yield items[place]
-            place += 1
-            continue
-        yield from items[place : place + cycle]
-        hidden = cycle * (repeats - 1)
-        yield Run(place + cycle, hidden, cycle)
-        place += cycle + hidden
+
+    name: str
+    style: str = ""
+    kind: str = ""
+    size: str = ""
+    remark: str = ""
+    remark_style: str = ""
+    details: tuple[tuple[str, ...], ...] = ()
+    rows: tuple[Row, ...] = ()
 
 
-def _cycle(keys: Sequence[Hashable], start: int) -> tuple[int, int]:
-    """Find the cycle that covers most from `start` on: its length and how often it comes."""
-    best = (1, 1)
-    for length in range(1, min(_LONGEST_CYCLE, (len(keys) - start) // 2) + 1):
-        end = start + length
-        while end < len(keys) and keys[end] == keys[end - length]:
-            end += 1
-        repeats = (end - start) // length
-        if repeats * length > best[0] * best[1] and repeats > 1:
-            best = (length, repeats)
-    return best
+def tree_lines(rows: Sequence[Row], *, width: int | None, ascii_only: bool) -> Iterator[Line]:
+    """Draw the rows, no wider than `width` unless a single item is."""
+    every = list(_walk(rows, 1))
+    name = max((4 * level + cell_width(row.name) for level, row in every if row.kind), default=0)
+    if width is not None:
+        name = min(name, _WIDEST_NAME)
+    kind = max((cell_width(row.kind) for _, row in every), default=0)
+    size = max((cell_width(row.size) for _, row in every), default=0)
+    art = ("+-- ", "`-- ", "|   ", "...") if ascii_only else ("├── ", "└── ", "│   ", "…")
+    yield from _Drawing(width, (name, kind, size), art).branch(rows, "")
+
+
+def _walk(rows: Iterable[Row], level: int) -> Iterator[tuple[int, Row]]:
+    for row in rows:
+        yield level, row
+        yield from _walk(row.rows, level + 1)
+
+
+class _Drawing:
+    def __init__(
+        self, width: int | None, columns: tuple[int, int, int], art: tuple[str, str, str, str]
+    ) -> None:
+        self._width = width
+        self._name, self._kind, self._size = columns
+        self._tee, self._corner, self._bar, self._dots = art
+
+    def branch(self, rows: Sequence[Row], above: str) -> Iterator[Line]:
+        for number, row in enumerate(rows):
+            last = number == len(rows) - 1
+            below = above + ("    " if last else self._bar)
+            inner = below + (self._bar if row.rows else "")
+            yield from self._row(row, above + (self._corner if last else self._tee), inner)
+            for detail in row.details:
+                yield from self._detail(detail, inner)
+            yield from self.branch(row.rows, below)
+
+    def _row(self, row: Row, guide: str, inner: str) -> Iterator[Line]:
+        """Keep to the columns where that fits; else close up; else go on below."""
+        room = None if self._width is None else self._width - cell_width(guide)
+        head = Line((guide, "dim"), (elided(row.name, room, self._dots), row.style))
+        line = Line(*head.spans)
+        if row.kind or row.size or row.remark:
+            line.pad(self._name)
+            self._add(line, row.kind, self._kind, "dim" if row.style == "dim" else "")
+            if row.size or row.remark:
+                self._add(line, " " * (self._size - cell_width(row.size)) + row.size, self._size, "")
+            self._add(line, row.remark, 0, row.remark_style)
+        if self._width is None or line.width <= self._width:
+            yield line
+            return
+        parts = [
+            (part, style)
+            for part, style in ((row.kind, ""), (row.size, ""), (row.remark, row.remark_style))
+            if part
+        ]
+        line = head
+        for part, style in parts:
+            if line.width + 2 + cell_width(part) > self._width and line.width > cell_width(inner):
+                yield line
+                line = Line((inner, "dim"))
+            line.add("  ")
+            line.add(part, style)
+        yield line
+
+    def _add(self, line: Line, text: str, column: int, style: str) -> None:
+        if column or text:
+            width = line.width + 2 + column
+            line.add("  ")
+            line.add(text, style)
+            line.pad(width)
+
+    def _detail(self, items: Sequence[str], inner: str) -> Iterator[Line]:
+        indent = f"{inner}  "
+        room = None if self._width is None else self._width - cell_width(indent)
+        text = ""
+        for item in (elided(item, room, self._dots) for item in items):
+            longer = f"{text}  {item}" if text else item
+            if text and room is not None and cell_width(longer) > room:
+                yield Line((indent + text, "dim"))
+                longer = item
+            text = longer
+        yield Line((indent + text, "dim"))

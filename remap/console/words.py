@@ -1,15 +1,15 @@
-"""Numbers, names and commands as people read and paste them."""
+"""Numbers, types and commands as people read and paste them."""
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
-from pathlib import Path
+from collections.abc import Sequence
 
 from remap.hdf5.identify import show
 
-__all__ = ["bytes_in_words", "command", "count", "output_name", "parameters", "shape"]
+__all__ = ["bytes_in_words", "command", "count", "dtype", "parameters", "shape"]
+
+_KINDS = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
 
 
 def count(number: int, noun: str) -> str:
@@ -25,30 +25,28 @@ def parameters(number: int) -> str:
 
 
 def bytes_in_words(number: int) -> str:
-    """Give a number of bytes in decimal units, as the tools of most systems list them."""
+    """Give a number of bytes in decimal units, as most systems list them."""
     if number < 1000:
         return f"{number} bytes"
-    size = float(number)
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 999.5:
-            return f"{size:.3g} {unit}" if size < 99.95 else f"{size:.0f} {unit}"
-    return f"{size / 1000:.3g} TB"
+    size, units = number / 1000, ["kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.1f} {units[0]}" if size < 99.95 else f"{size:.0f} {units[0]}"
 
 
-def shape(sides: tuple[int | None, ...]) -> str:
-    """Give a shape as Python would, ``?`` for a side that is not known."""
+def shape(sides: Sequence[int | None]) -> str:
+    """Give a shape as Python would, with ``?`` for a side that is not known."""
     inside = ", ".join("?" if side is None else str(side) for side in sides)
     return f"({inside},)" if len(sides) == 1 else f"({inside})"
 
 
-def output_name(source: str) -> str:
-    """Suggest what to call the single model of a file."""
-    stem = re.sub(r"(\.weights)?\.[^.]*$", "", Path(source).name) or "model"
-    return f"{stem}_single.h5"
+def dtype(short: str) -> str:
+    """Give numpy's short form of a type in words: ``float32`` for ``<f4``."""
+    kind = _KINDS[short[1]]
+    name = kind if kind == "bool" else f"{kind}{8 * int(short[2:])}"
+    return f"{name} big-endian" if short[0] == ">" else name
 
 
-def command(*words: str | os.PathLike[str]) -> str:
+def command(*words: str) -> str:
     """Give a command that can be pasted into a shell."""
-    quoted = (shlex.quote(os.fspath(word)) for word in words)
-    return " ".join(("h5remap", *(show(word) for word in quoted)))
+    return show(" ".join(("h5remap", *(shlex.quote(word) for word in words))))

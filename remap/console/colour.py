@@ -1,0 +1,52 @@
+"""Lines with their styles, drawn by Rich: as escape codes, as a picture, as a web page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+
+from remap.console.line import Line
+from remap.hdf5.identify import show
+
+__all__ = ["html_page", "print_coloured", "svg_picture"]
+
+_NARROWEST = 60
+
+
+def print_coloured(lines: Iterable[Line], stream: TextIO) -> None:
+    """Print lines to a terminal, with as many colours as it has."""
+    _print(lines, Console(file=stream, force_terminal=True))
+
+
+def svg_picture(lines: Iterable[Line], *, title: str) -> str:
+    """Draw lines as a terminal window."""
+    # Rich would derive the id from its own rendering; a fixed one makes the same picture every time.
+    return _recorded(list(lines)).export_svg(title=show(title), theme=MONOKAI, unique_id="h5remap")
+
+
+def html_page(lines: Iterable[Line]) -> str:
+    """Give lines as a web page."""
+    return _recorded(list(lines)).export_html(theme=MONOKAI)
+
+
+def _recorded(lines: list[Line]) -> Console:
+    width = max((line.width for line in lines), default=0)
+    console = Console(
+        record=True,
+        file=io.StringIO(),
+        width=max(width, _NARROWEST),
+        force_terminal=True,
+        color_system="standard",
+    )
+    _print(lines, console)
+    return console
+
+
+def _print(lines: Iterable[Line], console: Console) -> None:
+    for line in lines:
+        console.print(Text.assemble(*line.spans), overflow="ignore", crop=False, no_wrap=True)

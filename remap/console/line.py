@@ -1,0 +1,72 @@
+"""A line of text in stretches, each with a style; cheap where no style is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+__all__ = ["Line", "cell_width", "elided", "wrapped"]
+
+
+class Line:
+    """A line of text; `style` and those of its stretches are Rich's words for them (``bold red``)."""
+
+    __slots__ = ("spans",)
+
+    def __init__(self, *spans: str | tuple[str, str]) -> None:
+        self.spans: list[tuple[str, str]] = []
+        for span in spans:
+            self.add(span) if isinstance(span, str) else self.add(*span)
+
+    def add(self, text: str, style: str = "") -> None:
+        """Put a stretch at the end."""
+        if text:
+            self.spans.append((text, style))
+
+    def pad(self, width: int) -> None:
+        """Fill up with blanks to so many columns."""
+        self.add(" " * (width - self.width))
+
+    @property
+    def plain(self) -> str:
+        """Give the text alone, without blanks at its end."""
+        return "".join(text for text, _ in self.spans).rstrip(" ")
+
+    @property
+    def width(self) -> int:
+        """Count the columns that the line takes on a terminal."""
+        return sum(cell_width(text) for text, _ in self.spans)
+
+
+def cell_width(text: str) -> int:
+    """Count the columns that a text takes: characters of East Asia take two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def elided(text: str, room: int | None, dots: str) -> str:
+    """Leave out the middle of a text that is too wide; its ends tell most, numbers are at the end."""
+    if room is None or cell_width(text) <= room:
+        return text
+    head, tail = text, ""
+    keep = max(room - cell_width(dots), 2)
+    while cell_width(head) > keep - keep // 2:
+        head = head[:-1]
+    tail = text[len(head) :]
+    while cell_width(tail) > keep // 2:
+        tail = tail[1:]
+    return head + dots + tail
+
+
+def wrapped(text: str, style: str, width: int | None, *, first: str = "", rest: str = "") -> Iterator[Line]:
+    """Break a sentence between words where it has to fit; `first` and `rest` stand before the lines."""
+    current, empty = first, True
+    for word in text.split(" "):
+        longer = current + word if empty else f"{current} {word}"
+        if width is not None and not empty and cell_width(longer) > width:
+            yield Line((current, style))
+            longer = rest + word
+        current, empty = longer, False
+    yield Line((current, style))
