@@ -1,4 +1,4 @@
-"""A tensor is plain numbers, stored once, of the size it claims, whatever the library beneath lets through."""
+"""A tensor is plain numbers, stored once, of the size it claims, whatever the library beneath says."""
 
 from __future__ import annotations
 
