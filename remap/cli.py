@@ -57,13 +57,15 @@ def _version(wanted: bool) -> None:
 
 def _submodels(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     """Complete the names of the models in the file that stands on the command line."""
-    source = ctx.params.get("file")
+    # Without a value the option ends the parser's work, and the file is still among what was not parsed.
+    source = next((word for word in (ctx.params.get("file"), *ctx.args) if word), None)
     if source is None:
         return
     from remap.inspection import inspect
 
     with contextlib.suppress(RemapError):
-        yield from (layer.name for layer in inspect(source).models if layer.name.startswith(incomplete))
+        models = inspect(Path(source).expanduser()).models
+        yield from (layer.name for layer in models if layer.name.startswith(incomplete))
 
 
 @app.callback()
@@ -107,15 +109,12 @@ def _inspect(
 
         with _meter("reading") as meter:
             found = _call(inspect, file, stats=stats, progress=meter)
-        if json:
-            _write_json(found.to_json())
-            return
         from remap.console.advice import advice_lines
         from remap.console.line import Line
         from remap.console.overview import Selection, overview_lines
 
         terminal = _terminal()
-        selection = Selection(depth=depth, pattern=layer, every=every)
+        selection = Selection() if json else Selection(depth=depth, pattern=layer, every=every)
         lines = [
             *overview_lines(found, selection, width=terminal.width, ascii_only=terminal.ascii_only),
             Line(),
@@ -128,7 +127,10 @@ def _inspect(
                 save_svg(lines, svg, title=f"h5remap inspect {file}")
             if html is not None:
                 save_html(lines, html)
-        terminal.print(lines)
+        if json:
+            _write_json(found.to_json())
+        else:
+            terminal.print(lines)
 
 
 @app.command("extract")

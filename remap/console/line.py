@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unicodedata import combining, east_asian_width
 
 __all__ = ["Line", "cell_width", "elided", "wrapped"]
 
@@ -38,12 +39,10 @@ class Line:
 
 
 def cell_width(text: str) -> int:
-    """Count the columns that a text takes: characters of East Asia take two."""
+    """Count the columns that a text takes: characters of East Asia take two, accents none."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in ("W", "F") else 1 for char in text)
 
 
 def elided(text: str, room: int | None, dots: str) -> str:
