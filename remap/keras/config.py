@@ -36,8 +36,9 @@ class Layer:
 
     `name` is "" where the config does not say it (a Sequential inside a Sequential, Keras up to 2.2.2).
     `children` is None unless the layer is a model. `wrapped` is the inner layer of a TimeDistributed or
-    Bidirectional. `nodes` are its calls inside the model that holds it, `inputs` and `outputs` the model's
-    own ends. `config` is the raw config, `entry` the class and config that build the layer on its own.
+    Bidirectional, `backward` the other half of a Bidirectional that was given one of its own. `nodes` are its
+    calls inside the model that holds it, `inputs` and `outputs` the model's own ends. `config` is the raw
+    config, `entry` the class and config that build the layer on its own.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Layer:
     config: Any = field(repr=False)
     children: tuple[Layer, ...] | None = None
     wrapped: Layer | None = None
+    backward: Layer | None = None
     nodes: tuple[Node, ...] = ()
     inputs: Node = ()
     outputs: Node = ()
@@ -67,8 +69,7 @@ class Layer:
             layer = pending.pop()
             yield layer
             pending.extend(reversed(layer.children or ()))
-            if layer.wrapped is not None:
-                pending.append(layer.wrapped)
+            pending.extend(inner for inner in (layer.backward, layer.wrapped) if inner is not None)
 
 
 def parse_model(text: str, *, where: str) -> Layer:
@@ -118,10 +119,12 @@ def _layer(entry: Mapping[str, Any], *, where: str) -> Layer:
         if not isinstance(listed, list):
             raise InputRefused("not a Keras architecture: a model without a list of layers", where=here)
         children = tuple(_layer(_mapping(child, here), where=here) for child in listed)
-    inner = fields.get("layer")
-    wrapped = None
-    if children is None and isinstance(inner, dict) and "class_name" in inner:
-        wrapped = _layer(inner, where=here)
+    wrapped, backward = (
+        _layer(inner, where=here)
+        if children is None and isinstance(inner := fields.get(key), dict) and "class_name" in inner
+        else None
+        for key in ("layer", "backward_layer")
+    )
     calls = entry.get("inbound_nodes")
     return Layer(
         name=name,
@@ -130,6 +133,7 @@ def _layer(entry: Mapping[str, Any], *, where: str) -> Layer:
         config=config,
         children=children,
         wrapped=wrapped,
+        backward=backward,
         nodes=tuple(tuple(_tensors(call)) for call in calls) if isinstance(calls, list) else (),
         inputs=tuple(_tensors(fields.get("input_layers"))) if children is not None else (),
         outputs=tuple(_tensors(fields.get("output_layers"))) if children is not None else (),

@@ -15,7 +15,7 @@ from remap.keras.evidence import (
     by_scope_or_suffix,
     by_suffix,
 )
-from remap.keras.naming import clean, family, leaf, scope
+from remap.keras.naming import clean, family, scope
 from remap.keras.outline import Outline, Unit, free_flags, units_of
 from remap.keras.reading import Reading, lists
 from remap.keras.search import TooManyReadings, read_list
@@ -56,6 +56,8 @@ def decide(weights: Sequence[Weight], outline: Outline) -> Verdict:
         ((by_scope_or_suffix,), False),
     ):
         found = _confirmed(weights, outline, witnesses, strict=strict)
+        if not strict:
+            found = [reading for reading in found if not _disorder(weights, outline, reading)]
         if found:
             return _choose(weights, outline, found)
     return _choose(weights, outline, fitting or [])
@@ -135,31 +137,23 @@ def _choose(weights: Sequence[Weight], outline: Outline, readings: Sequence[Read
     closed = [number for number, unit in enumerate(units) if not unit.open]
     if len({tuple(_owned(reading, closed)) for reading in readings}) > 1:
         return _UNDECIDED
-    ranked = sorted(readings, key=lambda reading: _disorder(weights, units, reading))
-    best, second = (_disorder(weights, units, reading) for reading in ranked[:2])
-    return Verdict(reading=ranked[0], basis="custom") if best < second else _UNDECIDED
+    tidy = [reading for reading in readings if not _disorder(weights, outline, reading)]
+    return Verdict(reading=tidy[0], basis="custom") if len(tidy) == 1 else _UNDECIDED
 
 
 def _owned(reading: Reading, numbers: Iterable[int]) -> Iterable[tuple[int, ...]]:
     return ((*reading.spans[number].trainable, *reading.spans[number].rest) for number in numbers)
 
 
-def _disorder(weights: Sequence[Weight], units: Sequence[Unit], reading: Reading) -> tuple[int, int, int]:
-    """Count what a reading asks one to believe of custom layers.
-
-    Mixed scopes within one layer, layers built alike that own different weights, layers that own nothing.
-    """
-    mixed = unlike = empty = 0
-    owned_by_kind: dict[str, list[str]] = {}
-    for unit, span in zip(units, reading.spans, strict=True):
-        if not unit.open:
-            continue
-        names = [clean(weights[index].name) for index in (*span.trainable, *span.rest)]
-        mixed += max(len({scope(name).partition("/")[0] for name in names}) - 1, 0)
-        empty += not names
-        leaves = [leaf(name) for name in names]
-        unlike += owned_by_kind.setdefault(unit.kind, leaves) != leaves
-    return mixed, unlike, empty
+def _disorder(weights: Sequence[Weight], outline: Outline, reading: Reading) -> int:
+    """Count the scopes that a reading mixes within custom layers."""
+    mixed = 0
+    for unit, span in zip(units_of(outline), reading.spans, strict=True):
+        if unit.open:
+            indices = (*span.trainable, *span.rest)
+            heads = {scope(clean(weights[index].name)).partition("/")[0] for index in indices}
+            mixed += max(len(heads) - 1, 0)
+    return mixed
 
 
 def _ascending(weights: Sequence[Weight]) -> bool:

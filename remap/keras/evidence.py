@@ -60,17 +60,18 @@ def by_rank(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
     """Speak for the unit that is as far on in its family of automatic names as the scope is.
 
     ``dense_4, dense_5`` of one session are ``dense, dense_1`` of another (tf.keras starts without a number).
-    A family that has more members on one side than on the other says nothing.
+    A family that has more members on one side than on the other says nothing, nor does the user's own class,
+    of which other layers may have weights than do in the file.
     """
     heads = [_head(name) for name in names]
     theirs = _ranks({head for head in heads if head})
-    ours = _ranks({key for unit in units for key in unit.keys})
+    ours = _ranks({key for unit in units if not unit.open for key in unit.keys})
     sizes: dict[str, int] = defaultdict(int)
     for kin, _ in ours.values():
         sizes[kin] += 1
     owners: dict[tuple[str, int], set[int]] = defaultdict(set)
     for index, unit in enumerate(units):
-        for key in unit.keys:
+        for key in () if unit.open else unit.keys:
             owners[ours[key]].add(index)
     counts: dict[str, int] = defaultdict(int)
     for kin, _ in theirs.values():

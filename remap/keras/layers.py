@@ -6,7 +6,7 @@ releases built. A class that is not here is the user's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,8 @@ def owned_weights(layer: Layer) -> OwnedWeights | None:
         inner = owned_weights(layer.wrapped)
         if inner is None or layer.class_name == "TimeDistributed":
             return inner
-        return OwnedWeights(trainable=inner.trainable * 2, non_trainable=inner.non_trainable * 2)
+        other = inner if layer.backward is None else owned_weights(layer.backward)
+        return None if other is None else _joined((inner, other))
     rule = _RULES.get(layer.class_name)
     if rule is None:
         return None
@@ -71,6 +72,13 @@ def owned_weights(layer: Layer) -> OwnedWeights | None:
         return rule(config)
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _joined(parts: Sequence[OwnedWeights]) -> OwnedWeights:
+    return OwnedWeights(
+        trainable=tuple(slot for part in parts for slot in part.trainable),
+        non_trainable=tuple(slot for part in parts for slot in part.non_trainable),
+    )
 
 
 def is_weightless(layer: Layer) -> bool:
@@ -195,11 +203,7 @@ def _cell(entry: Mapping[str, Any]) -> OwnedWeights:
     config = entry["config"]
     if entry["class_name"] != "StackedRNNCells":
         return _CELLS[entry["class_name"]](config)
-    owned = [_cell(cell) for cell in config["cells"]]
-    return OwnedWeights(
-        trainable=tuple(slot for cell in owned for slot in cell.trainable),
-        non_trainable=tuple(slot for cell in owned for slot in cell.non_trainable),
-    )
+    return _joined([_cell(cell) for cell in config["cells"]])
 
 
 def _scale_and_center(config: Mapping[str, Any], shape: Shape | None) -> tuple[Slot, ...]:
@@ -207,13 +211,14 @@ def _scale_and_center(config: Mapping[str, Any], shape: Shape | None) -> tuple[S
     return tuple(Slot(name, shape) for name in names)
 
 
-def _batch_normalization(config: Mapping[str, Any]) -> OwnedWeights:
-    axis = config.get("axis", -1)
-    shape: Shape | None = None if isinstance(axis, list) and len(axis) > 1 else (None,)
-    moving = [Slot("moving_mean", shape), Slot("moving_variance", shape)]
+def _batch_normalization(config: Mapping[str, Any]) -> OwnedWeights | None:
     if config.get("renorm"):
-        moving += [Slot("renorm_mean", shape), Slot("renorm_stddev", shape)]
-    return OwnedWeights(trainable=_scale_and_center(config, shape), non_trainable=tuple(moving))
+        return None  # which averages it keeps differs between releases of TensorFlow
+    axis = config.get("axis", -1)
+    several = isinstance(axis, list) and len(axis) > 1
+    shape: Shape | None = None if several or config.get("virtual_batch_size") else (None,)
+    moving = (Slot("moving_mean", shape), Slot("moving_variance", shape))
+    return OwnedWeights(trainable=_scale_and_center(config, shape), non_trainable=moving)
 
 
 def _layer_normalization(config: Mapping[str, Any]) -> OwnedWeights:
@@ -241,20 +246,51 @@ def _normalization(_: Mapping[str, Any]) -> OwnedWeights:
     return OwnedWeights(non_trainable=(Slot("mean"), Slot("variance"), Slot("count", ())))
 
 
+def _peephole(config: Mapping[str, Any]) -> OwnedWeights:
+    gates = tuple(Slot(f"{gate}_gate_peephole_weights") for gate in ("input", "forget", "output"))
+    return OwnedWeights(trainable=(*_recurrent(4)(config).trainable, *gates))
+
+
+def _einsum_dense(config: Mapping[str, Any]) -> OwnedWeights:
+    return OwnedWeights(
+        trainable=(Slot("kernel"), Slot("bias")) if config.get("bias_axes") else (Slot("kernel"),)
+    )
+
+
+def _random_features(_: Mapping[str, Any]) -> OwnedWeights:
+    return OwnedWeights(
+        trainable=(Slot("kernel_scale"),), non_trainable=(Slot("unscaled_kernel"), Slot("bias"))
+    )
+
+
+def _category_encoding(config: Mapping[str, Any]) -> OwnedWeights:
+    return OwnedWeights(non_trainable=(Slot("idf"),) if config.get("output_mode") == "tf-idf" else ())
+
+
+def _highway(config: Mapping[str, Any]) -> OwnedWeights:
+    biases = (Slot("b"), Slot("b_carry")) if config.get("bias", True) else ()
+    return OwnedWeights(trainable=(Slot("W"), Slot("W_carry"), *biases))
+
+
+def _maxout(config: Mapping[str, Any]) -> OwnedWeights:
+    return OwnedWeights(trainable=(Slot("W"), Slot("b")) if config.get("bias", True) else (Slot("W"),))
+
+
 _CELLS: Mapping[str, Callable[[Mapping[str, Any]], OwnedWeights]] = {
     "SimpleRNNCell": _recurrent(1),
     "LSTMCell": _recurrent(4),
-    "PeepholeLSTMCell": _recurrent(4),
+    "PeepholeLSTMCell": _peephole,
     "GRUCell": _recurrent(3, bias_rows=_gru_bias_rows),
     "ConvLSTM2DCell": _conv_lstm,
 }
 
-_RULES: Mapping[str, Callable[[Mapping[str, Any]], OwnedWeights]] = {
+_RULES: Mapping[str, Callable[[Mapping[str, Any]], OwnedWeights | None]] = {
     "AdditiveAttention": _additive_attention,
     "Attention": _attention,
     "BatchNormalization": _batch_normalization,
     "BatchNormalizationV1": _batch_normalization,
     "BatchNormalizationV2": _batch_normalization,
+    "CategoryEncoding": _category_encoding,
     "Conv1D": _conv(1),
     "Conv1DTranspose": _transposed(1),
     "Conv2D": _conv(2),
@@ -262,19 +298,24 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any]], OwnedWeights]] = {
     "Conv3D": _conv(3),
     "Conv3DTranspose": _transposed(3),
     "ConvLSTM2D": _conv_lstm,
+    "ConvRNN2D": _rnn,
     "CuDNNGRU": _cudnn(3),
     "CuDNNLSTM": _cudnn(4),
     "Dense": _dense,
     "DepthwiseConv2D": _depthwise,
+    "EinsumDense": _einsum_dense,
     "Embedding": _embedding,
     "GRU": _recurrent(3, bias_rows=_gru_bias_rows),
+    "Highway": _highway,
     "LSTM": _recurrent(4),
     "LayerNormalization": _layer_normalization,
     "LocallyConnected1D": _local,
     "LocallyConnected2D": _local,
+    "MaxoutDense": _maxout,
     "Normalization": _normalization,
     "PReLU": _prelu,
     "RNN": _rnn,
+    "RandomFourierFeatures": _random_features,
     "SeparableConv1D": _separable(1),
     "SeparableConv2D": _separable(2),
     "SimpleRNN": _recurrent(1),
@@ -284,14 +325,13 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any]], OwnedWeights]] = {
 _WEIGHTLESS = frozenset(
     """
     Activation ActivityRegularization Add AddLoss AddMetric AlphaDropout Average AveragePooling1D
-    AveragePooling2D AveragePooling3D CenterCrop Concatenate Cropping1D Cropping2D Cropping3D Dot Dropout ELU
-    Flatten GaussianDropout GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D
-    GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D InputLayer Lambda
-    LeakyReLU Masking MaxPooling1D MaxPooling2D MaxPooling3D Maximum Merge Minimum Multiply Permute
-    RandomContrast
-    RandomCrop RandomFlip RandomHeight RandomRotation RandomTranslation RandomWidth RandomZoom ReLU
-    RepeatVector Rescaling Reshape Resizing SlicingOpLambda Softmax SpatialDropout1D SpatialDropout2D
-    SpatialDropout3D Subtract TFOpLambda TensorFlowOpLayer ThresholdedReLU UpSampling1D UpSampling2D
-    UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
+    AveragePooling2D AveragePooling3D CategoryCrossing CenterCrop Concatenate Cropping1D Cropping2D
+    Cropping3D Discretization Dot Dropout ELU Flatten GaussianDropout GaussianNoise GlobalAveragePooling1D
+    GlobalAveragePooling2D GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D
+    Hashing InputLayer Lambda LeakyReLU Masking MaxPooling1D MaxPooling2D MaxPooling3D Maximum Merge Minimum
+    Multiply Permute RandomContrast RandomCrop RandomFlip RandomHeight RandomRotation RandomTranslation
+    RandomWidth RandomZoom ReLU RepeatVector Rescaling Reshape Resizing SlicingOpLambda Softmax
+    SpatialDropout1D SpatialDropout2D SpatialDropout3D Subtract TFOpLambda TensorFlowOpLayer ThresholdedReLU
+    UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
     """.split()
 )

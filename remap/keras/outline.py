@@ -42,6 +42,9 @@ _MOVING = frozenset(
 )
 
 
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN", "SimpleRNN"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """A layer that is not a model, or a whole group of which only the list of weights is known.
@@ -174,9 +177,8 @@ def _outline(layer: Layer, above: tuple[str, ...]) -> Unit | Nest:
     kind = f"{layer.class_name} {_without_name(layer)}"
     owned = owned_weights(layer)
     if owned is None:
-        return Unit(
-            path=path, open=True, keys=(layer.name,), kind=kind, splits=(1, 0) if layer.trainable else (0,)
-        )
+        may_train = layer.trainable or layer.class_name in _RECURRENT
+        return Unit(path=path, open=True, keys=(layer.name,), kind=kind, splits=(1, 0) if may_train else (0,))
     return Unit(
         path=path,
         slots=(*owned.trainable, *owned.non_trainable),
@@ -192,12 +194,15 @@ def _splits(layer: Layer, owned: OwnedWeights) -> tuple[int, ...]:
 
     A wrapper and its inner layer each have a flag, and which one counts differs: the inner one in Keras 2.0,
     the wrapper's for Bidirectional later on, either in tf.keras from 1.14. Where they differ both are tried.
+    Keras 2.0 lists the weights of a frozen recurrent layer as trainable (`RNN.trainable_weights`).
     """
     every, none = len(owned.trainable), 0
     if layer.wrapped is not None and layer.wrapped.trainable != layer.trainable:
         return (none, every)
     cell = layer.config.get("cell") if isinstance(layer.config, dict) else None
     if layer.trainable and isinstance(cell, dict) and _is_frozen_cell(cell):
+        return (none, every)
+    if not layer.trainable and layer.class_name in _RECURRENT:
         return (none, every)
     return (every,) if layer.trainable else (none,)
 

@@ -1,0 +1,46 @@
+"""What tests share: real checkpoints, unpacked once."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+def all_cases() -> list[tuple[str, str]]:
+    """List the era and name of every recorded case."""
+    return sorted(
+        (path.parent.name, path.name.removesuffix(".tar.xz")) for path in FIXTURES.glob("*/*.tar.xz")
+    )
+
+
+@pytest.fixture(scope="session")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Give the folder with the members of one recorded case."""
+    root = tmp_path_factory.mktemp("cases")
+
+    def unpack(era: str, name: str) -> Path:
+        folder = root / era / name
+        if not folder.exists():
+            with tarfile.open(FIXTURES / era / f"{name}.tar.xz") as archive:
+                for member in archive.getmembers():
+                    content = archive.extractfile(member)
+                    if content is not None:
+                        target = folder / member.name
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        target.write_bytes(content.read())
+        return folder
+
+    return unpack
+
+
+def told(folder: Path) -> dict[str, object]:
+    """Give what a case's meta.json says."""
+    content = json.loads((folder / "meta.json").read_text())
+    assert isinstance(content, dict)
+    return content

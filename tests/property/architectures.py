@@ -1,0 +1,179 @@
+"""Made-up models, and a small model of its own of how Keras writes them down.
+
+Nothing here uses the package. `Container.trainable_weights` and its companions are told again in the fewest
+words, so that the package's reading of lists is held against another hand's writing of them.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Made", "MadeLayer", "config_of", "flat_list", "groups_of", "make"]
+
+Named = tuple[str, tuple[int, ...]]
+
+
+@dataclass(eq=False)
+class MadeLayer:
+    """A layer: its weights as (leaf, shape), or the layers inside it."""
+
+    name: str
+    class_name: str
+    scope: str = ""
+    trains: list[Named] = field(default_factory=list)
+    rests: list[Named] = field(default_factory=list)
+    children: list[MadeLayer] | None = None
+    frozen: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def trainable(self) -> list[tuple[MadeLayer, int]]:
+        """List (layer, index of its weight) of everything that trains."""
+        if self.frozen:
+            return []
+        if self.children is not None:
+            return [weight for child in self.children for weight in child.trainable()]
+        return [(self, index) for index in range(len(self.trains))]
+
+    def other(self) -> list[tuple[MadeLayer, int]]:
+        """List everything else."""
+        if self.children is not None:
+            inner = [weight for child in self.children for weight in child.other()]
+            if not self.frozen:
+                return inner
+            return [weight for child in self.children for weight in child.trainable()] + inner
+        every = [(self, index) for index in range(len(self.trains) + len(self.rests))]
+        return every if self.frozen else every[len(self.trains) :]
+
+    def weight(self, index: int) -> Named:
+        """Give the full name and shape of a weight."""
+        leaf, shape = (self.trains + self.rests)[index]
+        return f"{self.scope}/{leaf}:0" if self.scope else f"{leaf}:0", shape
+
+
+@dataclass
+class Made:
+    """A template and what is odd about it."""
+
+    template: MadeLayer
+    plain: bool
+    honest: bool
+
+
+def flat_list(made: Made) -> list[tuple[MadeLayer, int]]:
+    """Give the nested group's list."""
+    return made.template.trainable() + made.template.other()
+
+
+def groups_of(made: Made) -> list[tuple[str, list[tuple[MadeLayer, int]]]]:
+    """Give the groups of the flat file that Keras saves for the template."""
+    assert made.template.children is not None
+    return [(layer.name, layer.trainable() + layer.other()) for layer in made.template.children]
+
+
+def config_of(layer: MadeLayer, *, flags: bool = True) -> dict[str, Any]:
+    """Give the layer's entry; a model's own flag is not in it."""
+    if layer.children is not None:
+        layers = [config_of(child, flags=flags) for child in layer.children]
+        return {"class_name": "Sequential", "config": {"name": layer.name, "layers": layers}}
+    trainable = not layer.frozen or not flags
+    return {
+        "class_name": layer.class_name,
+        "config": {"name": layer.name, "trainable": trainable, **layer.config},
+    }
+
+
+def make(chance: random.Random, *, common: bool = False) -> Made:
+    """Make up a model: `common` ones are what most people have, unfrozen and named by Keras."""
+    return _Maker(chance, common=common).made()
+
+
+class _Maker:
+    def __init__(self, chance: random.Random, *, common: bool) -> None:
+        self.chance = chance
+        self.common = common
+        self.numbers: dict[str, int] = {}
+        self.automatic = common or chance.random() < 0.6
+        self.nests = not common and chance.random() < 0.5
+        self.freezes = not common and chance.random() < 0.6
+        self.customs = not common and chance.random() < 0.3
+        self.sizes = [chance.choice([2, 3, 4]) for _ in range(chance.choice([1, 2]))]
+
+    def made(self) -> Made:
+        children = [self.layer(0) for _ in range(self.chance.randint(2, 9))]
+        children.append(self.dense(self.name("dense")))
+        template = MadeLayer(name="model_1", class_name="Sequential", children=children)
+        leaves = list(self.leaves(template))
+        honest = True
+        if not self.common:
+            honest = self.disguise(leaves)
+        plain = not any(layer.frozen for layer in leaves) and not any(child.children for child in children)
+        return Made(template=template, plain=plain, honest=honest)
+
+    def leaves(self, layer: MadeLayer) -> list[MadeLayer]:
+        if layer.children is None:
+            return [layer]
+        return [leaf for child in layer.children for leaf in self.leaves(child)]
+
+    def disguise(self, leaves: list[MadeLayer]) -> bool:
+        """Let scopes differ from names as they do in real files; tell whether they stay true."""
+        kind = self.chance.random()
+        if kind < 0.15:
+            for leaf in leaves:
+                leaf.scope = f"{leaf.scope}_1" if leaf.scope else ""
+        elif kind < 0.25:
+            for leaf in leaves:
+                leaf.scope = f"tower/{leaf.scope}" if leaf.scope else ""
+        elif kind < 0.35:
+            one, other = self.chance.sample(leaves, 2) if len(leaves) > 1 else (leaves[0], leaves[0])
+            one.name, other.name = other.name, one.name
+            return False
+        elif kind < 0.45:
+            self.chance.choice(leaves).name = "renamed"
+            return False
+        return True
+
+    def name(self, kind: str) -> str:
+        self.numbers[kind] = self.numbers.get(kind, 0) + 1
+        if self.automatic:
+            return f"{kind}_{self.numbers[kind]}"
+        return f"{self.chance.choice(['head', 'block', 'part'])}_{kind[0]}{sum(self.numbers.values())}"
+
+    def layer(self, depth: int) -> MadeLayer:
+        kind = self.chance.random()
+        if self.nests and depth < 2 and kind < 0.3:
+            inside = [self.layer(depth + 1) for _ in range(self.chance.randint(1, 4))]
+            frozen = self.freezes and self.chance.random() < 0.5
+            return MadeLayer(self.name("model"), "Sequential", children=inside, frozen=frozen)
+        if self.customs and kind < 0.45:
+            return self.custom()
+        made = self.normalization() if kind < 0.65 else self.dense(self.name("dense"))
+        made.frozen = self.freezes and self.chance.random() < 0.4
+        return made
+
+    def dense(self, name: str) -> MadeLayer:
+        size = self.chance.choice(self.sizes)
+        bias = [("bias", (size,))] if self.chance.random() < 0.8 else []
+        weights: list[Named] = [("kernel", (size, size)), *bias]
+        config = {"units": size, "use_bias": bool(bias)}
+        return MadeLayer(name, "Dense", scope=name, trains=weights, config=config)
+
+    def normalization(self) -> MadeLayer:
+        name, size = self.name("batch_normalization"), self.chance.choice(self.sizes)
+        bare = not self.common and self.chance.random() < 0.2
+        return MadeLayer(
+            name,
+            "BatchNormalization",
+            scope=name,
+            trains=[] if bare else [("gamma", (size,)), ("beta", (size,))],
+            rests=[("moving_mean", (size,)), ("moving_variance", (size,))],
+            config={"scale": not bare, "center": not bare},
+        )
+
+    def custom(self) -> MadeLayer:
+        name, size = self.name("odd"), self.chance.choice(self.sizes)
+        trains: list[Named] = [(f"w{index}x", (size,)) for index in range(self.chance.randint(0, 2))]
+        rests: list[Named] = [(f"s{index}x", (size,)) for index in range(self.chance.randint(0, 1))]
+        scope = name if self.chance.random() < 0.8 else ""
+        return MadeLayer(name, "Odd", scope=scope, trains=trains, rests=rests)

@@ -1,0 +1,155 @@
+"""Every real multi-GPU checkpoint becomes the very file that the same Keras saved for the inner model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from remap import InputRefused, NothingToExtract, Undecided, extract
+from tests.conftest import all_cases
+from tests.truth import differences, flat_arrays
+
+Case = Callable[[str, str], Path]
+
+WRAPPED = [(era, name) for era, name in all_cases() if not name.startswith("gan")]
+
+# What no architecture can settle, each with the reason.
+UNDECIDED = {
+    # A custom layer without weights stands beside one whose only weight bears no layer's name.
+    "custom_odd_name": {"tf.keras-1.12.3", "tf.keras-1.13.2"},
+}
+# A stack inside a stack: JSON of Keras up to 2.2.2 does not say what the inner one is called.
+NAMELESS = {("keras-2.0.9", "nested_sequential"), ("keras-2.1.6", "nested_sequential")}
+
+
+def undecided(era: str, name: str) -> bool:
+    return era in UNDECIDED.get(name, ())
+
+
+@pytest.mark.parametrize(("era", "name"), WRAPPED)
+def test_full_file_becomes_what_keras_saved_for_the_inner_model(
+    case: Case, tmp_path: Path, era: str, name: str
+) -> None:
+    folder = case(era, name)
+    source, out = folder / "multi.h5", tmp_path / "single.h5"
+    if not source.exists():
+        pytest.skip("this Keras cannot save a whole wrapper")
+    if undecided(era, name):
+        with pytest.raises(Undecided):
+            extract(source, out)
+        return
+    extract(source, out)
+    assert differences(out, folder / "single.h5") == []
+    extract(source, tmp_path / "weights.h5", weights_only=True)
+    assert differences(tmp_path / "weights.h5", folder / "single_weights.h5") == []
+
+
+@pytest.mark.parametrize("like", ["single.json", "single.h5", "single_weights.h5"])
+@pytest.mark.parametrize(("era", "name"), WRAPPED)
+def test_weights_file_with_a_like_file_becomes_what_keras_saved(
+    case: Case, tmp_path: Path, era: str, name: str, like: str
+) -> None:
+    folder = case(era, name)
+    out = tmp_path / "weights.h5"
+    if not (folder / like).exists():
+        pytest.skip("this Keras cannot save that file of the inner model")
+    if like == "single.json" and (undecided(era, name) or (era, name) in NAMELESS):
+        with pytest.raises(Undecided):
+            extract(folder / "multi_weights.h5", out, like=folder / like)
+        return
+    extract(folder / "multi_weights.h5", out, like=folder / like)
+    assert differences(out, folder / "single_weights.h5") == []
+
+
+@pytest.mark.parametrize(("era", "name"), WRAPPED)
+def test_like_file_of_a_new_unfrozen_model_is_followed_exactly_or_refused(
+    case: Case, tmp_path: Path, era: str, name: str
+) -> None:
+    folder = case(era, name)
+    out = tmp_path / "weights.h5"
+    try:
+        extract(folder / "multi_weights.h5", out, like=folder / "fresh_weights.h5")
+    except Undecided:
+        assert "nested" in name or name in {"time_distributed_model", "shared_across"} or undecided(era, name)
+        return
+    assert differences(out, folder / "single_weights.h5") == []
+
+
+# What the names cannot show: layers in models of their own, which Keras then counts as one.
+HIDDEN_MODELS = {
+    "nested", "nested_partly_frozen", "only_model", "relocation_nested", "siamese", "twin_nested",
+    "two_branches", "time_distributed_model", "deferred", "shared_across",
+}  # fmt: skip
+# What was frozen and renamed, so that the word `plain` is not true and nothing shows it.
+LIES = {"renamed"}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(("era", "name"), WRAPPED)
+def test_names_alone_give_the_right_order_or_a_refusal(
+    case: Case, tmp_path: Path, era: str, name: str, plain: bool
+) -> None:
+    folder = case(era, name)
+    out = tmp_path / "weights.h5"
+    try:
+        extract(folder / "multi_weights.h5", out, plain=plain)
+    except Undecided as refusal:  # noqa: PT017
+        assert "--like" in refusal.hint
+        return
+    if plain and name in LIES | HIDDEN_MODELS:
+        return
+    assert differences(out, folder / "single_weights.h5", names=False, weightless=False) == []
+
+
+@pytest.mark.parametrize(
+    ("era", "name"),
+    [
+        (era, name)
+        for era, name in WRAPPED
+        if name in {"dense_plain", "lstm_plain", "dense_bn_plain", "application", "recurrent_plain"}
+    ],
+)
+def test_common_files_need_no_flag(case: Case, tmp_path: Path, era: str, name: str) -> None:
+    folder = case(era, name)
+    extract(folder / "multi_weights.h5", tmp_path / "weights.h5")
+    assert len(flat_arrays(tmp_path / "weights.h5")) == len(flat_arrays(folder / "single_weights.h5"))
+
+
+@pytest.mark.parametrize(("era", "name"), [c for c in all_cases() if c[1].startswith("gan")])
+def test_several_models_are_listed_and_each_comes_out_by_name(
+    case: Case, tmp_path: Path, era: str, name: str
+) -> None:
+    folder = case(era, name)
+    source = folder / "multi.h5"
+    if not source.exists():
+        pytest.skip("this Keras cannot save a whole wrapper")
+    with pytest.raises(Undecided, match="--submodel"):
+        extract(source, tmp_path / "out.h5")
+    for inner in (path for path in folder.iterdir() if path.is_dir()):
+        submodel = inner.name
+        if name == "gan_multi" and submodel == "generator":
+            continue
+        extract(source, tmp_path / f"{submodel}.h5", submodel=submodel, weights_only=True)
+        assert differences(tmp_path / f"{submodel}.h5", inner / "single_weights.h5") == []
+
+
+@pytest.mark.parametrize("name", ["single.h5", "single_weights.h5"])
+@pytest.mark.parametrize("era", ["keras-2.2.4", "tf.keras-2.3.4"])
+def test_single_model_is_left_alone(case: Case, tmp_path: Path, era: str, name: str) -> None:
+    with pytest.raises(NothingToExtract):
+        extract(case(era, "conv_bn") / name, tmp_path / "out.h5")
+
+
+def test_a_multi_gpu_file_is_no_like_file(case: Case, tmp_path: Path) -> None:
+    weights = case("keras-2.2.4", "conv_bn") / "multi_weights.h5"
+    with pytest.raises(Undecided, match="multi-GPU checkpoint itself"):
+        extract(weights, tmp_path / "out.h5", like=weights)
+
+
+def test_a_text_file_is_no_like_file(case: Case, tmp_path: Path) -> None:
+    note = tmp_path / "model.json"
+    note.write_text("{not json")
+    with pytest.raises(InputRefused, match="not valid JSON"):
+        extract(case("keras-2.2.4", "conv_bn") / "multi_weights.h5", tmp_path / "out.h5", like=note)
