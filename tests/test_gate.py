@@ -11,11 +11,17 @@ import pytest
 from remap.errors import InputRefused
 from remap.hdf5.gate import Gate
 from remap.hdf5.source import Source
+from remap.hdf5.tensors import Tensor
 from tests.handmade import save_full, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def _one(gate: Gate, group: tuple[str, ...], name: str) -> Tensor:
+    (tensor,) = gate.tensors(group, [name])
+    return tensor
 
 
 @pytest.fixture
@@ -30,14 +36,14 @@ def test_libhdf5_holds_nothing_after_the_gate(tmp_path: Path) -> None:
     source = Source.open(save_full(tmp_path / "in.h5"))
     before = len(h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_ALL))
     with Gate(source) as gate:
-        gate.tensor("model_weights", "model_1", "dense_1/kernel:0")
-        gate.names("model_weights", attribute="layer_names")
+        _one(gate, ("model_weights", "model_1"), "dense_1/kernel:0")
+        gate.names(("model_weights",), "layer_names")
     assert len(h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_ALL)) == before
     source.close()
 
 
 def test_says_what_a_tensor_is_and_where_its_bytes_are(gate: Gate, tmp_path: Path) -> None:
-    tensor = gate.tensor("model_weights", "model_1", "dense_1/kernel:0")
+    tensor = _one(gate, ("model_weights", "model_1"), "dense_1/kernel:0")
     assert (tensor.shape, tensor.dtype, tensor.extent.size) == ((3, 4), "<f4", 48)
     content = (tmp_path / "in.h5").read_bytes()
     found = content[tensor.extent.offset : tensor.extent.offset + tensor.extent.size]
@@ -51,8 +57,8 @@ def test_says_what_is_there(gate: Gate) -> None:
 
 
 def test_attributes_that_are_not_there_are_none(gate: Gate) -> None:
-    assert gate.text("model_weights", attribute="nothing") is None
-    assert gate.names("model_weights", attribute="nothing") is None
+    assert gate.text(("model_weights",), "nothing") is None
+    assert gate.names(("model_weights",), "nothing") is None
 
 
 def test_refuses_to_ask_below_what_is_not_there(gate: Gate) -> None:
@@ -64,8 +70,11 @@ def test_tensors_of_no_bytes_share_nothing(tmp_path: Path) -> None:
     layers = {"layer": {"a": np.empty((0, 3)), "b": np.empty((0, 3)), "c": np.ones(2)}}
     source = Source.open(save_weights(tmp_path / "in.h5", layers))
     with Gate(source) as gate:
-        for name in layers["layer"]:
-            gate.tensor("layer", name)
+        assert [tensor.shape for tensor in gate.tensors(("layer",), list(layers["layer"]))] == [
+            (0, 3),
+            (0, 3),
+            (2,),
+        ]
         gate.require_disjoint()
     source.close()
 
@@ -84,7 +93,7 @@ def test_the_first_fault_of_the_disk_is_what_is_told(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(source, "read_into", fail)
     with pytest.raises(InputRefused, match="the disk failed at read 6"), Gate(source) as gate:
-        gate.names("model_weights", "model_1", attribute="weight_names")
+        gate.names(("model_weights", "model_1"), "weight_names")
     source.close()
 
 
@@ -108,10 +117,10 @@ def test_text_padded_with_spaces_is_refused_for_it_could_end_in_one(tmp_path: Pa
     source = Source.open(path)
     with Gate(source) as gate:
         if padding == h5py.h5t.STR_NULLTERM:
-            assert gate.text(attribute="backend") == "tensorflow  "
+            assert gate.text((), "backend") == "tensorflow  "
         else:
             with pytest.raises(InputRefused, match="padded"):
-                gate.text(attribute="backend")
+                gate.text((), "backend")
     source.close()
 
 
@@ -121,7 +130,7 @@ def test_an_attribute_larger_than_any_of_keras_is_refused_unread(tmp_path: Path)
         file.attrs["model_config"] = np.bytes_(b"x" * ((8 << 20) + 1))
     source = Source.open(path)
     with pytest.raises(InputRefused, match="claims 1 entries in 8,388,609 bytes"), Gate(source) as gate:
-        gate.text(attribute="model_config")
+        gate.text((), "model_config")
     source.close()
 
 
@@ -132,5 +141,5 @@ def test_a_list_of_more_names_than_any_model_has_is_refused(tmp_path: Path) -> N
             file.attrs[f"layer_names{piece}"] = np.full(60_000, b"a")
     source = Source.open(path)
     with pytest.raises(InputRefused, match="piece 3 of this list has 60,000 names"), Gate(source) as gate:
-        gate.names(attribute="layer_names")
+        gate.names((), "layer_names")
     source.close()

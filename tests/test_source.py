@@ -112,7 +112,7 @@ def test_knows_itself_under_another_name(file: Path, tmp_path: Path) -> None:
 
 def test_refuses_what_lies_past_the_end(file: Path) -> None:
     source = Source.open(file)
-    with pytest.raises(InputRefused, match=r"ends at byte 2097152"):
+    with pytest.raises(InputRefused, match="the file ends before"):
         source.read_into(memoryview(bytearray(10)), source.size - 5)
     source.close()
 
@@ -135,7 +135,7 @@ def test_as_a_driver_it_gives_zeros_after_a_fault_and_remembers_it(file: Path) -
     assert bytes(view) == bytes(8)
     source.seek(0)
     assert source.read(4) == bytes(4)
-    with pytest.raises(InputRefused, match="ends at byte"):
+    with pytest.raises(InputRefused, match="the file ends before"):
         source.raise_fault()
     source.close()
 

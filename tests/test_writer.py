@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from remap.errors import OutputRefused
 from remap.hdf5.layout import lay_out
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
@@ -123,7 +124,7 @@ def test_refuses_a_tensor_where_a_layer_must_be(tmp_path: Path) -> None:
         PlannedLayer(name="a", weights=(weight,)),
         PlannedLayer(name="a/b", weights=(weight,)),
     )
-    with pytest.raises(ValueError, match="both a tensor and a layer"):
+    with pytest.raises(OutputRefused, match="a layer and a tensor in the output would have one name"):
         lay_out(replace(plan, layers=layers))
 
 
@@ -131,14 +132,14 @@ def test_refuses_a_tensor_where_a_layer_must_be(tmp_path: Path) -> None:
 def test_refuses_two_things_of_one_name(tmp_path: Path, second: str) -> None:
     plan = _plan(tmp_path)
     weights = tuple(replace(plan.layers[1].weights[0], name=name) for name in ("b/c", second, "b/c"))
-    with pytest.raises(ValueError, match="two things in the output"):
+    with pytest.raises(OutputRefused, match="would have one name"):
         lay_out(replace(plan, layers=(PlannedLayer(name="a", weights=weights),)))
 
 
 @pytest.mark.parametrize("name", ["", ".", "a/../b", "/a", "a\n"])
 def test_refuses_names_that_are_no_paths(tmp_path: Path, name: str) -> None:
     plan = _plan(tmp_path)
-    with pytest.raises(ValueError, match="does not name one place"):
+    with pytest.raises(OutputRefused, match="does not lead to one place"):
         lay_out(replace(plan, layers=(PlannedLayer(name=name, weights=()),)))
 
 

@@ -19,8 +19,11 @@ from remap.hdf5.identify import SIGNATURE, identify, show
 from remap.hdf5.names import path_parts
 from remap.hdf5.refused import DAMAGED, UNFINISHED, Refused
 from remap.hdf5.tensors import Tensor, check_tensor
+from remap.hdf5.way import Way
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from remap.hdf5.source import Source
 
 __all__ = ["Gate"]
@@ -37,25 +40,24 @@ _LIBRARY = (KeyError, OSError, RuntimeError, ValueError, TypeError, SystemError,
 class Gate:
     """A checked view of one open HDF5 file, in a `with` statement after which libhdf5 holds nothing of it.
 
-    Paths are given as names that are joined, each a path itself. Every method raises InputRefused: when
-    libhdf5 fails, when an object is not what Keras writes, or when what the file claims cannot be true of a
-    file of its size.
+    A path is a tuple of names, each a path itself; that of the root is empty. Every method raises
+    InputRefused: when libhdf5 fails, when an object is not what Keras writes, or when what the file claims
+    cannot be true of a file of its size.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._attributes = Attributes(source)
         self._extents: list[tuple[int, int, tuple[bytes, ...]]] = []
-        self._chain: list[tuple[bytes, Any]] = []
         self._require_signature()
         access = h5p.create(h5p.FILE_ACCESS)
         access.set_fclose_degree(h5f.CLOSE_STRONG)
         access.set_fileobj_driver(h5fd.fileobj_driver, source)
-        with _Guard(source, ()):
+        with _Guard(source):
             self._file = h5f.open(b"h5remap", h5f.ACC_RDONLY, fapl=access)
         try:
-            with _Guard(source, ()):
-                self._root = h5g.open(self._file, b"/")
+            with _Guard(source):
+                self._way = Way(h5g.open(self._file, b"/"), _descend)
         except BaseException:
             self._file.close()
             raise
@@ -64,64 +66,66 @@ class Gate:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._chain.clear()
+        del self._way
         self._file.close()
         if error is None:
             self._source.raise_fault()
 
-    def has(self, *names: str) -> bool:
+    def has(self, *path: str) -> bool:
         """Say whether anything is under a path; what it is shows when it is used."""
-        parts = self._parts(names)
-        with _Guard(self._source, parts):
-            return bool(self._enter(parts[:-1]).links.exists(parts[-1]))
+        with _Guard(self._source) as place:
+            parts = place.enter(_parts(path))
+            return bool(self._way.to(parts[:-1]).links.exists(parts[-1]))
 
-    def text(self, *names: str, attribute: str) -> str | None:
+    def text(self, path: tuple[str, ...], attribute: str) -> str | None:
         """Read an attribute of a group that holds one text; None when it is not there."""
-        parts = self._parts(names)
-        with _Guard(self._source, parts, attribute):
-            return self._attributes.text(self._enter(parts), attribute)
+        with _Guard(self._source, attribute) as place:
+            return self._attributes.text(self._way.to(place.enter(_parts(path))), attribute)
 
-    def names(self, *names: str, attribute: str) -> tuple[str, ...] | None:
+    def names(self, path: tuple[str, ...], attribute: str) -> tuple[str, ...] | None:
         """Read an attribute that holds a list of names, whole or split into `attribute0`, `attribute1`, ….
 
         None when it is not there. `load_attributes_from_hdf5_group` of Keras 2.1.5 and later reads the
         pieces, and the whole list where there are both; it never writes an empty piece.
         """
-        parts = self._parts(names)
         found: list[str] = []
-        with _Guard(self._source, parts, attribute):
-            group = self._enter(parts)
-            whole = self._attributes.names(group, attribute)
+        with _Guard(self._source, attribute) as place:
+            opened = self._way.to(place.enter(_parts(path)))
+            whole = self._attributes.names(opened, attribute)
             if whole is not None:
                 return whole
             number = 0
-            while (piece := self._attributes.names(group, f"{attribute}{number}")) is not None:
+            while (piece := self._attributes.names(opened, f"{attribute}{number}")) is not None:
                 found.extend(piece)
                 number += 1
                 if not piece or len(found) > NAMES:
                     raise Refused(f"piece {number} of this list has {len(piece):,} names")
         return tuple(found) if number else None
 
-    def tensor(self, *names: str) -> Tensor:
-        """Check a dataset and say what it is and where its bytes are."""
-        parts = self._parts(names)
-        with _Guard(self._source, parts):
-            group = self._enter(parts[:-1])
-            _require_hard_link(group, parts[-1])
-            tensor = check_tensor(h5d.open(group, parts[-1]), self._source.size)
-        if tensor.extent.size:
-            self._extents.append((tensor.extent.offset, tensor.extent.size, parts))
-        return tensor
+    def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
+        """Check datasets under a group and say what they are and where their bytes are, in order."""
+        with _Guard(self._source) as place:
+            above = place.enter(_parts(path))
+            for name in names:
+                parts = place.enter(above + path_parts(name))
+                group = self._way.to(parts[:-1])
+                _require_hard_link(group, parts[-1])
+                tensor = check_tensor(h5d.open(group, parts[-1]), self._source.size)
+                if tensor.extent.size:
+                    self._extents.append((tensor.extent.offset, tensor.extent.size, parts))
+                self._source.raise_fault()
+                yield tensor
 
     def require_disjoint(self) -> None:
         """Refuse a file in which two names stand for the same bytes: a small file could become a huge one."""
         self._extents.sort()
-        end, before = 0, b""
-        for offset, size, parts in self._extents:
-            with _Guard(self._source, parts):
+        end, before = 0, ""
+        with _Guard(self._source) as place:
+            for offset, size, parts in self._extents:
+                place.enter(parts)
                 if offset < end:
-                    raise Refused(f"this tensor shares its bytes with {show(before.decode())}")
-            end, before = offset + size, b"/" + b"/".join(parts)
+                    raise Refused(f"this tensor shares its bytes with {show(before)}")
+                end, before = offset + size, _joined(parts)
 
     def _require_signature(self) -> None:
         source = self._source
@@ -141,31 +145,29 @@ class Gate:
                 hint="wait until it has, or use an earlier checkpoint",
             )
 
-    def _parts(self, names: tuple[str, ...]) -> tuple[bytes, ...]:
-        try:
-            return path_parts("/".join(names)) if names else ()
-        except ValueError as error:
-            with _Guard(self._source, ()):
-                raise Refused(f"the name {show('/'.join(names))[:200]!r} is refused: {error}") from error
 
-    def _enter(self, parts: tuple[bytes, ...]) -> Any:
-        """Open the group under a path, part by part, keeping those that the last path went through too."""
-        chain = self._chain
-        common = 0
-        while common < min(len(chain), len(parts)) and chain[common][0] == parts[common]:
-            common += 1
-        del chain[common:]
-        for part in parts[common:]:
-            parent = chain[-1][1] if chain else self._root
-            _require_hard_link(parent, part)
-            chain.append((part, h5g.open(parent, part)))
-        return chain[-1][1] if chain else self._root
+def _parts(path: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(part for name in path for part in path_parts(name))
+
+
+def _joined(parts: tuple[bytes, ...]) -> str:
+    return "/" + b"/".join(parts).decode()
+
+
+def _descend(parent: Any, parts: tuple[bytes, ...]) -> Any:
+    _require_hard_link(parent, parts[-1])
+    return h5g.open(parent, parts[-1])
 
 
 def _require_hard_link(group: Any, part: bytes) -> None:
-    if not group.links.exists(part):
-        raise Refused(f"the file lists this, but does not hold {show(part.decode())!r}", hint=UNFINISHED)
-    kind = group.links.get_info(part).type
+    try:
+        kind = group.links.get_info(part).type
+    except _LIBRARY as error:
+        if group.links.exists(part):
+            raise
+        raise Refused(
+            f"the file lists this, but does not hold {show(part.decode())!r}", hint=UNFINISHED
+        ) from error
     if kind != h5l.TYPE_HARD:
         name = _LINKS.get(kind, "a link of an unknown kind")
         raise Refused(f"{name} stands where Keras stores {show(part.decode())!r} itself")
@@ -176,13 +178,18 @@ class _Guard:
 
     __slots__ = ("_attribute", "_parts", "_source")
 
-    def __init__(self, source: Source, parts: tuple[bytes, ...], attribute: str = "") -> None:
+    def __init__(self, source: Source, attribute: str = "") -> None:
         self._source = source
-        self._parts = parts
+        self._parts: tuple[bytes, ...] = ()
         self._attribute = attribute
 
-    def __enter__(self) -> None:
-        """Do nothing: what counts is how the block ends."""
+    def enter(self, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Say that from now on this path is worked on."""
+        self._parts = parts
+        return parts
+
+    def __enter__(self) -> _Guard:
+        return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._source.raise_fault()
@@ -192,7 +199,7 @@ class _Guard:
             raise self._refusal(*_explain(str(error.args[0] if error.args else error))) from error
 
     def _refusal(self, what: str, hint: str) -> InputRefused:
-        place = show("/" + b"/".join(self._parts).decode())
+        place = show(_joined(self._parts))
         if self._attribute:
             place += f" (attribute {self._attribute})"
         return InputRefused(what, where=f"{place} in {show(self._source.name)}", hint=hint)

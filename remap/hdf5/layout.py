@@ -7,6 +7,7 @@ by plain system calls that can fail properly.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 
+from remap.errors import OutputRefused
 from remap.hdf5.names import path_parts
+from remap.hdf5.refused import Refused
 from remap.hdf5.tensors import native_type
+from remap.hdf5.way import Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Canvas", "Layout", "Place", "lay_out"]
 
 _PAGE = 4096
+_RUN = 256
 _LIST = 64512
 """Bytes of names in one attribute: HDF5_OBJECT_HEADER_LIMIT of Keras's saving code."""
 
@@ -51,9 +56,10 @@ def lay_out(plan: Plan) -> Layout:
     """Lay a plan out as HDF5, with nothing in it that changes from run to run.
 
     The file format is that of HDF5 1.8, whatever today's default is: libraries of 2017 read it, and
-    attributes may exceed 64 KiB, as `model_config` of large models does. Raises ValueError when the plan's
-    names cannot stand in one file: a name that is no path, a tensor where a group must be, or an optimizer's
-    list that would have to be split (which Keras 2.2.3 to 2.3.1 write and cannot read).
+    attributes may exceed 64 KiB, as `model_config` of large models does. Raises
+    OutputRefused when the plan's names cannot stand in one file: a name that is no path, a tensor where a
+    group must be; ValueError when the plan is none: an optimizer's list that would have to be split (which
+    Keras 2.2.3 to 2.3.1 write and cannot read), or state of training in a weights file.
     """
     canvas = Canvas()
     access = h5p.create(h5p.FILE_ACCESS)
@@ -76,8 +82,8 @@ class _Drawing:
 
     def __init__(self, file: Any) -> None:
         self.places: list[Place] = []
-        self._root = h5g.open(file, b"/")
-        self._objects: dict[tuple[bytes, ...], bool] = {}
+        self._way = Way(h5g.open(file, b"/"), self._descend)
+        self._kinds: dict[tuple[bytes, ...], str] = {}
         self._group_options = h5p.create(h5p.GROUP_CREATE)
         self._group_options.set_obj_track_times(False)
         self._options = h5p.create(h5p.DATASET_CREATE)
@@ -112,41 +118,31 @@ class _Drawing:
         self._names(root, "layer_names", [layer.name for layer in plan.layers])
         # Sorted, a group is always there before what lies inside it, whoever else has a name in its path.
         for layer in sorted(plan.layers, key=lambda layer: layer.name):
-            group = (*root, *path_parts(layer.name))
+            group = root + _parts(layer.name)
             self._names(group, "weight_names", [weight.name for weight in layer.weights])
             self._weights(group, layer.weights)
 
     def _weights(self, group: tuple[bytes, ...], weights: Sequence[PlannedWeight]) -> None:
         for weight in weights:
-            path = (*group, *path_parts(weight.name))
-            if path in self._objects:
-                raise ValueError(f"two things in the output would be called {weight.name!r}")
-            self._objects[path] = False
-            dataset = h5d.create(
-                self._group(path[:-1]),
-                path[-1],
-                native_type(weight.source.dtype),
-                _space(weight.source.shape),
-                self._options,
-            )
-            offset = dataset.get_offset()
+            path = group + _parts(weight.name)
+            parent = self._way.to(path[:-1])
+            if path in self._kinds:
+                raise OutputRefused("two things in the output would have one name", where=_shown(path))
+            self._kinds[path] = "tensor"
+            kind, space = native_type(weight.source.dtype), _space(weight.source.shape)
+            offset = h5d.create(parent, path[-1], kind, space, self._options).get_offset()
             if offset is not None:
                 self.places.append(Place(weight.source, offset))
 
-    def _group(self, path: tuple[bytes, ...]) -> Any:
-        """Open the group under a path, making what is missing of it."""
-        group = self._root
-        for index in range(len(path)):
-            here = path[: index + 1]
-            kind = self._objects.get(here)
-            if kind is None:
-                self._objects[here] = True
-                group = h5g.create(group, path[index], gcpl=self._group_options)
-            elif kind:
-                group = h5g.open(group, path[index])
-            else:
-                raise ValueError(f"{b'/'.join(here).decode()!r} would have to be both a tensor and a layer")
-        return group
+    def _descend(self, parent: Any, path: tuple[bytes, ...]) -> Any:
+        """Open a group, making it if it is not there yet."""
+        kind = self._kinds.setdefault(path, "new")
+        if kind == "tensor":
+            raise OutputRefused("a layer and a tensor in the output would have one name", where=_shown(path))
+        if kind == "group":
+            return h5g.open(parent, path[-1])
+        self._kinds[path] = "group"
+        return h5g.create(parent, path[-1], gcpl=self._group_options)
 
     def _text(self, group: tuple[bytes, ...], attribute: str, text: str | None) -> None:
         if text is not None:
@@ -163,9 +159,20 @@ class _Drawing:
             kind = h5t.C_S1.copy()
             kind.set_size(value.dtype.itemsize)
             kind.set_strpad(h5t.STR_NULLPAD)
-        attribute = h5a.create(self._group(group), name.encode(), kind, _space(value.shape))
+        attribute = h5a.create(self._way.to(group), name.encode(), kind, _space(value.shape))
         if value.size:
             attribute.write(value, mtype=kind)
+
+
+def _parts(name: str) -> tuple[bytes, ...]:
+    try:
+        return path_parts(name)
+    except Refused as error:
+        raise OutputRefused(str(error), hint="give the layers of the model other names") from error
+
+
+def _shown(path: tuple[bytes, ...]) -> str:
+    return "/" + b"/".join(path).decode()
 
 
 def _split(names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
@@ -179,6 +186,7 @@ def _split(names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
     return np.array_split(whole, count)
 
 
+@functools.lru_cache(maxsize=256)
 def _space(shape: tuple[int, ...]) -> Any:
     return h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
 
@@ -193,8 +201,16 @@ class Canvas:
 
     def pieces(self) -> Iterator[tuple[int, bytes]]:
         """Give what was written, by rising offset."""
+        start = 0
+        run: list[bytearray] = []
         for number in sorted(self._pages):
-            yield number * _PAGE, bytes(self._pages[number][: self.size - number * _PAGE])
+            if number != start + len(run) or len(run) == _RUN:
+                if run:
+                    yield start * _PAGE, b"".join(run)[: self.size - start * _PAGE]
+                start, run = number, []
+            run.append(self._pages[number])
+        if run:
+            yield start * _PAGE, b"".join(run)[: self.size - start * _PAGE]
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Remember where the next read or write starts."""
@@ -207,20 +223,27 @@ class Canvas:
 
     def write(self, data: Any) -> int:
         """Keep bytes."""
-        view = memoryview(data).cast("B")
-        for page, start, piece in self._pass(len(view)):
-            self._pages.setdefault(page, bytearray(_PAGE))[start : start + len(piece)] = view[
-                piece.start : piece.stop
-            ]
-        self.size = max(self.size, self._at + len(view))
-        return len(view)
+        view = memoryview(data)
+        done = 0
+        while done < len(view):
+            number, start = divmod(self._at + done, _PAGE)
+            page = self._pages.setdefault(number, bytearray(_PAGE))
+            piece = view[done : done + _PAGE - start]
+            page[start : start + len(piece)] = piece
+            done += len(piece)
+        self.size = max(self.size, self._at + done)
+        return done
 
     def readinto(self, view: Any) -> int:
         """Give bytes back, zeros where none were kept."""
-        for page, start, piece in self._pass(len(view)):
-            known = self._pages.get(page, bytes(_PAGE))
-            view[piece.start : piece.stop] = known[start : start + len(piece)]
-        return len(view)
+        done = 0
+        while done < len(view):
+            number, start = divmod(self._at + done, _PAGE)
+            count = min(_PAGE - start, len(view) - done)
+            page = self._pages.get(number) or bytes(_PAGE)
+            view[done : done + count] = page[start : start + count]
+            done += count
+        return done
 
     def read(self, size: int) -> bytes:
         """Give bytes back, as the driver of older h5py asks for them."""
@@ -235,12 +258,3 @@ class Canvas:
 
     def flush(self) -> None:
         """Do nothing: there is nothing behind this memory."""
-
-    def _pass(self, size: int) -> Iterator[tuple[int, int, range]]:
-        """Give the pages that the next `size` bytes touch: number, first byte there, range of the bytes."""
-        done = 0
-        while done < size:
-            page, start = divmod(self._at + done, _PAGE)
-            count = min(_PAGE - start, size - done)
-            yield page, start, range(done, done + count)
-            done += count

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["DEPTH", "path_parts"]
+from remap.hdf5.identify import show
+from remap.hdf5.refused import Refused
 
-DEPTH = 64
-"""Parts a path may have; the deepest that real models reach is about ten."""
+__all__ = ["path_parts"]
+
+_DEPTH = 64
+"""Parts a name may have; the deepest that real models reach is about ten."""
+_ODD = frozenset({"", ".", ".."})
 
 
 def path_parts(name: str) -> tuple[bytes, ...]:
     """Split a name at its slashes into path parts, each of which can only mean itself.
 
     HDF5 drops empty parts and takes ``.`` for the group itself, ``..`` misleads people, and characters that
-    cannot be printed do harm where they are. Raises ValueError for a name with such a part or with more than
-    DEPTH parts.
+    cannot be printed do harm where they are. Raises Refused for a name with such a part, or with more parts
+    than any model's.
     """
     parts = name.split("/")
-    if len(parts) > DEPTH:
-        raise ValueError(f"it has more than {DEPTH} parts")
-    for part in parts:
-        if part in ("", ".", "..") or not part.isprintable():
-            raise ValueError("it does not name one place in the file")
-    return tuple(part.encode() for part in parts)
+    if not name.isprintable() or not _ODD.isdisjoint(parts) or len(parts) > _DEPTH:
+        raise Refused(f"the name {show(name)[:200]!r} does not lead to one place in a file")
+    return tuple(name.encode().split(b"/"))

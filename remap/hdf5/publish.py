@@ -86,6 +86,7 @@ class Halves:
         self._done = 0
 
     def __call__(self, count: int) -> None:
+        """Count bytes that were copied or compared."""
         self._done += count
         if self._callback is not None:
             self._callback(self._done // 2, self._total)

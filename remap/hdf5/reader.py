@@ -104,16 +104,15 @@ class _Reading:
         root, names = self._root()
         layers = tuple(self._layer(root, name) for name in names)
         self._refuse_top_level_weights(root)
-        whole = bool(root)
         return Checkpoint(
-            root="/" + "/".join(root),
+            root=_shown(root),
             layers=layers,
-            backend=gate.text(*root, attribute="backend"),
-            keras_version=gate.text(*root, attribute="keras_version"),
-            file_backend=gate.text(attribute="backend") if whole else None,
-            file_keras_version=gate.text(attribute="keras_version") if whole else None,
-            model_config=gate.text(attribute="model_config"),
-            training_config=gate.text(attribute="training_config"),
+            backend=gate.text(root, "backend"),
+            keras_version=gate.text(root, "keras_version"),
+            file_backend=gate.text((), "backend") if root else None,
+            file_keras_version=gate.text((), "keras_version") if root else None,
+            model_config=gate.text((), "model_config"),
+            training_config=gate.text((), "training_config"),
             optimizer=self._optimizer(),
         )
 
@@ -122,45 +121,43 @@ class _Reading:
         for root in ((), ("model_weights",)):
             if root and not self._gate.has(*root):
                 continue
-            names = self._gate.names(*root, attribute="layer_names")
+            names = self._gate.names(root, "layer_names")
             if names is not None:
                 if len(set(names)) != len(names):
-                    raise self._refused("a layer is listed twice", "/".join(("", *root)))
+                    raise self._refused("a layer is listed twice", root)
                 return root, names
         raise self._not_keras()
 
     def _layer(self, root: tuple[str, ...], name: str) -> LayerGroup:
-        path = (*root, name)
-        names = self._gate.names(*path, attribute="weight_names")
+        group = (*root, name)
+        names = self._gate.names(group, "weight_names")
         if names is None:
-            raise self._refused("this layer has no list of its weights", "/" + "/".join(path))
-        return LayerGroup(name=name, weights=self._weights(path, names))
+            raise self._refused("this layer has no list of its weights", group)
+        return LayerGroup(name=name, weights=self._weights(group, names))
 
     def _weights(self, group: tuple[str, ...], names: tuple[str, ...]) -> tuple[Weight, ...]:
-        return tuple(self._weight(group, name) for name in names)
-
-    def _weight(self, group: tuple[str, ...], name: str) -> Weight:
-        path = "/" + "/".join((*group, name))
-        if path in self.extents:
-            raise self._refused("this tensor is listed twice", path)
-        tensor = self._gate.tensor(*group, name)
-        self.extents[path] = tensor.extent
-        return Weight(name=name, path=path, shape=tensor.shape, dtype=tensor.dtype)
+        weights, prefix = [], _shown(group)
+        for name, tensor in zip(names, self._gate.tensors(group, names), strict=True):
+            path = f"{prefix}/{name}"
+            if path in self.extents:
+                raise self._refused("this tensor is listed twice", (*group, name))
+            self.extents[path] = tensor.extent
+            weights.append(Weight(name=name, path=path, shape=tensor.shape, dtype=tensor.dtype))
+        return tuple(weights)
 
     def _optimizer(self) -> tuple[Weight, ...] | None:
         """Read the optimizer's state; a group without a list holds none, as `load_model` takes it."""
         group = ("optimizer_weights",)
         if not self._gate.has(*group):
             return None
-        return self._weights(group, self._gate.names(*group, attribute="weight_names") or ())
+        return self._weights(group, self._gate.names(group, "weight_names") or ())
 
     def _refuse_top_level_weights(self, root: tuple[str, ...]) -> None:
         """Refuse weights of the model itself, which Keras 2.7 and later store: no multi-GPU model has any."""
         group = (*root, "top_level_model_weights")
-        if self._gate.has(*group) and self._gate.names(*group, attribute="weight_names"):
+        if self._gate.has(*group) and self._gate.names(group, "weight_names"):
             raise self._refused(
-                "the model has weights of its own, outside every layer, which h5remap does not handle",
-                "/" + "/".join(group),
+                "the model has weights of its own, outside every layer, which h5remap does not handle", group
             )
 
     def _not_keras(self) -> InputRefused:
@@ -177,9 +174,13 @@ class _Reading:
             hint="give a file that Keras saved by save, save_weights or ModelCheckpoint",
         )
 
-    def _refused(self, what: str, path: str) -> InputRefused:
+    def _refused(self, what: str, path: tuple[str, ...]) -> InputRefused:
         return InputRefused(
             what,
-            where=f"{show(path)} in {show(self._source.name)}",
+            where=f"{show(_shown(path))} in {show(self._source.name)}",
             hint=DAMAGED,
         )
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    return "/" + "/".join(path)

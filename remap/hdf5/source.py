@@ -70,20 +70,17 @@ class Source:
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` with the bytes at `offset`.
 
-        Raises InputRefused when the file ends before or the system cannot read it.
+        Raises `refusal` when the file ends before or the system cannot read it.
         """
+        if offset + len(view) > self.size:
+            raise self._cut_short()
         try:
             self._file.seek(offset)
-            done = 0
-            while done < len(view):
-                count = self._file.readinto(view[done:])
+            while view:
+                count = self._file.readinto(view)
                 if not count:
-                    raise self._refusal(
-                        f"the file ends at byte {offset + done}, though it said to hold more",
-                        where=show(self.name),
-                        hint="it is cut short, or changed while it was read: get it again from its origin",
-                    )
-                done += count
+                    raise self._cut_short()
+                view = view[count:]
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -149,6 +146,13 @@ class Source:
 
     def flush(self) -> None:
         """Do nothing: the file is never written to."""
+
+    def _cut_short(self) -> RemapError:
+        return self._refusal(
+            "the file ends before what it says to hold",
+            where=show(self.name),
+            hint="it is cut short, or changed while it was read: get it again from its origin",
+        )
 
     def _unreadable(self, error: OSError) -> RemapError:
         return self._refusal(

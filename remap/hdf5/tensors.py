@@ -47,24 +47,27 @@ def native_type(dtype: str) -> Any:
 def check_tensor(dataset: Any, file_size: int) -> Tensor:
     """Check an open dataset without reading it.
 
-    Raises Refused unless it is stored in one piece without filters, holds numbers of a type that h5py writes
-    for a plain numpy array, and its declared size is its stored size and lies inside the file. So nothing is
-    ever allocated or read on the word of a declared shape (CVE-2026-0897), and no other file is touched
+    Raises Refused unless it is stored in one piece, holds numbers of a type that h5py writes for a plain
+    numpy array, and its declared size is its stored size and lies inside the file. So nothing is ever
+    allocated or read on the word of a declared shape (CVE-2026-0897), and no other file is touched
     (CVE-2026-1669).
     """
-    # In this order: asking a virtual dataset for its shape would already open other files.
-    _require_plain_storage(dataset.get_create_plist())
+    # Only what lies in one piece in this file has an offset. To be asked first: to tell the shape of a
+    # virtual dataset, libhdf5 would open the files that it names.
+    offset = dataset.get_offset()
+    if offset is None:
+        _require_own_storage(dataset.get_create_plist())
     dtype = _dtype(dataset.get_type())
     space = dataset.get_space()
     if space.get_simple_extent_type() == h5s.NULL:
         raise Refused("this tensor has no shape at all")
-    shape = tuple(map(int, space.get_simple_extent_dims()))
+    shape = space.get_simple_extent_dims()
     size = prod(shape) * _SIZES[dtype]
     if size == 0:
         return Tensor(shape, dtype, Extent(0, 0))
-    offset, stored = dataset.get_offset(), dataset.get_storage_size()
     if offset is None:
         raise Refused("this tensor was announced but never written", hint=UNFINISHED)
+    stored = dataset.get_storage_size()
     if stored != size:
         raise Refused(f"this tensor claims {size:,} bytes, and the file holds {stored:,} for it")
     if offset + size > file_size:
@@ -72,7 +75,8 @@ def check_tensor(dataset: Any, file_size: int) -> Tensor:
     return Tensor(shape, dtype, Extent(offset, size))
 
 
-def _require_plain_storage(plist: Any) -> None:
+def _require_own_storage(plist: Any) -> None:
+    """Refuse a tensor without an offset, unless it is one that was never written."""
     layout = plist.get_layout()
     if layout != h5d.CONTIGUOUS:
         how = _LAYOUTS.get(layout, "in a way unknown to us")
@@ -80,8 +84,6 @@ def _require_plain_storage(plist: Any) -> None:
         raise Refused(f"this tensor is stored {how}, which Keras never does", hint=hint)
     if plist.get_external_count():
         raise Refused("the bytes of this tensor lie in another file, which Keras never does")
-    if plist.get_nfilters():
-        raise Refused("this tensor passes a filter, which Keras never does", hint=_REPACK)
 
 
 def _dtype(kind: Any) -> str:

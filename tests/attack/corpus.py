@@ -390,7 +390,7 @@ def _empty_piece(file: h5py.File, spot: Spot) -> None:
     file[spot.path].attrs[f"{spot.attribute}1"] = np.array([])
 
 
-_NAME = "the name .* is refused"
+_NAME = "the name .* does not lead to one place"
 LISTS: dict[str, tuple[str, Harm]] = {
     "number": ("this attribute is no text", _replaced(np.arange(4))),
     "variable-numbers": ("this attribute is no text", _variable_numbers),
@@ -503,7 +503,7 @@ def _own_weights(spot: Spot) -> None:
 FILES: dict[str, tuple[str, str, Callable[[Spot], None]]] = {
     "cut-in-half": ("the file is cut short", "/", _cut(0.5)),
     "cut-to-nothing": ("the file is empty", "", _cut(0)),
-    "cut-in-superblock": ("the file ends at byte", "", _cut(0.001)),
+    "cut-in-superblock": ("the file ends before", "", _cut(0.001)),
     "prefixed": ("HDF5 with something else put before it", "", _prefixed),
     "heap-signature": ("there is no heap where", "attribute", _heap(b"BAD!", 0)),
     "heap-size": ("there is no heap where", "attribute", _heap(b"\xff" * 8, 8)),
