@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable
 from pathlib import PurePath
 
-from remap.errors import UsageRefused
+from remap.errors import OutputRefused, UsageRefused
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
+from remap.keras.checkpoint import Checkpoint
 from remap.keras.compose import compose
 from remap.keras.like import Like
+from remap.keras.loading import load_by_order, planned_layers, saved_layers
 from remap.keras.plan import Plan
 from remap.likefile import read_like
 from remap.report import Report, report_of
@@ -46,7 +48,14 @@ def extract(
         composed = compose(
             opened.checkpoint, like=hint, plain=plain, submodel=submodel, weights_only=weights_only
         )
-        size = publish(composed, opened, target, overwrite=overwrite, progress=progress)
+        size = publish(
+            composed,
+            opened,
+            target,
+            overwrite=overwrite,
+            progress=progress,
+            check=lambda written: _require_loadable(written, composed),
+        )
     return report_of(composed, source=os.fspath(source), target=os.fspath(target), size=size)
 
 
@@ -75,6 +84,17 @@ def _like(path: str | os.PathLike[str] | None, *, plain: bool) -> Like | None:
             hint="leave one of them out",
         )
     return read_like(path)
+
+
+def _require_loadable(written: Checkpoint, composed: Plan) -> None:
+    """Replay how Keras would load what was written, before it gets its name."""
+    loading = load_by_order(saved_layers(written.layers), planned_layers(composed))
+    if not loading.loads:
+        complaints = [loading.complaint, *(step.complaint for step in loading.steps)]
+        raise OutputRefused(
+            f"Keras would not load what was written: {next(filter(None, complaints))}",
+            hint="nothing was published; this is a bug in h5remap, please report it",
+        )
 
 
 def _require_readable_name(target: str | os.PathLike[str]) -> None:

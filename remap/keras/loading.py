@@ -13,6 +13,7 @@ from remap.keras.checkpoint import LayerGroup
 from remap.keras.layers import Shape, Slot
 from remap.keras.like import Like
 from remap.keras.outline import Nest, Unit
+from remap.keras.plan import Plan
 
 __all__ = [
     "Expected",
@@ -22,6 +23,7 @@ __all__ = [
     "expected_layers",
     "load_by_name",
     "load_by_order",
+    "planned_layers",
     "saved_layers",
 ]
 
@@ -72,6 +74,14 @@ def saved_layers(groups: Sequence[LayerGroup]) -> list[Saved]:
     """List what a file holds."""
     return [
         Saved(name=group.name, shapes=tuple(weight.shape for weight in group.weights)) for group in groups
+    ]
+
+
+def planned_layers(plan: Plan) -> list[Expected]:
+    """List what the model wants for which a plan was made."""
+    return [
+        Expected(name=layer.name, shapes=tuple(weight.source.shape for weight in layer.weights))
+        for layer in plan.layers
     ]
 
 

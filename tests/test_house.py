@@ -1,0 +1,92 @@
+"""Rules of the house that hold across modules."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pickle
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import remap
+from remap import InputRefused, NothingToExtract, OutputRefused, RemapError, Undecided, UsageRefused
+
+PACKAGE = Path(remap.__file__).parent
+MODULES = sorted(name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "remap."))
+
+
+def imported_by(module: str) -> set[str]:
+    """Name everything a module imports, wherever in it the import stands."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("remap.keras")])
+def test_what_keras_means_knows_neither_files_nor_hdf5(module: str) -> None:
+    banned = ("h5py", "remap.hdf5", "remap.convert", "remap.cli", "remap.console", "os", "pathlib", "io")
+    assert [name for name in imported_by(module) if name in banned or name.startswith("remap.hdf5")] == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("remap.hdf5")])
+def test_only_the_hdf5_side_imports_h5py(module: str) -> None:
+    assert not any(name.partition(".")[0] == "h5py" for name in imported_by(module))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("remap.hdf5")])
+def test_the_hdf5_side_takes_only_values_from_keras(module: str) -> None:
+    values = {"remap.keras.checkpoint", "remap.keras.plan", "remap.keras.config"}
+    assert {name for name in imported_by(module) if name.startswith("remap.keras.")} <= values
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_offers(module: str) -> None:
+    if module == "remap.__main__":
+        return
+    loaded = importlib.import_module(module)
+    if module.count(".") == 1 or not hasattr(loaded, "__path__"):
+        assert getattr(loaded, "__doc__", "")
+    if not hasattr(loaded, "__path__"):
+        assert all(hasattr(loaded, name) for name in loaded.__all__)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import remap, sys; print([m for m in ('h5py', 'numpy', 'typer', 'rich') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_unknown_names_are_unknown() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = remap.nonsense
+
+
+def test_every_offered_name_is_there() -> None:
+    assert all(getattr(remap, name) is not None for name in remap.__all__)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(UsageRefused, 2), (InputRefused, 3), (Undecided, 4), (NothingToExtract, 5), (OutputRefused, 6)],
+)
+def test_errors_survive_pickling_with_all_they_say(kind: type[RemapError], code: int) -> None:
+    error = kind("what", where="/where", hint="do this")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(again), again.what, again.where, again.hint) == (kind, "what", "/where", "do this")
+    assert again.exit_code == code
+    assert str(again) == "what; at /where; do this"
+
+
+def test_an_error_without_place_and_hint_says_just_what() -> None:
+    assert str(InputRefused("what")) == "what"
