@@ -1,0 +1,48 @@
+"""The layers of a single model's own file, with what lies inside nested models told apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from remap.errors import InputRefused
+from remap.keras.assign import assign
+from remap.keras.checkpoint import Checkpoint, LayerGroup
+from remap.keras.config import Layer
+from remap.keras.outline import load_order
+from remap.keras.plan import PlannedLayer, PlannedWeight
+from remap.keras.wrapper import Wrapper
+
+__all__ = ["tell_apart"]
+
+
+def tell_apart(checkpoint: Checkpoint, architecture: Layer) -> tuple[PlannedLayer, ...]:
+    """Plan a flat file as it stands, and settle the flat list of each model inside.
+
+    Raises InputRefused where the file's layers are not those of the architecture, and what `assign` raises.
+    """
+    groups = {group.name: group for group in checkpoint.layers}
+    layers = tuple(load_order(architecture))
+    names = [layer.name for layer in layers]
+    strangers = [group.name for group in checkpoint.weighted if group.name not in names]
+    if strangers:
+        raise InputRefused(
+            f"the file holds weights of {strangers[0]!r}, of which its architecture does not speak",
+            where=checkpoint.root,
+        )
+    return tuple(_planned(layer, groups.get(layer.name)) for layer in layers)
+
+
+def _planned(layer: Layer, group: LayerGroup | None) -> PlannedLayer:
+    weights = () if group is None else group.weights
+    named = tuple(PlannedWeight(name=weight.name, source=weight) for weight in weights)
+    inner = layer
+    while inner.children is None and inner.class_name == "TimeDistributed" and inner.wrapped is not None:
+        inner = inner.wrapped
+    if inner.children is None or group is None:
+        return PlannedLayer(name=layer.name, weights=named)
+    alone = Wrapper(
+        group=group, architecture=replace(inner, name=layer.name), replicas=None, surroundings=()
+    )
+    return PlannedLayer(
+        name=layer.name, weights=named, children=assign(alone, like=None, plain=False).layers
+    )

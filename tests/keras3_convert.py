@@ -1,0 +1,87 @@
+"""Convert recorded files for the tests, and have real Keras 3 judge them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remap.hdf5.reader import open_checkpoint
+from remap.hdf5.store import write_keras, write_weights
+from remap.keras.compose import compose
+from remap.keras.config import Layer, parse_model
+from remap.keras.like import Like
+from remap.keras.plan import PlannedLayer
+from remap.keras3.flat import tell_apart
+from remap.keras3.translation import Translation, translate
+
+__all__ = ["BACKENDS", "Job", "convert", "judged", "translate_flat", "translate_multi"]
+
+JUDGE = Path(__file__).with_name("keras3_judge.py")
+BACKENDS = ("tensorflow", "jax")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Two converted files and what old Keras predicted."""
+
+    name: str
+    keras: Path
+    weights: Path
+    samples: Path
+
+
+def translate_flat(path: Path) -> Translation:
+    """Translate a single model's own full file."""
+    with open_checkpoint(path) as opened:
+        checkpoint = opened.checkpoint
+        assert checkpoint.model_config is not None
+        model = parse_model(checkpoint.model_config, where=str(path))
+        return translate(model, tell_apart(checkpoint, model), keras_version=checkpoint.keras_version)
+
+
+def translate_multi(
+    path: Path, *, like: Like | None = None
+) -> tuple[Translation, Layer, tuple[PlannedLayer, ...]]:
+    """Translate what a multi-GPU file holds."""
+    with open_checkpoint(path) as opened:
+        plan = compose(opened.checkpoint, like=like, plain=False, submodel=None, weights_only=False)
+    assert plan.architecture is not None
+    translation = translate(plan.architecture, plan.layers, keras_version=plan.keras_version)
+    return translation, plan.architecture, plan.layers
+
+
+def convert(translation: Translation, source: Path, stem: Path) -> tuple[Path, Path]:
+    """Write both files of Keras 3."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    keras, weights = stem.with_name(f"{stem.name}.keras"), stem.with_name(f"{stem.name}.weights.h5")
+    with open_checkpoint(source) as opened:
+        write_keras(translation, opened, keras, overwrite=True)
+        write_weights(translation, opened, weights, overwrite=True)
+    return keras, weights
+
+
+def judged(jobs: Iterable[Job], folder: Path, backend: str) -> dict[str, dict[str, Any]]:
+    """Load every job's files in real Keras 3 on a backend."""
+    listed = [
+        {"name": job.name, "keras": str(job.keras), "weights": str(job.weights), "samples": str(job.samples)}
+        for job in jobs
+    ]
+    asked, told = folder / f"{backend}.json", folder / f"{backend}-told.json"
+    asked.write_text(json.dumps(listed))
+    environment = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "", "JAX_ENABLE_X64": "1"}
+    done = subprocess.run(
+        [sys.executable, str(JUDGE), str(asked), str(told)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    verdicts: dict[str, dict[str, Any]] = json.loads(told.read_text())
+    return verdicts
