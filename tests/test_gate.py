@@ -97,6 +97,35 @@ def test_the_first_fault_of_the_disk_is_what_is_told(tmp_path: Path, monkeypatch
     source.close()
 
 
+def test_libhdf5_holds_nothing_after_any_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it still held at the end of the process it would give back to a dead interpreter, and crash."""
+    path = save_full(tmp_path / "in.h5")
+    errors = []
+    for last in range(1000):
+        source = Source.open(path)
+        real = source.read_into
+        reads = iter(range(1000))
+
+        def fail(view: memoryview, offset: int) -> None:
+            if next(reads) == last:  # noqa: B023 - called before the next round
+                raise InputRefused("the disk failed")
+            real(view, offset)  # noqa: B023
+
+        monkeypatch.setattr(source, "read_into", fail)
+        try:
+            with Gate(source) as gate:
+                gate.names(("model_weights", "model_1"), "weight_names")
+                gate.text((), "model_config")
+        except InputRefused as error:
+            errors.append(error)  # with all that its traceback holds
+        else:
+            source.close()
+            break
+        source.close()
+        assert not h5py.h5f.get_obj_ids(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+    assert 10 < len(errors) < 100
+
+
 def test_a_fault_that_libhdf5_did_not_mind_is_told_at_the_end(tmp_path: Path) -> None:
     source = Source.open(save_full(tmp_path / "in.h5"))
     with pytest.raises(InputRefused, match="too late"), Gate(source):

@@ -50,23 +50,19 @@ class Gate:
         self._attributes = Attributes(source)
         self._extents: list[tuple[int, int, tuple[bytes, ...]]] = []
         self._require_signature()
-        access = h5p.create(h5p.FILE_ACCESS)
-        access.set_fclose_degree(h5f.CLOSE_STRONG)
-        access.set_fileobj_driver(h5fd.fileobj_driver, source)
         with _Guard(source):
-            self._file = h5f.open(b"h5remap", h5f.ACC_RDONLY, fapl=access)
-        try:
-            with _Guard(source):
+            self._file = _open(source)
+            try:
                 self._way = Way(h5g.open(self._file, b"/"), _descend)
-        except BaseException:
-            self._file.close()
-            raise
+                source.raise_fault()
+            except BaseException:
+                self._file.close()
+                raise
 
     def __enter__(self) -> Gate:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        del self._way
         self._file.close()
         if error is None:
             self._source.raise_fault()
@@ -144,6 +140,16 @@ class Gate:
                 where=show(source.name),
                 hint="wait until it has, or use an earlier checkpoint",
             )
+
+
+def _open(source: Source) -> Any:
+    access = h5p.create(h5p.FILE_ACCESS)
+    try:
+        access.set_fclose_degree(h5f.CLOSE_STRONG)
+        access.set_fileobj_driver(h5fd.fileobj_driver, source)
+        return h5f.open(b"h5remap", h5f.ACC_RDONLY, fapl=access)
+    finally:
+        access.close()  # it holds the source, and libhdf5 must not let go of that after the interpreter's end
 
 
 def _parts(path: tuple[str, ...]) -> tuple[bytes, ...]:

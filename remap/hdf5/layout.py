@@ -62,19 +62,26 @@ def lay_out(plan: Plan) -> Layout:
     Keras 2.2.3 to 2.3.1 write and cannot read), or state of training in a weights file.
     """
     canvas = Canvas()
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_fclose_degree(h5f.CLOSE_STRONG)
-    access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
-    access.set_fileobj_driver(h5fd.fileobj_driver, canvas)
-    creation = h5p.create(h5p.FILE_CREATE)
-    creation.set_obj_track_times(False)
-    file = h5f.create(b"h5remap", h5f.ACC_TRUNC, creation, access)
+    file = _create(canvas)
     try:
         drawing = _Drawing(file)
         drawing.draw(plan)
     finally:
         file.close()
     return Layout(canvas.size, tuple(canvas.pieces()), tuple(drawing.places))
+
+
+def _create(canvas: Canvas) -> Any:
+    creation = h5p.create(h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    access = h5p.create(h5p.FILE_ACCESS)
+    try:
+        access.set_fclose_degree(h5f.CLOSE_STRONG)
+        access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)
+        access.set_fileobj_driver(h5fd.fileobj_driver, canvas)
+        return h5f.create(b"h5remap", h5f.ACC_TRUNC, creation, access)
+    finally:
+        access.close()  # it holds the canvas, and libhdf5 must not let go of that after the interpreter's end
 
 
 class _Drawing:
