@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Harm = Callable[[h5py.File, "Spot"], None]
 
-__all__ = ["ATTACKS", "BASES", "Attack", "base", "make_canary"]
+__all__ = ["ATTACKS", "BASES", "Attack", "base", "make_canary", "unpack"]
 
 CASE = Path(__file__).resolve().parents[2] / "fixtures" / "keras-2.2.4" / "conv_bn.tar.xz"
 
@@ -120,13 +120,18 @@ class Attack:
         )
 
 
-@functools.cache
 def base(name: str) -> bytes:
-    """Give the bytes of a real file."""
+    """Give the bytes of the real file that attacks of a base are made from."""
+    return unpack(BASES[name].member)
+
+
+@functools.cache
+def unpack(member: str) -> bytes:
+    """Give the bytes of a member of the real case."""
     with lzma.open(CASE) as packed, tarfile.open(fileobj=packed) as archive:
-        member = archive.extractfile(BASES[name].member)
-        assert member is not None
-        return member.read()
+        content = archive.extractfile(member)
+        assert content is not None
+        return content.read()
 
 
 def make_canary(directory: Path) -> None:

@@ -208,7 +208,7 @@ def attempt(subject: Subject, number: int, directory: Path) -> str:
 
 def prepare(subject: Subject, number: int, directory: Path) -> tuple[Path, Path | None, Path]:
     """Write the files of a run; give the one to convert, the one to be like, and the output's name."""
-    chance = random.Random(f"{subject.name}#{number}")  # noqa: S311 - no secrets
+    chance = random.Random(f"{subject.name}#{number}")
     for name, content in subject.files.items():
         path = directory / name
         path.write_bytes(damage(content, chance) if name == subject.member else content)
@@ -300,7 +300,7 @@ def by_command_line(subject: Subject, number: int, directory: Path) -> tuple[int
 def campaign(*, runs: int | None, minutes: float | None, seed: int, cases: str = "*/*") -> int:
     """Run until the number or the time is reached; return how many runs ended as none may."""
     known = subjects(cases)
-    chance = random.Random(seed)  # noqa: S311 - no secrets
+    chance = random.Random(seed)
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a fresh directory is made in it
     counts: Counter[str] = Counter()
     failures: list[tuple[str, str]] = []

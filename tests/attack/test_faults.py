@@ -30,7 +30,7 @@ def _convert(source: Path, target: Path, *, overwrite: bool) -> None:
         publish(identity(opened.checkpoint), opened, target, overwrite=overwrite)
 
 
-def _run(
+def spoil(
     directory: Path, faults: Faults, *, overwrite: bool, unnamed: bool
 ) -> tuple[BaseException | None, bytes]:
     """Convert under faults; give the error and the bytes that the output then has."""
@@ -58,12 +58,12 @@ def test_every_call_that_fails(tmp_path: Path, kind: str, overwrite: bool, unnam
     if unnamed and not hasattr(os, "O_TMPFILE"):
         pytest.skip("this system knows no unnamed files")
     whole = Faults()
-    error, expected = _run(tmp_path, whole, overwrite=overwrite, unnamed=unnamed)
+    error, expected = spoil(tmp_path, whole, overwrite=overwrite, unnamed=unnamed)
     assert error is None
     before = b"what was there" if overwrite else b""
     for at in range(len(whole.log)):
         faults = Faults(at, kind)
-        error, found = _run(tmp_path, faults, overwrite=overwrite, unnamed=unnamed)
+        error, found = spoil(tmp_path, faults, overwrite=overwrite, unnamed=unnamed)
         assert faults.hit == whole.log[at]
         assert isinstance(error, InputRefused | OutputRefused | None), (at, faults.hit, error)
         assert found == (before if error else expected), (at, faults.hit, error)
@@ -82,13 +82,13 @@ def test_every_call_at_which_it_can_be_killed(
     tmp_path: Path, kind: str, overwrite: bool, unnamed: bool
 ) -> None:
     whole = Faults()
-    _, expected = _run(tmp_path, whole, overwrite=overwrite, unnamed=unnamed)
+    _, expected = spoil(tmp_path, whole, overwrite=overwrite, unnamed=unnamed)
     before = b"what was there" if overwrite else b""
     kills = 0
     for at in range(len(whole.log)):
         child = os.fork()
         if child == 0:
-            _run(tmp_path, Faults(at, kind), overwrite=overwrite, unnamed=unnamed)
+            spoil(tmp_path, Faults(at, kind), overwrite=overwrite, unnamed=unnamed)
             os._exit(0)
         kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
         found = (tmp_path / "out.h5").read_bytes() if (tmp_path / "out.h5").exists() else b""
