@@ -271,8 +271,8 @@ def memory() -> bool:
             limit = (64 << 20) + tensors * (16 << 10)
             kept = kept and ended.code == 0 and ended.memory <= limit
             _say(
-                f"{tensors:>6,} tensors of {size:>11,} bytes: exit {ended.code}, {ended.memory / 2**20:6.1f} MiB "
-                f"of at most {limit / 2**20:6.1f}, {ended.seconds:.2f} s"
+                f"{tensors:>6,} tensors of {size:>11,} bytes: exit {ended.code}, "
+                f"{ended.memory / 2**20:6.1f} MiB of at most {limit / 2**20:6.1f}, {ended.seconds:.2f} s"
             )
             shutil.rmtree(directory)
             directory.mkdir()
