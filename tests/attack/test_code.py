@@ -27,8 +27,8 @@ print(*sorted(set(seen)))
 print(*sorted({name.split(".")[0] for name in sys.modules}))
 """
 RUNNING = tuple(
-    "exec compile import marshal pickle socket ctypes subprocess os.exec os.system os.posix_spawn os.fork code. "
-    "cpython.run urllib ftplib".split()
+    "exec compile import marshal pickle socket ctypes subprocess os.exec os.system os.posix_spawn os.fork "
+    "code. cpython.run urllib ftplib".split()
 )
 
 
