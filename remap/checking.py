@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from remap.document import as_json
 from remap.errors import RemapError
 from remap.keras.checkpoint import Checkpoint
 from remap.keras.config import parse_model
+from remap.keras.layers import Shape, Slot
 from remap.keras.loading import (
     LoadedLayer,
     Loading,
@@ -30,8 +32,9 @@ class Check:
     """How Keras would load `source` into the model that `like` describes.
 
     `by_order` is what `load_weights(file)` does, `by_name` what `load_weights(file, by_name=True)` does.
-    `warnings` are what Keras would not notice, and what could not be compared. `multi_gpu` says that the file
-    is a multi-GPU checkpoint, from which the single model has to be taken first.
+    `warnings` are what Keras would not notice, and what could not be compared; `unknown` counts the shapes
+    of which the like-file does not tell all sides, so that those were not compared either. `multi_gpu` says
+    that the file is a multi-GPU checkpoint, from which the single model has to be taken first.
     """
 
     source: str
@@ -39,11 +42,12 @@ class Check:
     by_order: Loading
     by_name: Loading
     warnings: tuple[str, ...]
+    unknown: int
     multi_gpu: bool
 
     @property
     def by_order_words(self) -> tuple[str, ...]:
-        """Give the words with which Keras would refuse, up to 2.6 and since then; none if it would not."""
+        """Give the words with which Keras would refuse: up to 2.6, since 2.7, Keras 3 where that differs."""
         return _words(self.by_order, by_name=False)
 
     @property
@@ -67,6 +71,7 @@ class Check:
             "by_order": _loading(self.by_order, self.by_order_words),
             "by_name": _loading(self.by_name, self.by_name_words),
             "warnings": list(self.warnings),
+            "unknown": self.unknown,
             "multi_gpu": self.multi_gpu,
         }
 
@@ -84,13 +89,14 @@ def check(source: str | os.PathLike[str], like: str | os.PathLike[str]) -> Check
     with open_checkpoint(source) as opened:
         checkpoint = opened.checkpoint
     saved = saved_layers(checkpoint.layers)
-    by_order = load_by_order(saved, expected)
+    by_order, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
     return Check(
         source=os.fspath(source),
         like=os.fspath(like),
         by_order=by_order,
-        by_name=load_by_name(saved, expected),
-        warnings=(*_crossed(by_order), *_unknown(by_order)),
+        by_name=by_name,
+        warnings=(*_crossed(by_order), *_custom(by_order)),
+        unknown=_unknown(by_order, by_name),
         multi_gpu=_is_multi_gpu(checkpoint),
     )
 
@@ -106,18 +112,25 @@ def _is_multi_gpu(checkpoint: Checkpoint) -> bool:
     return True
 
 
-def _unknown(loading: Loading) -> Iterator[str]:
-    """Say how many shapes were not compared, because JSON does not tell them."""
-    pairs = [step.expected for step in loading.steps if step.expected and step.saved]
-    open_shapes = sum(1 for layer in pairs for sides in layer.shapes or () if sides is None or None in sides)
-    custom = [layer.name for layer in pairs if layer.shapes is None]
-    if open_shapes and loading.loads:
-        yield (
-            f"{open_shapes} shapes follow from the layers before and are not in the JSON: what it does not "
-            "say was not compared; a .h5 of the model as --like has them all"
-        )
-    if custom and loading.loads:
-        yield f"layers of classes that Keras does not have were not compared: {_listed(custom)}"
+def _unknown(*loadings: Loading) -> int:
+    """Count the shapes of which JSON does not tell all sides: they follow from the layers before."""
+    layers = {
+        step.expected.name: step.expected.shapes or ()
+        for loading in loadings
+        for step in loading.steps
+        if step.expected and step.saved
+    }
+    return sum(1 for shapes in layers.values() for sides in shapes if sides is None or None in sides)
+
+
+def _custom(loading: Loading) -> Iterator[str]:
+    names = [
+        step.expected.name
+        for step in loading.steps
+        if step.expected and step.saved and step.expected.shapes is None
+    ]
+    if names and loading.loads:
+        yield f"layers of classes that Keras does not have were not compared: {_listed(names)}"
 
 
 def _crossed(loading: Loading) -> Iterator[str]:
@@ -147,9 +160,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _words(loading: Loading, *, by_name: bool) -> tuple[str, ...]:
-    """Put a refusal in the words of Keras up to 2.6, then in those since 2.7, tf_keras and Keras 3.
+    """Put a refusal in the words of Keras up to 2.6, of Keras since 2.7 and, where it differs, of Keras 3.
 
-    Only what Keras would meet first is said.
+    Only what each would meet first is said: by order all but Keras 3 count the weights of every layer before
+    they look at a shape.
     """
     if loading.complaint:
         saved = sum(1 for step in loading.steps if step.saved is not None)
@@ -159,32 +173,69 @@ def _words(loading: Loading, *, by_name: bool) -> tuple[str, ...]:
             f"Model expected {expected} layers, found {saved} saved layers."
         )
         return loading.complaint, today
-    step = next((step for step in loading.steps if step.complaint), None)
-    if step is None or step.expected is None or step.saved is None:
+    refused = [step for step in loading.steps if step.complaint]
+    if not refused:
         return ()
-    want, have = step.expected, step.saved
-    if want.shapes is None or len(want.shapes) == len(have.shapes):
-        return (step.complaint,)
-    number = step.complaint.partition("#")[2].partition(" ")[0]
-    named = want.name if by_name else f"{want.name} in the current model, {have.name} in the save file"
-    today = (
-        f"Weight count mismatch for layer #{number} (named {named}). Layer expects {len(want.shapes)} "
-        f"weight(s). Received {len(have.shapes)} saved weight(s)"
+    first = refused[0]
+    earlier = (
+        first if by_name else next((step for step in refused if _miscounted(step) or _turned(step)), first)
     )
-    return step.complaint, today
+    old = "axes don't match array" if _turned(earlier) else earlier.complaint
+    steps = (earlier,) if earlier is first else (earlier, first)
+    return old, *(_words_today(step, by_name=by_name) for step in steps)
+
+
+def _miscounted(step: LoadedLayer) -> bool:
+    want, have = step.expected, step.saved
+    return want is not None and have is not None and len(want.shapes or ()) != len(have.shapes)
+
+
+def _turned(step: LoadedLayer) -> bool:
+    """Tell whether Keras 2 would turn the axes of something that is no kernel of a convolution.
+
+    It does so before it compares shapes (`preprocess_weights_for_loading`).
+    """
+    return not _miscounted(step) and any(len(sides) == 4 != len(found) for sides, found in _misfits(step))
+
+
+def _words_today(step: LoadedLayer, *, by_name: bool) -> str:
+    want, have = step.expected, step.saved
+    if want is None or have is None:
+        return step.complaint
+    number = step.complaint.partition("#")[2].partition(" ")[0]
+    if _miscounted(step):
+        named = want.name if by_name else f"{want.name} in the current model, {have.name} in the save file"
+        return (
+            f"Weight count mismatch for layer #{number} (named {named}). Layer expects "
+            f"{len(want.shapes or ())} weight(s). Received {len(have.shapes)} saved weight(s)"
+        )
+    sides, found = next(_misfits(step))
+    shown = ", ".join("?" if side is None else str(side) for side in sides)
+    return (
+        f"Shape mismatch in layer #{number} (named {want.name}). Weight expects shape "
+        f"({shown}{',' if len(sides) == 1 else ''}). Received saved weight with shape {found}"
+    )
+
+
+def _misfits(step: LoadedLayer) -> Iterator[tuple[Shape, tuple[int, ...]]]:
+    """Give the shapes that the layer wants, and what the file has in their places, where they differ."""
+    want = step.expected.shapes if step.expected is not None else None
+    have = step.saved.shapes if step.saved is not None else ()
+    for sides, found in zip(want or (), have, strict=False):
+        if sides is not None and not Slot("", sides).takes("", found):
+            yield sides, found
 
 
 def _loading(loading: Loading, words: Sequence[str]) -> dict[str, Any]:
     return {
         "loads": loading.loads,
         "words": list(words),
-        "layers": [_step(step) for step in loading.steps],
-    }
-
-
-def _step(step: LoadedLayer) -> dict[str, Any]:
-    return {
-        "model": asdict(step.expected) if step.expected is not None else None,
-        "file": asdict(step.saved) if step.saved is not None else None,
-        "complaint": step.complaint,
+        "layers": [
+            {
+                "model": as_json(step.expected),
+                "file": as_json(step.saved),
+                "complaint": step.complaint,
+            }
+            for step in loading.steps
+        ],
     }

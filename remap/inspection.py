@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from remap.document import as_json
 from remap.errors import InputRefused, NothingToExtract, RemapError, Undecided
 from remap.keras.assign import assign
 from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
@@ -109,9 +110,7 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """Give the inspection as a JSON document; its `version` rises when a field changes its meaning."""
-        from dataclasses import asdict
-
-        return {"format": "h5remap-inspection", "version": 1, **asdict(self)}
+        return {"format": "h5remap-inspection", "version": 1, **as_json(self)}
 
 
 def inspect(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from remap.document import as_json
 from remap.keras.plan import Plan, PlannedLayer
 from remap.report import report_of
 
@@ -49,7 +50,7 @@ def plan_json(plan: Plan, *, source: str) -> dict[str, Any]:
         **summary,
         "format": "h5remap-plan",
         "version": 1,
-        "mapping": [asdict(move) for move in mapping_of(plan)],
+        "mapping": as_json(mapping_of(plan)),
     }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from remap.document import as_json
 from remap.keras.plan import Plan
 
 __all__ = ["Report", "report_of"]
@@ -35,7 +36,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as a JSON document; its `version` rises when a field changes its meaning."""
-        return {"format": "h5remap-report", "version": 1, **asdict(self)}
+        return {"format": "h5remap-report", "version": 1, **as_json(self)}
 
 
 def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Report:

@@ -62,7 +62,7 @@ def _extraction(inspection: Inspection, width: int | None) -> Iterator[Line]:
 def load_line(target: str, content: str) -> str:
     """Give the line of Python by which Keras loads a file."""
     if content == "full model":
-        return f"model = keras.models.load_model({show(repr(target))})"
+        return f"model = keras.models.load_model({show(repr(target))})  # in Keras 3 with compile=False"
     return f"model.load_weights({show(repr(target))})"
 
 

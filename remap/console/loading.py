@@ -20,7 +20,8 @@ _LEAST_ROOM = 16
 def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterator[Line]:
     """Lay out a check: the verdict, the layers in the order of loading, loading by name, warnings."""
     if check.loads:
-        yield Line(("Loads: ", "bold green"), f"load_weights takes all {_met(check.by_order)}")
+        sure = "" if not check.unknown else f", as far as {show(check.like)} tells"
+        yield Line(("Loads: ", "bold green"), f"load_weights takes all {_met(check.by_order)}{sure}")
     else:
         yield Line(("Does not load.", "bold red"))
         yield from _complaint(check.by_order_words, width)
@@ -30,6 +31,14 @@ def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterato
     yield from _by_name(check, width)
     for warning in check.warnings:
         yield from wrapped(f"Warning: {show(warning)}", "yellow", width, rest="  ")
+    if check.unknown:
+        yield from wrapped(
+            f"{count(check.unknown, 'shape')} could not be compared: {show(check.like)} does not tell "
+            "what follows from the layers before. An .h5 of the model as --like does.",
+            "yellow",
+            width,
+            rest="  ",
+        )
     if check.multi_gpu:
         yield Line("This is a multi-GPU checkpoint; to get the single model out of it:")
         yield Line("  ", (command("extract", check.source, "-o", output_name(check.source)), "cyan"))
@@ -37,7 +46,7 @@ def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterato
 
 def _complaint(words: Sequence[str], width: int | None) -> Iterator[Line]:
     """Give the words of old and of new; where there are only some, all say about the same."""
-    for who, said in zip(("Keras up to 2.6", "Keras since 2.7"), words, strict=False):
+    for who, said in zip(("Keras up to 2.6", "Keras since 2.7", "Keras 3"), words, strict=False):
         yield from wrapped(f"{who}: {show(said)}", "red", width, first="  ", rest="    ")
 
 

@@ -1,0 +1,124 @@
+"""What `check` says is what real Keras does with the same file, pass and fail alike."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from remap import Undecided, check
+from tests.documented import require_documented
+from tests.keras_verdicts import verdicts
+
+Case = Callable[[str, str], Path]
+
+ERA = "keras-2.2.4"
+MODELS = """
+    alternating_frozen bn_bare conv_bn dense_plain duplicate_outputs frozen_backbone lstm_plain nested
+    nested_deep nested_frozen_layers nested_partly_frozen nested_sequential only_model recurrent
+    relocation renamed sequential shared_layer siamese slash_names template_frozen
+    time_distributed_model twin_nested two_branches two_io
+""".split()
+# What these Kerases cannot build from a file of Keras 2.2.4, so that the comparison does not shrink unseen:
+# models inside models, stacks, bidirectional layers, names with slashes.
+BEYOND = {
+    "tf_keras": {"nested_deep"},
+    "keras": set(
+        """
+        nested nested_deep nested_frozen_layers nested_partly_frozen only_model recurrent sequential siamese
+        slash_names time_distributed_model twin_nested two_branches
+        """.split()
+    ),
+}
+STRANGERS = [("two_io", "single_weights.h5"), ("conv_bn", "single_weights.h5"), ("dense_plain", "single.h5")]
+
+
+@pytest.mark.parametrize("keras", ["tf_keras", "keras"])
+def test_verdicts_are_those_of_real_keras(case: Case, keras: str) -> None:
+    if importlib.util.find_spec(keras) is None:
+        pytest.skip(f"{keras} is not installed")
+    strangers = [case(ERA, name) / member for name, member in STRANGERS]
+    own = ("single.h5", "single_weights.h5", "fresh_weights.h5", "multi_weights.h5")
+    tasks = [
+        (case(ERA, name) / "single.h5", [*(case(ERA, name) / member for member in own), *strangers])
+        for name in MODELS
+    ]
+    answers = verdicts(keras, tasks)
+    beyond = {name for name, answer in zip(MODELS, answers, strict=True) if answer is None}
+    assert beyond == BEYOND[keras]
+    passed = refused = 0
+    for (model, files), answer in zip(tasks, answers, strict=True):
+        for file, (by_order, by_name) in zip(files, answer or (), strict=False):
+            found = check(file, model)
+            told = f"{file.parent.name}/{file.name} into {model.parent.name}"
+            assert found.by_order.loads == (not by_order), (told, by_order)
+            assert found.by_name.loads == (not by_name), (told, by_name)
+            passed += (not by_order) + (not by_name)
+            refused += bool(by_order) + bool(by_name)
+            require_same_words(found.by_order_words, by_order)
+            require_same_words(found.by_name_words, by_name)
+            loose = check(file, model.with_name("single.json"))
+            assert loose.unknown or loose.by_order.loads == found.by_order.loads, told
+            assert loose.unknown or loose.by_name.loads == found.by_name.loads, told
+            assert loose.by_order.loads or not found.by_order.loads, told
+    assert passed > 50
+    assert refused > 50
+
+
+def require_same_words(ours: tuple[str, ...], theirs: str) -> None:
+    """Hold counts to the letter; Keras has too many ways to say that shapes differ."""
+    assert bool(ours) == bool(theirs)
+    if "count mismatch" in theirs:
+        assert any(words in theirs for words in ours[1:])
+
+
+def test_words_of_old_keras_are_those_people_search_for(case: Case) -> None:
+    folder = case(ERA, "nested")
+    assert check(folder / "multi_weights.h5", folder / "single.json").by_order_words == (
+        "You are trying to load a weight file containing 1 layers into a model with 5 layers.",
+        "Layer count mismatch when loading weights from file. Model expected 5 layers, found 1 saved layers.",
+    )
+    old, new = check(folder / "multi_weights.h5", folder / "single.json").by_name_words
+    assert (
+        old == 'Layer #4 (named "predictions") expects 2 weight(s), but the saved weights have 0 element(s).'
+    )
+    assert new.startswith(
+        "Weight count mismatch for layer #4 (named predictions). Layer expects 2 weight(s)."
+    )
+
+
+def test_a_kernel_in_the_wrong_place_has_axes_that_do_not_match(case: Case) -> None:
+    frozen, thawed = (case(ERA, "nested_partly_frozen") / name for name in ("single.h5", "fresh_weights.h5"))
+    assert "axes don't match array" in check(thawed, frozen).by_order_words
+
+
+def test_a_multi_gpu_file_is_told_as_one(case: Case) -> None:
+    folder = case(ERA, "conv_bn")
+    for name, expected in (("multi.h5", True), ("multi_weights.h5", True), ("single.h5", False)):
+        found = check(folder / name, folder / "single.json")
+        assert (found.multi_gpu, found.loads) == (expected, not expected)
+        require_documented(found.to_json())
+
+
+def test_a_wrong_order_of_equal_shapes_is_warned_of(case: Case) -> None:
+    folder = case(ERA, "dense_plain")
+    assert check(folder / "single.h5", folder / "single.json").warnings == ()
+    other = case("tf.keras-2.3.4", "dense_plain")
+    found = check(folder / "single_weights.h5", other / "single.json")
+    assert found.loads
+    assert "taken on trust" in found.warnings[0] or "will not notice" in found.warnings[0]
+
+
+def test_layers_of_unknown_classes_are_named(case: Case) -> None:
+    folder = case(ERA, "custom_both")
+    found = check(folder / "single_weights.h5", folder / "single.json")
+    assert found.loads
+    assert "were not compared" in found.warnings[-1]
+
+
+def test_a_multi_gpu_file_describes_no_single_model(case: Case) -> None:
+    folder = case(ERA, "conv_bn")
+    with pytest.raises(Undecided):
+        check(folder / "single.h5", folder / "multi_weights.h5")
