@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -148,7 +149,7 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
         model = parse_model(checkpoint.model_config, where=f"{source}, model_config")
     kind, wrapper, refusal = _recognised(checkpoint, model)
     settled = _Settled(checkpoint, model)
-    layers = tuple(_layers(checkpoint, model, wrapper, settled))
+    layers = _with_shared(tuple(_layers(checkpoint, model, wrapper, settled)))
     weights = {weight.path: weight for group in checkpoint.layers for weight in group.weights}
     rung, notes = settled.answers.get(wrapper.group.name, (None, ())) if wrapper is not None else (None, ())
     if wrapper is not None:
@@ -387,6 +388,21 @@ def _optimizer(checkpoint: Checkpoint) -> str | None:
     entry = config.get("optimizer_config") if isinstance(config, dict) else None
     name = entry.get("class_name") if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
+
+
+def _with_shared(layers: tuple[InspectedLayer, ...]) -> tuple[InspectedLayer, ...]:
+    """Flag the layers that stand in two places of the tree but in one of the file (`_dedup_weights`)."""
+    places = Counter(weight.path for top in layers for part in top.walk() for weight in part.weights)
+    if all(count == 1 for count in places.values()):
+        return layers
+
+    def flagged(layer: InspectedLayer) -> InspectedLayer:
+        inner = tuple(flagged(part) for part in layer.layers)
+        twice = any(places[weight.path] > 1 for weight in layer.weights)
+        flags = layer.flags if not twice or "shared" in layer.flags else ("shared", *layer.flags)
+        return replace(layer, layers=inner, flags=flags)
+
+    return tuple(flagged(layer) for layer in layers)
 
 
 def _with_stats(layer: InspectedLayer, numbers: dict[str, Stats]) -> InspectedLayer:

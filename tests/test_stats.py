@@ -1,0 +1,43 @@
+"""Numbers about tensors are those of numpy, whatever the type and however the bytes come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from remap.stats import Stats, stats_of
+
+
+def pieces(array: NDArray[np.generic], size: int) -> Iterator[memoryview]:
+    data = array.tobytes()
+    return (memoryview(data[start : start + size]) for start in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "<f8", "<i4", ">i8", "|u1", "|b1"])
+def test_any_type_in_any_pieces(dtype: str) -> None:
+    array = (np.arange(1000) % 100).astype(dtype)
+    stats = stats_of(pieces(array, 8 * 7), array.dtype.str)
+    wide = array.astype("f8")
+    assert (stats.minimum, stats.maximum) == (wide.min(), wide.max())
+    assert stats.mean == pytest.approx(wide.mean())
+    assert (stats.nans, stats.infinities) == (0, 0)
+
+
+def test_half_precision_does_not_overflow() -> None:
+    array = np.full(1000, 60000, "<f2")
+    assert stats_of(pieces(array, 512), "<f2").mean == 60000 - 60000 % 32
+
+
+def test_what_is_not_finite_is_counted_and_left_out() -> None:
+    array = np.array([np.nan, np.inf, -np.inf, 1, 3, np.nan], "<f4")
+    assert stats_of(pieces(array, 8), "<f4") == Stats(minimum=1, maximum=3, mean=2, nans=2, infinities=2)
+
+
+def test_without_finite_values_there_are_no_numbers() -> None:
+    nothing = Stats(minimum=None, maximum=None, mean=None, nans=0, infinities=0)
+    assert stats_of([], "<f4") == nothing
+    array = np.array([np.nan], "<f4")
+    assert stats_of(pieces(array, 4), "<f4").nans == 1
