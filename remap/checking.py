@@ -10,10 +10,11 @@ from typing import Any
 
 from remap.document import as_json
 from remap.errors import RemapError
-from remap.keras.checkpoint import Checkpoint
+from remap.keras.checkpoint import Checkpoint, LayerGroup
 from remap.keras.config import parse_model
 from remap.keras.layers import Shape, Slot
 from remap.keras.loading import (
+    Expected,
     LoadedLayer,
     Loading,
     expected_layers,
@@ -85,7 +86,8 @@ def check(source: str | os.PathLike[str], like: str | os.PathLike[str]) -> Check
     """
     from remap.hdf5.reader import open_checkpoint
 
-    expected = expected_layers(read_like(like))
+    described = read_like(like)
+    expected = [_completed(layer, described.groups or ()) for layer in expected_layers(described)]
     with open_checkpoint(source) as opened:
         checkpoint = opened.checkpoint
     saved = saved_layers(checkpoint.layers)
@@ -99,6 +101,19 @@ def check(source: str | os.PathLike[str], like: str | os.PathLike[str]) -> Check
         unknown=_unknown(by_order, by_name),
         multi_gpu=_is_multi_gpu(checkpoint),
     )
+
+
+def _completed(layer: Expected, groups: Sequence[LayerGroup]) -> Expected:
+    """Take the shapes that an architecture leaves open from the like-file's own weights, where they agree."""
+    group = next((group for group in groups if group.name == layer.name), None)
+    if group is None or layer.shapes is None or len(layer.shapes) != len(group.weights):
+        return layer
+    shapes = tuple(weight.shape for weight in group.weights)
+    agree = all(
+        sides is None or Slot("", sides).takes("", shape)
+        for sides, shape in zip(layer.shapes, shapes, strict=True)
+    )
+    return Expected(name=layer.name, shapes=shapes) if agree else layer
 
 
 def _is_multi_gpu(checkpoint: Checkpoint) -> bool:

@@ -49,7 +49,9 @@ def _extraction(inspection: Inspection, width: int | None) -> Iterator[Line]:
         yield Line("  ", (command(*words), "cyan"))
         return
     yield from wrapped(f"Still open: {show(inspection.question)}", "yellow", width, rest="  ")
-    yield Line("Its layers are shown as the names of their weights group them, in the order of the file.")
+    yield from wrapped(
+        "Its layers are shown as the names of their weights group them, in the order of the file.", "", width
+    )
     yield Line("To get the single model:")
     if "--plain" in inspection.hint:
         yield Line("  ", (command(*words, "--plain"), "cyan"))

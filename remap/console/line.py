@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from unicodedata import combining, east_asian_width
 
-__all__ = ["Line", "cell_width", "elided", "wrapped"]
+__all__ = ["TIE", "Line", "cell_width", "elided", "wrapped"]
+
+TIE = "\u00a0"
 
 
 class Line:
@@ -60,12 +62,15 @@ def elided(text: str, room: int | None, dots: str) -> str:
 
 
 def wrapped(text: str, style: str, width: int | None, *, first: str = "", rest: str = "") -> Iterator[Line]:
-    """Break a sentence between words where it has to fit; `first` and `rest` stand before the lines."""
+    """Break a sentence at its blanks where it has to fit; `first` and `rest` stand before the lines.
+
+    A no-break space (TIE) becomes a blank at which it is not broken.
+    """
     current, empty = first, True
     for word in text.split(" "):
         longer = current + word if empty else f"{current} {word}"
         if width is not None and not empty and cell_width(longer) > width:
-            yield Line((current, style))
+            yield Line((current.replace(TIE, " "), style))
             longer = rest + word
         current, empty = longer, False
-    yield Line((current, style))
+    yield Line((current.replace(TIE, " "), style))

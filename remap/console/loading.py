@@ -65,6 +65,8 @@ def _by_name(check: Check, width: int | None) -> Iterator[Line]:
             else "With by_name=True it does not load."
         )
         yield from _complaint(check.by_name_words, width)
+    elif not met:
+        yield Line(("With by_name=True it loads nothing, and Keras does not say so.", "yellow"))
     elif met < wanted:
         yield from wrapped(
             f"With by_name=True it loads {met:,} of {count(wanted, 'layer')} and leaves the rest as it was.",

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from remap.console.fold import Run, folded
-from remap.console.line import Line, wrapped
+from remap.console.line import TIE, Line, wrapped
 from remap.console.tree import Row, tree_lines
 from remap.console.words import bytes_in_words, command, count, dtype, parameters, shape
 from remap.errors import UsageRefused
 from remap.hdf5.identify import show
 from remap.inspection import Flag, InspectedLayer, InspectedWeight, Inspection, Role
-from remap.keras.naming import clean, scope
+from remap.keras.naming import clean
 
 __all__ = ["Selection", "overview_lines"]
 
@@ -29,7 +29,7 @@ _REMARKS: dict[Flag, str] = {
     "code": "Python code inside",
     "split names": "list of names split",
 }
-_ROLES: dict[Role, str] = {"slice": "a slice of the batch", "merge": "joins the replicas"}
+_ROLES: dict[Role, str] = {"slice": "cuts a slice of the batch", "merge": "joins the replicas"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def _verdict(inspection: Inspection) -> str:
         return f"{len(models)} models in one file: {names}"
     if inspection.kind == "empty":
         return "A Keras file without weights"
-    size = f"{parameters(inspection.parameters)} parameters"
+    size = f"{parameters(inspection.parameters)} parameters".replace(" ", TIE)
     if inspection.class_name is not None:
         name = f"{show(inspection.name)}, " if inspection.name else ""
         return (
@@ -95,7 +95,7 @@ def _described(model: InspectedLayer) -> str:
         if model.class_name is None
         else f"{_class(model.class_name)} of {count(len(model.layers), 'layer')}"
     )
-    return f"{what}, {parameters(model.parameters)} parameters"
+    return f"{what}, " + f"{parameters(model.parameters)} parameters".replace(" ", TIE)
 
 
 def _weighted(layers: Iterable[InspectedLayer]) -> str:
@@ -112,7 +112,8 @@ def _about(inspection: Inspection) -> str:
         content += f" with the state of {show(inspection.optimizer or 'its optimizer')}"
     version = f"Keras {show(inspection.keras_version)}" if inspection.keras_version else "Keras before 2"
     maker = f"{version} / {show(inspection.backend)}" if inspection.backend else version
-    return f"{content}; {maker}; {count(inspection.tensors, 'tensor')}, {bytes_in_words(inspection.size)}"
+    size = f"{count(inspection.tensors, 'tensor')}, {bytes_in_words(inspection.size)}".replace(" ", TIE)
+    return f"{content}; {maker}; {size}"
 
 
 def _matching(
@@ -131,10 +132,12 @@ class _Rows:
     """The layers as rows of a tree, as far as they are to be seen."""
 
     def __init__(self, inspection: Inspection, selection: Selection, *, ascii_only: bool) -> None:
-        self._one = inspection.kind == "multi-gpu"
+        mark = "<- " if ascii_only else "◀ "
+        self._choice = {"multi-gpu": f"{mark}the real model", "several": f"{mark}a model of its own"}.get(
+            inspection.kind, ""
+        )
         self._selection = selection
         self._fold = not selection.every and selection.pattern is None
-        self._mark = "<- " if ascii_only else "◀ "
         self._dots = "..." if ascii_only else "…"
         self._times = "x" if ascii_only else "×"
 
@@ -164,7 +167,7 @@ class _Rows:
             name=f"{show(first.name)} {self._dots} {show(last.name)}  {self._times} {len(layers)}",
             style="dim",
             kind=show(first.class_name or "") or " ",
-            remark=_ROLES.get(first.role, ""),
+            remark="cut the batch into slices" if first.role == "slice" else _ROLES.get(first.role, ""),
             remark_style="dim",
         )
 
@@ -181,14 +184,13 @@ class _Rows:
         deeper = self._selection.depth is None or level < self._selection.depth
         remarks = [_REMARKS[flag] for flag in layer.flags]
         style, remark_style = "" if layer.tensors else "dim", "yellow"
-        if layer.role == "model":
-            remarks = [note for note in remarks if note != _REMARKS["nested"]]
+        if layer.role == "model" and self._choice:
             style = remark_style = "bold green"
-            remarks.insert(0, self._mark + ("the real model" if self._one else "a model of its own"))
+            remarks = [self._choice, *(note for note in remarks if note != _REMARKS["nested"])]
         elif layer.role in _ROLES:
             remarks, remark_style = [_ROLES[layer.role]], "dim"
         if layer.layers and not deeper:
-            remarks.append(f"{count(len(layer.layers), 'layer')} inside")
+            remarks.append(f"with {count(len(layer.layers), 'layer')}")
         return Row(
             name=show(layer.name) or "(no name)",
             style=style,
@@ -246,8 +248,5 @@ def _numbers(layer: InspectedLayer, weight: InspectedWeight) -> tuple[str, ...]:
 
 
 def _name(layer: InspectedLayer, weight: InspectedWeight) -> str:
-    """Give the leaf where the scope is the layer's own name, else all of it: it may be evidence."""
-    name = weight.name
-    if scope(clean(name)) == layer.name:
-        name = clean(name).rpartition("/")[2]
-    return show(name.removesuffix(":0"))
+    """Leave out the layer's own name where the weight's begins with it; any other may be evidence."""
+    return show(clean(weight.name).removeprefix(f"{layer.name}/").removesuffix(":0"))

@@ -67,34 +67,37 @@ class _Drawing:
             yield from self.branch(row.rows, below)
 
     def _row(self, row: Row, guide: str, inner: str) -> Iterator[Line]:
-        """Keep to the columns where that fits; else close up; else go on below."""
+        """Keep to the columns where that fits; else close up what stands behind the name; else go on below."""
         room = None if self._width is None else self._width - cell_width(guide)
         head = Line((guide, "dim"), (elided(row.name, room, self._dots), row.style))
-        line = Line(*head.spans)
-        if row.kind or row.size or row.remark:
-            line.pad(self._name)
-            self._add(line, row.kind, self._kind, "dim" if row.style == "dim" else "")
-            if row.size or row.remark:
-                self._add(line, " " * (self._size - cell_width(row.size)) + row.size, self._size, "")
-            self._add(line, row.remark, 0, row.remark_style)
-        if self._width is None or line.width <= self._width:
-            yield line
-            return
         parts = [
-            (part, style)
-            for part, style in ((row.kind, ""), (row.size, ""), (row.remark, row.remark_style))
-            if part
+            (text, style)
+            for text, style in ((row.kind.strip(), ""), (row.size, ""), (row.remark, row.remark_style))
+            if text
         ]
-        line = head
-        for part, style in parts:
-            if line.width + 2 + cell_width(part) > self._width and line.width > cell_width(inner):
-                yield line
-                line = Line((inner, "dim"))
-            line.add("  ")
-            line.add(part, style)
+        if not parts:
+            yield head
+            return
+        line = Line(*head.spans)
+        line.pad(self._name)
+        self._add(line, row.kind, self._kind, "dim" if row.style == "dim" else "")
+        if row.size or row.remark:
+            self._add(line, row.size.rjust(self._size), self._size, "")
+            self._add(line, row.remark, 0, row.remark_style)
+        if self._width is not None and line.width > self._width:
+            line = Line(*head.spans)
+            if self._name + sum(2 + cell_width(text) for text, _ in parts) <= self._width:
+                line.pad(self._name)
+            for text, style in parts:
+                if line.width + 2 + cell_width(text) > self._width:
+                    yield line
+                    line = Line((inner, "dim"))
+                line.add("  ")
+                line.add(text, style)
         yield line
 
-    def _add(self, line: Line, text: str, column: int, style: str) -> None:
+    @staticmethod
+    def _add(line: Line, text: str, column: int, style: str) -> None:
         if column or text:
             width = line.width + 2 + column
             line.add("  ")
