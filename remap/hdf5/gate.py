@@ -100,16 +100,18 @@ class Gate:
 
     def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
         """Check datasets under a group and say what they are and where their bytes are, in order."""
-        with _Guard(self._source) as place:
+        source, size = self._source, self._source.size
+        with _Guard(source) as place:
             above = place.enter(_parts(path))
             for name in names:
                 parts = place.enter(above + path_parts(name))
-                group = self._way.to(parts[:-1])
-                _require_hard_link(group, parts[-1])
-                tensor = check_tensor(h5d.open(group, parts[-1]), self._source.size)
-                if tensor.extent.size:
-                    self._extents.append((tensor.extent.offset, tensor.extent.size, parts))
-                self._source.raise_fault()
+                group, leaf = self._way.to(parts[:-1]), parts[-1]
+                _require_hard_link(group, leaf)
+                tensor = check_tensor(h5d.open(group, leaf), size)
+                extent = tensor.extent
+                if extent.size:
+                    self._extents.append((extent.offset, extent.size, parts))
+                source.raise_fault()
                 yield tensor
 
     def require_disjoint(self) -> None:

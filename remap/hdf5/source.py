@@ -72,15 +72,18 @@ class Source:
 
         Raises `refusal` when the file ends before or the system cannot read it.
         """
-        if offset + len(view) > self.size:
+        missing = len(view)
+        if offset + missing > self.size:
             raise self._cut_short()
         try:
             self._file.seek(offset)
-            while view:
+            while missing:
                 count = self._file.readinto(view)
                 if not count:
                     raise self._cut_short()
-                view = view[count:]
+                missing -= count
+                if missing:
+                    view = view[count:]
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -123,20 +126,21 @@ class Source:
 
     def readinto(self, view: memoryview) -> int:
         """Fill the whole of `view`, with zeros after a fault."""
+        size = len(view)
         try:
             if self.fault is None:
-                if len(view) > _METADATA_READ:
-                    raise InputRefused(
-                        f"a single entry of the file's table of contents claims {len(view):,} bytes",
+                if size > _METADATA_READ:
+                    raise self._refusal(
+                        f"a single entry of the file's table of contents claims {size:,} bytes",
                         where=show(self.name),
                         hint="the file is damaged or made to do harm",
                     )
                 self.read_into(view, self._at)
-                return len(view)
+                return size
         except BaseException as error:
             self.fault = error
-        view[:] = bytes(min(len(view), _METADATA_READ)).ljust(len(view), b"\0")
-        return len(view)
+        view[:] = bytes(size)
+        return size
 
     def read(self, size: int) -> bytes:
         """Give exactly `size` bytes, as the driver of older h5py asks for them."""

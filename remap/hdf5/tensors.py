@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from h5py import h5d, h5s, h5t
@@ -22,16 +21,14 @@ _LAYOUTS = {h5d.COMPACT: "in its header", h5d.CHUNKED: "in chunks", h5d.VIRTUAL:
 _REPACK = "if you trust its origin, rewrite it with `h5repack -l CONTI -f NONE`"
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """Where the bytes of a tensor lie: `size` bytes from byte `offset` of the file on."""
 
     offset: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """What is known of a tensor: shape in elements, numpy's short dtype, bytes in the file."""
 
     shape: tuple[int, ...]
@@ -59,9 +56,9 @@ def check_tensor(dataset: Any, file_size: int) -> Tensor:
         _require_own_storage(dataset.get_create_plist())
     dtype = _dtype(dataset.get_type())
     space = dataset.get_space()
-    if space.get_simple_extent_type() == h5s.NULL:
-        raise Refused("this tensor has no shape at all")
     shape = space.get_simple_extent_dims()
+    if shape == () and space.get_simple_extent_type() != h5s.SCALAR:
+        raise Refused("this tensor has no shape at all")
     size = prod(shape) * _SIZES[dtype]
     if size == 0:
         return Tensor(shape, dtype, Extent(0, 0))

@@ -23,15 +23,16 @@ class Way:
 
     def to(self, path: tuple[bytes, ...]) -> Any:
         """Give the group under a path; raises what `step` raises."""
+        groups = self._groups
         if path != self._path:
             common = 0
             for here, there in zip(self._path, path, strict=False):
                 if here != there:
                     break
                 common += 1
-            del self._groups[common + 1 :]
+            del groups[common + 1 :]
             self._path = path[:common]
             for depth in range(common + 1, len(path) + 1):
-                self._groups.append(self._step(self._groups[-1], path[:depth]))
+                groups.append(self._step(groups[-1], path[:depth]))
                 self._path = path[:depth]
-        return self._groups[-1]
+        return groups[-1]
