@@ -57,7 +57,7 @@ def check_tensor(dataset: Any, file_size: int) -> Tensor:
     dtype = _dtype(dataset.get_type())
     space = dataset.get_space()
     shape = space.get_simple_extent_dims()
-    if shape == () and space.get_simple_extent_type() != h5s.SCALAR:
+    if not shape and space.get_simple_extent_type() != h5s.SCALAR:
         raise Refused("this tensor has no shape at all")
     size = prod(shape) * _SIZES[dtype]
     if size == 0:
