@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remap.errors import InputRefused, OutputRefused, UsageRefused
+from remap.hdf5.flush import FlushedAlong
 from remap.hdf5.identify import show
 from remap.hdf5.layout import lay_out
 from remap.hdf5.reader import read_source
@@ -51,11 +52,12 @@ def publish(
     with publication(target, opened, overwrite=overwrite) as file:
         layout = lay_out(plan)
         report = Halves(progress, sum(opened.extent(place.source).size for place in layout.places))
-        write(layout, opened, file, report)
-        with _reopened(file) as written:
-            verify(plan, opened, written, report)
-            if check is not None:
-                check(written.checkpoint)
+        with FlushedAlong(file, layout.size):
+            write(layout, opened, file, report)
+            with _reopened(file) as written:
+                verify(plan, opened, written, report)
+                if check is not None:
+                    check(written.checkpoint)
     return layout.size
 
 
