@@ -20,6 +20,13 @@ class Span:
     others: int
 
     @property
+    def given(self) -> tuple[int, ...]:
+        """Name the weights, whichever part they stand in."""
+        if self.other == self.start + self.count or not self.others or not self.count:
+            return (self.start if self.count else self.other, self.count + self.others)
+        return (self.start, self.count, self.other, self.others)
+
+    @property
     def trainable(self) -> tuple[int, ...]:
         """List the indices in the trainable part."""
         return tuple(range(self.start, self.start + self.count))

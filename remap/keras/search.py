@@ -26,7 +26,7 @@ __all__ = ["TooManyReadings", "read_list"]
 
 # Real files need about one step a weight. The limits stop a search that no evidence guides or that a file was
 # made to inflate; what exceeds them is refused, never guessed.
-_STEPS = 1_000_000
+_STEPS = 250_000
 _KEPT = 24
 _UNKNOWN = -1
 
@@ -115,20 +115,25 @@ class _Search:
     def run(self, spare: int) -> Iterator[_Trail]:
         """Yield the trail of every complete reading."""
         start: _State = ((_Frame(0, _UNKNOWN, _UNKNOWN, len(self.program)),), spare)
-        frontier: dict[_State, list[_Trail]] = {start: [None]}
+        # For each state the ways to it, told apart by what was given to each layer: whether that stands in
+        # one part or the other changes no group, for every group lists its weights as the file does.
+        frontier: dict[_State, dict[int, _Trail]] = {start: {0: None}}
         for position, step in enumerate(self.program):
-            following: dict[_State, list[_Trail]] = {}
+            following: dict[_State, dict[int, _Trail]] = {}
             for state, trails in frontier.items():
                 for after, decision in self._moves(state, step, position):
-                    kept = following.setdefault(after, [])
-                    # One more than is kept marks the state as one with too many ways to it.
-                    kept.extend((trail, decision) for trail in trails[: _KEPT + 1 - len(kept)])
+                    kept = following.setdefault(after, {})
+                    for given, trail in trails.items():
+                        if len(kept) > _KEPT:
+                            break  # one more than is kept marks the state as one with too many ways to it
+                        now = hash((given, decision.given)) if isinstance(decision, Span) else given
+                        kept.setdefault(now, (trail, decision))
             frontier = following
         for (frames, left), trails in frontier.items():
             if left == 0 and frames[0] is not None and self._end(frames[0]) == len(self.weights):
                 if len(trails) > _KEPT:
                     raise TooManyReadings
-                yield from trails
+                yield from trails.values()
 
     def reading(self, trail: _Trail) -> Reading:
         """Turn a trail back into what it decided."""
@@ -180,10 +185,14 @@ class _Search:
             yield from self._open_spans(unit, frame, step, position, place, spare)
             return
         size = len(unit.slots)
-        whole = size in unit.splits and self._fit(unit, step.number, 0, start, size)
+        longest = self._longest(unit, step.number, start, max(unit.splits))
+        own = frozenset((step.number,))
+        whole = size in unit.splits and longest == size
         for count in unit.splits:
             others = size - count
-            if not self._fit(unit, step.number, 0, start, count):
+            if count > longest or (
+                count < longest and start + count != frame.rest and self._claimed(start + count, own)
+            ):
                 continue
             for other in self._beginnings(frame, step, position, place, start + count, needed=bool(others)):
                 if whole and others and other == start + count and frame.rest == _UNKNOWN:
@@ -209,10 +218,17 @@ class _Search:
                     yield Span(start, count, other, others)
 
     def _longest(self, unit: Unit, number: int, start: int, most: int) -> int:
-        """Count how many weights from `start` on an open unit may take."""
+        """Count how many weights from `start` on may be the unit's first ones."""
         return next(
-            (count for count in range(most) if not self._fit(unit, number, 0, start + count, 1)), most
+            (count for count in range(most) if not self._fit(unit, number, count, start + count, 1)), most
         )
+
+    def _claimed(self, index: int, units: frozenset[int]) -> bool:
+        """Tell whether a weight can belong to nothing but these units, so that nothing else may take it."""
+        if self.testimony is None or not self.strict:
+            return False
+        owners = self.testimony[index]
+        return bool(owners) and owners <= units
 
     def _beginnings(
         self, frame: _Frame, step: _Instruction, position: int, place: int, start: int, *, needed: bool
@@ -226,7 +242,12 @@ class _Search:
         if self.testimony is None or not self.strict:
             return range(first, last + 1)
         spoken_for = self.spoken_for[step.number]
-        return [index for index in spoken_for[bisect_left(spoken_for, first) :] if index <= last]
+        own = frozenset((step.number,))
+        return [
+            index
+            for index in spoken_for[bisect_left(spoken_for, first) :]
+            if index <= last and (index == first or not self._claimed(index - 1, own))
+        ]
 
     def _freeze(
         self,
@@ -241,13 +262,30 @@ class _Search:
         if self.most[step.number] == self.most[position]:
             return
         start = frame.trainable
-        last = min(start + self.most[frame.end] - self.most[step.number], len(self.weights) - 1)
-        for begin in (frame.other,) if frame.rest != _UNKNOWN else range(start, last + 1):
+        for begin in (frame.other,) if frame.rest != _UNKNOWN else self._openings(frame, step, position):
             self._count()
             outer = _Frame(start, begin if frame.rest == _UNKNOWN else frame.rest, begin, frame.end)
             if self._possible(outer, step.number, place):
                 inner = _Frame(begin, _UNKNOWN, _UNKNOWN, step.number)
                 yield ((*frames[:place], outer, *frames[place + 1 :], inner), spare), True
+
+    def _openings(self, frame: _Frame, step: _Instruction, position: int) -> list[int]:
+        """Say where the list of a nested model may begin, if it is the first thing in the rest."""
+        start = frame.trainable
+        last = min(start + self.most[frame.end] - self.most[step.number], len(self.weights) - 1)
+        if self.testimony is None or not self.strict:
+            return list(range(start, last + 1))
+        inside = [
+            inner.number for inner in self.program[position : step.number] if isinstance(inner.part, Unit)
+        ]
+        spoken_for = sorted({index for unit in inside for index in self.spoken_for[unit]})
+        claimed = frozenset(inside)
+        # A list is one piece: it would have begun before a weight that follows another one of its own.
+        return [
+            index
+            for index in spoken_for[bisect_left(spoken_for, start) :]
+            if index <= last and (index == start or not self._claimed(index - 1, claimed))
+        ]
 
     def _leave(self, frames: tuple[_Frame | None, ...]) -> tuple[_Frame | None, ...] | None:
         """End a nested model; the surrounding list goes on behind it."""
