@@ -51,9 +51,12 @@ def test_an_error_of_the_block_goes_first(file: io.FileIO, monkeypatch: pytest.M
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("remap.hdf5.flush.os.fsync", fail)
-    with pytest.raises(KeyError), FlushedAlong(file, LARGE):
-        failed.wait(30)
+    def work() -> None:
+        assert failed.wait(30)
         raise KeyError
+
+    with pytest.raises(KeyError), FlushedAlong(file, LARGE):
+        work()
 
 
 def test_leaves_small_files_alone(file: io.FileIO) -> None:
