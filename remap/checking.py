@@ -12,7 +12,6 @@ from remap.document import as_json
 from remap.errors import RemapError
 from remap.keras.checkpoint import Checkpoint, LayerGroup
 from remap.keras.config import parse_model
-from remap.keras.layers import Shape, Slot
 from remap.keras.loading import (
     Expected,
     LoadedLayer,
@@ -22,6 +21,7 @@ from remap.keras.loading import (
     load_by_order,
     saved_layers,
 )
+from remap.keras.slots import Shape, Slot
 from remap.keras.wrapper import find_template
 from remap.likefile import read_like
 

@@ -9,8 +9,8 @@ from remap.console.advice import output_name
 from remap.console.line import Line, cell_width, elided, wrapped
 from remap.console.words import command, count, shape
 from remap.hdf5.identify import show
-from remap.keras.layers import Shape
 from remap.keras.loading import LoadedLayer, Loading
+from remap.keras.slots import Shape
 
 __all__ = ["check_lines"]
 

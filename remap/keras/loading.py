@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remap.keras.checkpoint import LayerGroup
-from remap.keras.layers import Shape, Slot
 from remap.keras.like import Like
 from remap.keras.outline import Nest, Unit
 from remap.keras.plan import Plan
+from remap.keras.slots import Shape, Slot
 
 __all__ = [
     "Expected",

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from remap.keras.checkpoint import LayerGroup
 from remap.keras.config import Layer
-from remap.keras.layers import OwnedWeights, Slot, is_weightless, owned_weights
+from remap.keras.layers import is_weightless, owned_weights
 from remap.keras.naming import clean, leaf, scope
+from remap.keras.slots import OwnedWeights, Slot
 
 __all__ = [
     "Nest",

@@ -20,6 +20,7 @@ from remap.keras.checkpoint import Weight
 from remap.keras.evidence import Testimony
 from remap.keras.naming import clean, leaf
 from remap.keras.outline import Nest, Outline, Unit, units_of
+from remap.keras.program import Instruction, lay_out
 from remap.keras.reading import Reading, Span, lists
 
 __all__ = ["TooManyReadings", "read_list"]
@@ -43,15 +44,6 @@ class _Frame:
     rest: int
     other: int
     end: int  # index of the instruction that ends the list
-
-
-@dataclass(frozen=True, slots=True)
-class _Instruction:
-    """A layer to read, or the beginning or end (`part` None) of a nested model."""
-
-    part: Unit | Nest | None
-    number: int  # of the unit, or of the instruction that ends the nested model
-    depth: int
 
 
 # A frame for each list begun: None for a nested model that shares its surroundings' list. Then what is left
@@ -97,7 +89,7 @@ class _Search:
         self.testimony = testimony
         self.strict = strict
         self.steps = 0
-        self.program = list(_program(outline, iter(range(len(units))), 0))
+        self.program = list(lay_out(outline, iter(range(len(units))), 0))
         self.last_open = max((i for i, unit in enumerate(units) if unit.open), default=-1)
         self.spoken_for: dict[int, list[int]] = defaultdict(list)
         for index, owners in enumerate(testimony or ()):
@@ -151,9 +143,7 @@ class _Search:
         owned = (span if own is None else spans[own] for span, own in zip(spans, stored, strict=True))
         return Reading(spans=tuple(owned), frozen=frozenset(frozen))
 
-    def _moves(
-        self, state: _State, step: _Instruction, position: int
-    ) -> Iterator[tuple[_State, Span | bool]]:
+    def _moves(self, state: _State, step: Instruction, position: int) -> Iterator[tuple[_State, Span | bool]]:
         frames, spare = state
         if step.part is None:
             ended = self._leave(frames)
@@ -176,7 +166,7 @@ class _Search:
                 yield ((*frames[:place], after, *frames[place + 1 :]), left), span
 
     def _spans(
-        self, frame: _Frame, step: _Instruction, position: int, place: int, spare: int
+        self, frame: _Frame, step: Instruction, position: int, place: int, spare: int
     ) -> Iterator[Span]:
         unit = step.part
         assert isinstance(unit, Unit)  # noqa: S101 - told by the caller
@@ -201,7 +191,7 @@ class _Search:
                     yield Span(start, count, other, others)
 
     def _open_spans(
-        self, unit: Unit, frame: _Frame, step: _Instruction, position: int, place: int, spare: int
+        self, unit: Unit, frame: _Frame, step: Instruction, position: int, place: int, spare: int
     ) -> Iterator[Span]:
         """Give a layer of the user's own class any run of weights in either part."""
         start = frame.trainable
@@ -231,7 +221,7 @@ class _Search:
         return bool(owners) and owners <= units
 
     def _beginnings(
-        self, frame: _Frame, step: _Instruction, position: int, place: int, start: int, *, needed: bool
+        self, frame: _Frame, step: Instruction, position: int, place: int, start: int, *, needed: bool
     ) -> Iterable[int]:
         """Say where the next weights of the rest may begin."""
         if not needed or frame.rest != _UNKNOWN:
@@ -255,7 +245,7 @@ class _Search:
         spare: int,
         place: int,
         frame: _Frame,
-        step: _Instruction,
+        step: Instruction,
         position: int,
     ) -> Iterator[tuple[_State, bool]]:
         """Read a nested model's list as one piece of the rest, if that differs from its being trainable."""
@@ -269,7 +259,7 @@ class _Search:
                 inner = _Frame(begin, _UNKNOWN, _UNKNOWN, step.number)
                 yield ((*frames[:place], outer, *frames[place + 1 :], inner), spare), True
 
-    def _openings(self, frame: _Frame, step: _Instruction, position: int) -> list[int]:
+    def _openings(self, frame: _Frame, step: Instruction, position: int) -> list[int]:
         """Say where the list of a nested model may begin, if it is the first thing in the rest."""
         start = frame.trainable
         last = min(start + self.most[frame.end] - self.most[step.number], len(self.weights) - 1)
@@ -336,7 +326,7 @@ class _Search:
         if self.steps > _STEPS:
             raise TooManyReadings
 
-    def _most(self, step: _Instruction) -> int:
+    def _most(self, step: Instruction) -> int:
         if not isinstance(step.part, Unit):
             return 0
         if step.part.open:
@@ -344,21 +334,5 @@ class _Search:
         return max(step.part.splits)
 
 
-def _least(step: _Instruction) -> int:
+def _least(step: Instruction) -> int:
     return min(step.part.splits) if isinstance(step.part, Unit) and not step.part.open else 0
-
-
-def _program(outline: Outline, numbers: Iterator[int], depth: int, offset: int = 0) -> Iterator[_Instruction]:
-    """Lay the outline out as one sequence."""
-    position = offset
-    for part in outline:
-        if isinstance(part, Unit):
-            yield _Instruction(part, next(numbers), depth)
-            position += 1
-        else:
-            inside = list(_program(part.children, numbers, depth + 1, position + 1))
-            position += len(inside) + 1
-            yield _Instruction(part, position, depth)
-            yield from inside
-            yield _Instruction(None, position, depth)
-            position += 1

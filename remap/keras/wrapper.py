@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from remap.errors import InputRefused, NothingToExtract, Undecided
 from remap.keras.checkpoint import Checkpoint, LayerGroup
 from remap.keras.config import Layer
-from remap.keras.layers import OwnedWeights, owned_weights
+from remap.keras.layers import owned_weights
 from remap.keras.naming import layer_scope
+from remap.keras.slots import OwnedWeights
 
 __all__ = ["Wrapper", "find_template", "replicas_by_surroundings", "unwrap"]
 
