@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test lint fixtures clean
+.PHONY: demo test lint fixtures eras clean
 
 demo: $(VENV)/.runtime
 	@mkdir -p $(DEMO)
@@ -21,6 +21,9 @@ lint: $(VENV)/.dev
 
 fixtures: $(VENV)/.dev
 	$(BIN)/python fixtures/make/build.py
+
+eras: $(VENV)/.dev
+	$(BIN)/python fixtures/make/check_eras.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) .eras build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
