@@ -42,15 +42,15 @@ def test_verdicts_are_those_of_real_keras(case: Case, keras: str) -> None:
     strangers = [case(ERA, name) / member for name, member in STRANGERS]
     own = ("single.h5", "single_weights.h5", "fresh_weights.h5", "multi_weights.h5")
     tasks = [
-        (case(ERA, name) / "single.h5", [*(case(ERA, name) / member for member in own), *strangers])
+        (case(ERA, name) / "single.h5", [*(case(ERA, name) / member for member in own), *strangers], False)
         for name in MODELS
     ]
     answers = verdicts(keras, tasks)
-    beyond = {name for name, answer in zip(MODELS, answers, strict=True) if answer is None}
+    beyond = {name for name, (refused, _) in zip(MODELS, answers, strict=True) if refused}
     assert beyond == BEYOND[keras]
     passed = refused = 0
-    for (model, files), answer in zip(tasks, answers, strict=True):
-        for file, (by_order, by_name) in zip(files, answer or (), strict=False):
+    for (model, files, _), (_, said) in zip(tasks, answers, strict=True):
+        for file, (by_order, by_name) in zip(files, said, strict=False):
             found = check(file, model)
             told = f"{file.parent.name}/{file.name} into {model.parent.name}"
             assert found.by_order.loads == (not by_order), (told, by_order)

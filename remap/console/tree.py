@@ -67,7 +67,7 @@ class _Drawing:
             yield from self.branch(row.rows, below)
 
     def _row(self, row: Row, guide: str, inner: str) -> Iterator[Line]:
-        """Keep to the columns where that fits; else close up what stands behind the name; else go on below."""
+        """Keep to the columns where that fits, else close up behind the name, else go on below."""
         room = None if self._width is None else self._width - cell_width(guide)
         head = Line((guide, "dim"), (elided(row.name, room, self._dots), row.style))
         parts = [
