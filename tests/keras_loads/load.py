@@ -1,0 +1,67 @@
+"""Load files in a real Keras of today and compare predictions; runs in a process of its own.
+
+Called with the loader (`keras` or `tf_keras`) and a JSON file of jobs: for each case the truth file, the
+recorded samples, and what to load. Writes one JSON object: for each case what became of each file, "ok" or
+why not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CLOSE = 1e-5
+
+
+def main(loader: str, jobs: Path) -> None:
+    """Do all jobs and print what became of them."""
+    keras = importlib.import_module(loader)
+    told = {name: _case(keras, job) for name, job in json.loads(jobs.read_text()).items()}
+    sys.stdout.write("\n" + json.dumps(told) + "\n")
+
+
+def _case(keras: Any, job: dict[str, str]) -> dict[str, str]:
+    samples = np.load(job["samples"])
+    told = {"truth": _tried(lambda: _model(keras, job["truth"]), samples)}
+    if told["truth"] != "ok":
+        return told
+    if "full" in job:
+        told["full"] = _tried(lambda: _model(keras, job["full"]), samples)
+
+    def with_weights() -> Any:
+        model = _model(keras, job["truth"])
+        model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+        model.load_weights(job["weights"])
+        return model
+
+    told["weights"] = _tried(with_weights, samples)
+    keras.backend.clear_session()
+    return told
+
+
+def _model(keras: Any, path: str) -> Any:
+    return keras.models.load_model(path, compile=False)
+
+
+def _tried(make: Any, samples: Any) -> str:
+    inputs = [samples[name] for name in sorted(samples.files) if name.startswith("input_")]
+    outputs = [samples[name] for name in sorted(samples.files) if name.startswith("output_")]
+    try:
+        predicted = make().predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"[:200]
+    found = predicted if isinstance(predicted, list) else [predicted]
+    close = len(found) == len(outputs) and all(
+        np.allclose(ours, theirs, rtol=CLOSE, atol=CLOSE * max(1.0, float(np.abs(theirs).max())))
+        for ours, theirs in zip(found, outputs, strict=True)
+    )
+    return "ok" if close else "other predictions"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
