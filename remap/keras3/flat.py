@@ -40,9 +40,5 @@ def _planned(layer: Layer, group: LayerGroup | None) -> PlannedLayer:
         inner = inner.wrapped
     if inner.children is None or group is None:
         return PlannedLayer(name=layer.name, weights=named)
-    alone = Wrapper(
-        group=group, architecture=replace(inner, name=layer.name), replicas=None, surroundings=()
-    )
-    return PlannedLayer(
-        name=layer.name, weights=named, children=assign(alone, like=None, plain=False).layers
-    )
+    alone = Wrapper(group=group, architecture=replace(inner, name=layer.name), replicas=None, surroundings=())
+    return PlannedLayer(name=layer.name, weights=named, children=assign(alone, like=None, plain=False).layers)

@@ -9,11 +9,13 @@ from typing import Any
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
-from remap.keras.layers import OwnedWeights, owned_weights
+from remap.keras.layers import owned_weights
+from remap.keras.slots import OwnedWeights
 from remap.keras3.naming import number_names, snake_case
 from remap.keras3.objects import by_argument, dtype_name, dtype_policy, keras_object, plain
 from remap.keras3.recipe import Group, Recipe, from_cudnn_gru, from_cudnn_lstm, keep, scale_blocks
 from remap.keras3.rules import ANYTHING, GONE, RULES, Rule
+from remap.keras3.writer import Writer
 
 __all__ = ["Built", "Setting", "build_layer", "describe"]
 
@@ -25,19 +27,15 @@ _LAMBDA = "give the function a name in your code and rebuild the model in Keras 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What holds for the whole model: the float type of layers that name none, who wrote the file, and whether
-    any layer makes a mask.
+    """What holds for the whole model.
+
+    `floatx` is the float type of layers that name none, `writer` the Keras that wrote the file, `masks` tells
+    whether any layer makes a mask.
     """
 
     floatx: str
-    keras_version: str | None
+    writer: Writer
     masks: bool = False
-
-    @property
-    def tensorflow_keras(self) -> bool:
-        """Tell whether tf.keras wrote the file: it says ``2.2.4-tf``, and plain ``2.4.0`` from TensorFlow 2.3 on."""
-        version = self.keras_version or ""
-        return version.endswith("-tf") or version.startswith("2.4")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +87,14 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
     problems = list(_problems(layer, config, setting))
     arguments, refused = _arguments(layer, rule, config)
     problems += refused
+    if setting.writer.before_1_13 and "Transpose" in layer.class_name:
+        # That release kept the argument and did not use it.
+        arguments.pop("dilation_rate", None)
     recipes = _recipes(layer.class_name, weights)
     recipes, notes, trouble = _fold(layer, rule, arguments, recipes, [slot.leaf for slot in slots])
     problems += trouble
+    if layer.class_name == "UpSampling2D" and setting.writer.ambiguous and "interpolation" not in config:
+        notes = (f"{describe(layer)}: TensorFlow 1.13 did not write down how it interpolates: by nearest",)
     before = None
     if layer.class_name == "Activation" and arguments.get("activation") == "hard_sigmoid":
         before = _rescaling(name, setting)
@@ -200,9 +203,9 @@ def _problems(layer: Layer, config: Mapping[str, Any], setting: Setting) -> Iter
             layer, f"axis={config['axis']!r} in a model with masks, which this layer obeys in Keras 3"
         )
     if layer.class_name == "UpSampling2D" and config.get("interpolation") not in {None, "nearest"}:
-        if not setting.tensorflow_keras:
+        if not setting.writer.tensorflow:
             yield _refuse(layer, "bilinear interpolation, whose sampling points lie elsewhere in Keras 3")
-        elif setting.keras_version == "2.2.4-tf":
+        elif setting.writer.ambiguous:
             yield Undecided(
                 "bilinear interpolation, whose sampling points moved between the versions of TensorFlow that write "
                 "this file's Keras version",
@@ -367,7 +370,11 @@ def _share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) 
     unknown = counts.count(None)
     left = len(weights) - sum(count or 0 for count in counts)
     if unknown > 1 or left < 0 or (left and not unknown):
-        raise InputRefused("the weights cannot be told apart cell by cell", where=describe(owner))
+        raise InputRefused(
+            "its cells are not described, or not by their weights: Keras 2.0 wrote down the names only",
+            where=describe(owner),
+            hint="save the model again with Keras 2.1 or later",
+        )
     shares: list[Sequence[Weight]] = [()] * len(cells)
     start = 0
     for index in sorted(range(len(cells)), key=lambda index: not cells[index].trainable):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from remap.errors import InputRefused, RemapError
+from remap.errors import InputRefused
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
 from remap.keras.plan import PlannedLayer
@@ -82,21 +82,16 @@ def _sequential(
     layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built], setting: Setting
 ) -> Built:
     """Write a stack; the input that old Keras kept in the first layer's config becomes a layer of its own."""
-    entries: list[dict[str, Any]] = []
-    kinds, groups = [], []
-    for part in parts:
-        entries += [entry for entry in (part.before, part.entry) if entry is not None]
-        if part.entry["class_name"] != "InputLayer":
-            kinds += [snake_case(part.entry["class_name"])]
-    numbered = iter(number_names(kinds))
-    for part in parts:
-        if part.entry["class_name"] != "InputLayer":
-            below = f"layers/{next(numbered)}"
-            groups += [group.under(below) for group in part.groups]
-    problems: tuple[RemapError, ...] = ()
+    placed = [one for called, part in zip(names, parts, strict=True) for one in _placed(called, part)]
+    entries = [one.entry for one in placed]
+    layers = [one for one in placed if one.entry["class_name"] != "InputLayer"]
+    kinds = number_names(snake_case(one.entry["class_name"]) for one in layers)
+    groups = [
+        group.under(f"layers/{kind}") for one, kind in zip(layers, kinds, strict=True) for group in one.groups
+    ]
     if not entries or entries[0]["class_name"] != "InputLayer":
-        entry = _implied_input(layer, names, setting)
-        entries[:0] = [] if entry is None else [entry]
+        implied = _implied_input(layer, names, setting)
+        entries[:0] = [] if implied is None else [implied]
     config: dict[str, Any] = {
         "name": name,
         "trainable": True,
@@ -107,7 +102,7 @@ def _sequential(
     if entries and entries[0]["class_name"] == "InputLayer":
         config["build_input_shape"] = entries[0]["config"]["batch_shape"]
         entry["build_config"] = {"input_shape": config["build_input_shape"]}
-    return Built(entry=entry, groups=(Group(path="", name=name), *groups), problems=problems)
+    return Built(entry=entry, groups=(Group(path="", name=name), *groups))
 
 
 def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict[str, Any] | None:
@@ -147,22 +142,26 @@ def _input_of(layer: Layer) -> tuple[list[Any], str | None] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A layer of a functional model with its calls as Keras 3 writes them."""
+    """A layer of the new model: its name, its entry in config.json, its variables."""
 
     name: str
     entry: dict[str, Any]
     groups: tuple[Group, ...]
 
 
+def _placed(name: str, part: Built) -> Iterator[_Placed]:
+    """Give the layer that an old one becomes, and before it the one that must stand there."""
+    if part.before is not None:
+        called = part.before["config"]["name"]
+        yield _Placed(called, part.before, (Group(path="", name=called),))
+    yield _Placed(name, part.entry, part.groups)
+
+
 def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built]) -> Built:
     graph = read_graph(layer, names, [part.before for part in parts])
     placed = {
-        called: _Placed(called, part.entry, part.groups) for called, part in zip(names, parts, strict=True)
+        one.name: one for called, part in zip(names, parts, strict=True) for one in _placed(called, part)
     }
-    for part in parts:
-        if part.before is not None:
-            called = part.before["config"]["name"]
-            placed[called] = _Placed(called, part.before, (Group(path="", name=called),))
     order, problems = graph.order(
         {
             called: one.entry["class_name"]
@@ -227,17 +226,13 @@ def _bidirectional(layer: Layer, name: str, weights: Sequence[Weight], setting: 
         parts.append(part)
     entry = parts[0].entry
     entry["config"]["name"] = called
-    if not _zeroes_masked(setting) and entry["module"] is not None:
+    zeroes = setting.writer.tensorflow and not setting.writer.before_1_13
+    if not zeroes and entry["module"] is not None:
         # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither
         # yes nor no.
         entry["config"]["zero_output_for_mask"] = None
     arguments = {"layer": entry, "merge_mode": layer.config.get("merge_mode", "concat")}
     return _wrapped(layer, name, parts[0], arguments, groups, setting)
-
-
-def _zeroes_masked(setting: Setting) -> bool:
-    """Tell whether a Bidirectional of that release returned zeros for masked steps: tf.keras from 1.13 on."""
-    return setting.tensorflow_keras and (setting.keras_version or "") >= "2.2"
 
 
 def _wrapped(

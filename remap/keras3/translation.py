@@ -16,6 +16,7 @@ from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
 from remap.keras3.objects import dtype_name
 from remap.keras3.recipe import Group, Recipe
+from remap.keras3.writer import Writer
 
 __all__ = ["Translation", "translate"]
 
@@ -57,11 +58,11 @@ def translate(
     """
     setting = Setting(
         floatx=_float_type(architecture, planned),
-        keras_version=keras_version,
+        writer=Writer(keras_version),
         masks=any(makes_mask(layer) for layer in architecture.walk()),
     )
     built = build_model(architecture, architecture.name or "model", planned, setting)
-    problems = (*built.problems, *mask_problems(architecture))
+    problems = (*built.problems, *mask_problems(architecture, setting.writer))
     if not _tells_input(built.entry):
         problems = (*problems, InputRefused("nothing tells the shape of the model's input", hint=_NO_SHAPE))
     return Translation(config=built.entry, groups=built.groups, notes=built.notes, problems=problems)
