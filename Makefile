@@ -7,9 +7,17 @@ DEMO := demo
 .PHONY: demo test lint fixtures eras clean
 
 demo: $(VENV)/.runtime
-	@mkdir -p $(DEMO)
-	$(BIN)/h5remap inspect fixtures/demo/multi_gpu.h5
-	$(BIN)/h5remap extract fixtures/demo/multi_gpu.h5 -o $(DEMO)/single.h5 --overwrite
+	@rm -rf $(DEMO) && mkdir $(DEMO) && cp fixtures/demo/* $(DEMO)
+	@echo; echo '# What is in a checkpoint of a model trained on four GPUs?'
+	cd $(DEMO) && ../$(BIN)/h5remap inspect multi_gpu.h5 --depth 1
+	@echo; echo '# Take the real model out of it, with the state of its optimizer.'
+	cd $(DEMO) && ../$(BIN)/h5remap extract multi_gpu.h5 -o single.h5
+	@echo; echo '# A part of what came out.'
+	cd $(DEMO) && ../$(BIN)/h5remap inspect single.h5 --layer 'stage1_block1*'
+	@echo; echo '# The same from a weights-only file, which does not say how the model is built: model.json does.'
+	cd $(DEMO) && ../$(BIN)/h5remap extract multi_gpu_weights.h5 -o single_weights.h5 --like model.json
+	@echo; echo '# Would Keras load it into the model?'
+	cd $(DEMO) && ../$(BIN)/h5remap check single_weights.h5 --like model.json
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term

@@ -34,7 +34,7 @@ class Check:
 
     `by_order` is what `load_weights(file)` does, `by_name` what `load_weights(file, by_name=True)` does.
     `warnings` are what Keras would not notice, and what could not be compared; `unknown` counts the shapes
-    of which the like-file does not tell all sides, so that those were not compared either. `multi_gpu` says
+    of which the like-file does not tell all sides, so that they were compared in part only. `multi_gpu` says
     that the file is a multi-GPU checkpoint, from which the single model has to be taken first.
     """
 

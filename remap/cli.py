@@ -169,7 +169,7 @@ def _extract(
     json: _Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all went well.")] = False,
 ) -> None:
-    """Write the single model inside a multi-GPU checkpoint to a file of its own."""
+    """Write the single model in a checkpoint to a file of its own."""
     invocation = ["extract", str(file), "-o", str(output)]
     options: dict[str, Any] = {
         "like": like,

@@ -11,7 +11,7 @@ from remap.console.words import command
 from remap.hdf5.identify import show
 from remap.inspection import Inspection
 
-__all__ = ["advice_lines", "commands_in", "load_line", "output_name"]
+__all__ = ["advice_lines", "commands_in", "load_lines", "output_name"]
 
 DESCRIBE = "open('model.json', 'w').write(model.to_json())"
 
@@ -28,10 +28,10 @@ def advice_lines(inspection: Inspection, *, width: int | None) -> Iterator[Line]
         yield Line("There is nothing in it to load or to extract.")
     elif inspection.kind == "single":
         yield Line("Already a single model; load it as it is:")
-        yield Line("  ", (load_line(inspection.source, inspection.content), "cyan"))
+        yield from (Line("  ", line) for line in load_lines(inspection.source, inspection.content))
     elif inspection.kind == "several":
         yield Line("To load the file as a whole:")
-        yield Line("  ", (load_line(inspection.source, inspection.content), "cyan"))
+        yield from (Line("  ", line) for line in load_lines(inspection.source, inspection.content))
         yield Line("To take one of the models out of it:")
         for model in inspection.models:
             target = output_name(model.name)
@@ -61,11 +61,13 @@ def _extraction(inspection: Inspection, width: int | None) -> Iterator[Line]:
     yield Line("      ", (DESCRIBE, "cyan"))
 
 
-def load_line(target: str, content: str) -> str:
-    """Give the line of Python by which Keras loads a file."""
+def load_lines(target: str, content: str) -> Iterator[tuple[str, str]]:
+    """Give the line of Python by which Keras loads a file, and what Keras 3 needs besides; text and style."""
     if content == "full model":
-        return f"model = keras.models.load_model({show(repr(target))})  # in Keras 3 with compile=False"
-    return f"model.load_weights({show(repr(target))})"
+        yield f"model = keras.models.load_model({show(repr(target))})", "cyan"
+        yield "(in Keras 3 with compile=False)", "dim"
+    else:
+        yield f"model.load_weights({show(repr(target))})", "cyan"
 
 
 def output_name(source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -24,9 +25,11 @@ def print_coloured(lines: Iterable[Line], stream: TextIO) -> None:
 
 
 def svg_picture(lines: Iterable[Line], *, title: str) -> str:
-    """Draw lines as a terminal window."""
+    """Draw lines as a terminal window, in whatever fixed-width font the viewer has."""
     # Rich would derive the id from its own rendering; a fixed one makes the same picture every time.
-    return _recorded(list(lines)).export_svg(title=show(title), theme=MONOKAI, unique_id="h5remap")
+    text = _recorded(list(lines)).export_svg(title=show(title), theme=MONOKAI, unique_id="h5remap")
+    # Its fonts would come over the network, from a place that the viewer of a picture did not ask for.
+    return re.sub(r"\s*@font-face \{.*?\}", "", text, flags=re.DOTALL)
 
 
 def html_page(lines: Iterable[Line]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from remap.console.advice import load_line
+from remap.console.advice import load_lines
 from remap.console.line import Line, cell_width, wrapped
 from remap.console.words import bytes_in_words, count, parameters, shape
 from remap.hdf5.identify import show
@@ -27,11 +27,11 @@ def report_lines(report: Report, *, width: int | None) -> Iterator[Line]:
     if report.optimizer_tensors:
         content += f" with optimizer state ({count(report.optimizer_tensors, 'tensor')})"
     if report.target is None:
-        yield Line(("Nothing was written. ", "bold"), f"It would be a {content}.")
+        yield Line(("Nothing was written.", "bold"))
+        yield from _entry("it would be", f"a {content}", width)
     else:
-        yield Line(
-            (show(report.target), "bold green"), f"  {content}, {bytes_in_words(report.size)}, verified"
-        )
+        yield Line((show(report.target), "bold green"))
+        yield from _entry("written", f"{content}, {bytes_in_words(report.size)}, verified", width)
     replicas = "" if report.replicas is None else f", from {count(report.replicas, 'replica')}"
     yield from _entry(
         "model",
@@ -45,7 +45,10 @@ def report_lines(report: Report, *, width: int | None) -> Iterator[Line]:
     for note in report.notes:
         yield from _entry("note", show(note), width, style="yellow")
     if report.target is not None:
-        yield from _entry("load it", load_line(report.target, report.kind), None, style="cyan")
+        label = "load it"
+        for text, style in load_lines(report.target, report.kind):
+            yield from _entry(label, text, None, style=style)
+            label = ""
 
 
 def mapping_lines(moves: Sequence[Move], *, ascii_only: bool) -> Iterator[Line]:

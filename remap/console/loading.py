@@ -33,7 +33,7 @@ def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterato
         yield from wrapped(f"Warning: {show(warning)}", "yellow", width, rest="  ")
     if check.unknown:
         yield from wrapped(
-            f"{count(check.unknown, 'shape')} could not be compared: {show(check.like)} does not tell "
+            f"Compared in part only: {count(check.unknown, 'shape')}. {show(check.like)} does not tell "
             "what follows from the layers before. An .h5 of the model as --like does.",
             "yellow",
             width,
