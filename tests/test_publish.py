@@ -311,3 +311,18 @@ def test_a_full_disk_is_met_before_the_first_byte(tmp_path: Path, small_disk: Pa
     assert reports == []
     assert _names(small_disk) == []
     assert shutil.disk_usage(small_disk).used == 0
+
+
+def test_a_file_of_holes_that_claims_a_terabyte_finds_no_room(tmp_path: Path, small_disk: Path) -> None:
+    source = save_weights(tmp_path / "in.h5", {"layer": {}})
+    with h5py.File(source, "r+") as file:
+        del file["layer"].attrs["weight_names"]
+        file["layer"].attrs["weight_names"] = np.array([b"w:0"])
+        options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        options.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        options.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((1 << 38,))
+        h5py.h5d.create(file["layer"].id, b"w:0", h5py.h5t.IEEE_F32LE, space, options)
+    with pytest.raises(OutputRefused, match="the disk is full"):
+        _convert(source, small_disk / "out.h5")
+    assert _names(small_disk) == []
