@@ -22,7 +22,7 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras  # noqa: E402 - the backend is chosen before
+import keras
 
 
 def custom_layers() -> dict[str, Any]:
@@ -80,6 +80,8 @@ def judge(job: dict[str, str]) -> dict[str, Any]:
     verdict: dict[str, Any] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # TensorFlow and numpy 2 about each other; says nothing of the file.
+        warnings.filterwarnings("ignore", message="__array__ implementation")
         model = keras.saving.load_model(job["keras"], compile=False, custom_objects=custom_layers())
         verdict["model"] = _difference(model, inputs, expected)
         for variable in model.variables:
@@ -142,13 +144,15 @@ def _contents(path: str) -> dict[str, str]:
 
 def main(jobs: str, verdicts: str) -> None:
     """Judge every job of a list."""
-    found: dict[str, Any] = {}
-    for job in json.loads(Path(jobs).read_text()):
-        try:
-            found[job["name"]] = judge(job)
-        except Exception as error:
-            found[job["name"]] = {"error": f"{type(error).__name__}: {error}"[:2000]}
+    found = {job["name"]: _judge_or_say(job) for job in json.loads(Path(jobs).read_text())}
     Path(verdicts).write_text(json.dumps(found))
+
+
+def _judge_or_say(job: dict[str, str]) -> dict[str, Any]:
+    try:
+        return judge(job)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"[:2000]}
 
 
 if __name__ == "__main__":

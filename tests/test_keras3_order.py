@@ -1,4 +1,4 @@
-"""Keras 3 numbers the layers of a file by an order of its own: ours must be that order, whatever the graph."""
+"""Keras 3 numbers the layers of a file by an order of its own: ours is that order, whatever the graph."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Graph:
     """A random graph of Dense and Add layers and of models inside, all on vectors of two."""
 
     def __init__(self, seed: int, *, masking: bool = False) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - a graph, not a secret
+        self.random = random.Random(seed)
         self.layers: dict[str, dict[str, Any]] = {}
         self.calls: dict[str, list[list[tuple[str, int, int]]]] = {}
         self.pool: list[tuple[str, int, int]] = []

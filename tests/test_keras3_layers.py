@@ -1,0 +1,109 @@
+"""Every built-in layer of every era, in today's Keras: the same predictions, or a refusal that says why."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from remap.errors import InputRefused, RemapError, Undecided
+from tests.conftest import FIXTURES
+from tests.keras3_convert import Job, convert, judged, translate_flat
+
+ARCHIVES = {path.name.removesuffix(".txz"): path for path in sorted(FIXTURES.glob("layers/*.txz"))}
+# The second backend takes longer and sees the same files: two eras, which between them have every layer.
+RUNS = [(era, "tensorflow") for era in ARCHIVES]
+RUNS += [(era, "jax") for era in ("keras-2.2.4", "tf.keras-2.3.4-eager") if era in ARCHIVES]
+
+NO_LAYER = (InputRefused, "Keras 3 has no such layer")
+OTHER_MASK = (InputRefused, "would be another in Keras 3")
+REFUSED = {
+    "attention_causal": (InputRefused, "causal"),
+    "byte_code": (InputRefused, "byte code"),
+    "locally_connected1d": NO_LAYER,
+    "locally_connected2d": NO_LAYER,
+    # Masks that differ are joined by another rule now, and a mask beside an initial state is not handed on.
+    "mask_add_different": OTHER_MASK,
+    "mask_add_half": OTHER_MASK,
+    "mask_concatenate_different": OTHER_MASK,
+    "mask_concatenate_half": OTHER_MASK,
+    "mask_decoder": OTHER_MASK,
+    "mask_multiply_different": OTHER_MASK,
+    "mask_multiply_half": OTHER_MASK,
+    "noise_strong": (InputRefused, "0 to 1"),
+}
+REFUSED_IN = {
+    # The sampling points of bilinear interpolation moved with TensorFlow 2.
+    ("keras-2.2.4", "upsampling_bilinear"): (InputRefused, "sampling points"),
+    ("keras-2.3.1", "upsampling_bilinear"): (InputRefused, "sampling points"),
+    # tf.keras from TensorFlow 1.13 to 2.2 calls itself 2.2.4-tf all the same.
+    ("tf.keras-1.15.5", "upsampling_bilinear"): (Undecided, "sampling points"),
+    ("tf.keras-2.0.4-eager", "upsampling_bilinear"): (Undecided, "sampling points"),
+    # Models inside let no mask out before TensorFlow 1.14.
+    ("tf.keras-1.12.3", "mask_out_of_model"): OTHER_MASK,
+    ("tf.keras-1.12.3", "mask_out_of_stack"): OTHER_MASK,
+    **{
+        (era, name): (Undecided, "may be another")
+        for era in ("tf.keras-1.13.2", "tf.keras-1.15.5", "tf.keras-2.0.4-eager")
+        for name in ("mask_out_of_model", "mask_out_of_stack")
+    },
+    # Keras 2.0 does not write down what a cell is like, and cannot load its own file either.
+    ("keras-2.0.9", "cells"): (InputRefused, "cells are not described"),
+    ("keras-2.0.9", "mask_cells"): (InputRefused, "cells are not described"),
+}
+# This release does not write down that it interpolates: the file tells of another model than was saved.
+UNTRUE = {("tf.keras-1.13.2", "upsampling_bilinear")}
+RECURRENT = ("lstm", "gru", "simplernn", "cells", "conv_lstm2d", "bidirectional", "cudnn", "mask", "float64")
+
+
+def expected_refusal(era: str, name: str) -> tuple[type[RemapError], str] | None:
+    return REFUSED_IN.get((era, name)) or REFUSED.get(name)
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("layers")
+    for era, path in ARCHIVES.items():
+        with tarfile.open(path) as archive:
+            archive.extractall(root / era, filter="data")
+    return {era: root / era for era in ARCHIVES}
+
+
+@pytest.mark.parametrize(("era", "backend"), RUNS)
+def test_predictions_are_those_of_old_keras(
+    era: str, backend: str, unpacked: dict[str, Path], tmp_path: Path
+) -> None:
+    jobs = []
+    for source in sorted(unpacked[era].glob("*.h5")):
+        if expected_refusal(era, source.stem) is None:
+            keras, weights = convert(translate_flat(source), source, tmp_path / source.stem)
+            jobs.append(Job(source.stem, keras, weights, source.with_suffix(".npz")))
+    assert len(jobs) > 100
+    verdicts = judged(jobs, tmp_path, backend)
+    wrong = {}
+    for name, verdict in verdicts.items():
+        limit = 1e-4 if name.startswith(RECURRENT) else 1e-5
+        right = "error" not in verdict and max(verdict["model"], verdict["weights"]) <= limit
+        if not right or verdict["layout"]:
+            wrong[era, name] = verdict
+    assert wrong.keys() == UNTRUE & {(era, job.name) for job in jobs}, wrong
+
+
+@pytest.mark.parametrize("era", ARCHIVES)
+def test_what_would_differ_is_refused_by_name(era: str, unpacked: dict[str, Path], tmp_path: Path) -> None:
+    for source in sorted(unpacked[era].glob("*.h5")):
+        refusal = expected_refusal(era, source.stem)
+        if refusal is not None:
+            kind, words = refusal
+            with pytest.raises(kind, match=words) as caught:
+                convert(translate_flat(source), source, tmp_path / source.stem)
+            assert "layer" in caught.value.where or "model" in caught.value.where, source.stem
+            assert caught.value.hint
+            assert not list(tmp_path.iterdir()), source.stem
+
+
+@pytest.mark.parametrize("era", [era for era in ARCHIVES if era.startswith("tf.keras-1.13")])
+def test_interpolation_that_was_not_written_down_is_pointed_out(era: str, unpacked: dict[str, Path]) -> None:
+    notes = translate_flat(unpacked[era] / "upsampling_bilinear.h5").notes
+    assert any("did not write down how it interpolates" in note for note in notes)
