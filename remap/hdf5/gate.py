@@ -101,16 +101,25 @@ class Gate:
     def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
         """Check datasets under a group and say what they are and where their bytes are, in order."""
         source, size = self._source, self._source.size
+        known: set[bytes] = set()
         with _Guard(source) as place:
             above = place.enter(_parts(path))
+            group = self._way.to(above)
             for name in names:
-                parts = place.enter(above + path_parts(name))
-                group, leaf = self._way.to(parts[:-1]), parts[-1]
+                parts = path_parts(name)
+                whole = place.enter(above + parts)
+                # Opening a group only to go through it costs as much as opening a dataset. So libhdf5 goes
+                # through what was found to be a hard link before, and no further.
+                for depth in range(1, len(parts)):
+                    between = b"/".join(parts[:depth])
+                    if between not in known:
+                        _require_hard_link(group, between)
+                        known.add(between)
+                leaf = b"/".join(parts)
                 _require_hard_link(group, leaf)
                 tensor = check_tensor(h5d.open(group, leaf), size)
-                extent = tensor.extent
-                if extent.size:
-                    self._extents.append((extent.offset, extent.size, parts))
+                if tensor.extent.size:
+                    self._extents.append((*tensor.extent, whole))
                 source.raise_fault()
                 yield tensor
 
@@ -167,18 +176,21 @@ def _descend(parent: Any, parts: tuple[bytes, ...]) -> Any:
     return h5g.open(parent, parts[-1])
 
 
-def _require_hard_link(group: Any, part: bytes) -> None:
+def _require_hard_link(group: Any, path: bytes) -> None:
+    """Refuse what stands at the end of a path of hard links, unless it is one too."""
     try:
-        kind = group.links.get_info(part).type
+        kind = group.links.get_info(path).type
     except _LIBRARY as error:
-        if group.links.exists(part):
+        if group.links.exists(path):
             raise
-        raise Refused(
-            f"the file lists this, but does not hold {show(part.decode())!r}", hint=UNFINISHED
-        ) from error
+        raise Refused(f"the file lists this, but does not hold {_last(path)}", hint=UNFINISHED) from error
     if kind != h5l.TYPE_HARD:
         name = _LINKS.get(kind, "a link of an unknown kind")
-        raise Refused(f"{name} stands where Keras stores {show(part.decode())!r} itself")
+        raise Refused(f"{name} stands where Keras stores {_last(path)} itself")
+
+
+def _last(path: bytes) -> str:
+    return repr(show(path.rpartition(b"/")[2].decode()))
 
 
 class _Guard:
