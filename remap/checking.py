@@ -14,8 +14,8 @@ from remap.keras.checkpoint import Checkpoint, LayerGroup
 from remap.keras.config import parse_model
 from remap.keras.loading import (
     Expected,
-    LoadedLayer,
     Loading,
+    Saved,
     expected_layers,
     load_by_name,
     load_by_order,
@@ -25,7 +25,7 @@ from remap.keras.slots import Shape, Slot
 from remap.keras.wrapper import find_template
 from remap.likefile import read_like
 
-__all__ = ["Check", "check"]
+__all__ = ["Check", "check", "misfits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,43 +188,45 @@ def _words(loading: Loading, *, by_name: bool) -> tuple[str, ...]:
             f"Model expected {expected} layers, found {saved} saved layers."
         )
         return loading.complaint, today
-    refused = [step for step in loading.steps if step.complaint]
+    refused = [
+        (step.expected, step.saved, step.complaint)
+        for step in loading.steps
+        if step.expected and step.saved and step.complaint
+    ]
     if not refused:
         return ()
     first = refused[0]
-    earlier = (
-        first if by_name else next((step for step in refused if _miscounted(step) or _turned(step)), first)
-    )
-    old = "axes don't match array" if _turned(earlier) else earlier.complaint
-    steps = (earlier,) if earlier is first else (earlier, first)
-    return old, *(_words_today(step, by_name=by_name) for step in steps)
+    earlier = first
+    if not by_name:
+        earlier = next((pair for pair in refused if _miscounted(*pair[:2]) or _turned(*pair[:2])), first)
+    old = "axes don't match array" if _turned(*earlier[:2]) else earlier[2]
+    pairs = (earlier,) if earlier is first else (earlier, first)
+    return old, *(_words_today(*pair, by_name=by_name) for pair in pairs)
 
 
-def _miscounted(step: LoadedLayer) -> bool:
-    want, have = step.expected, step.saved
-    return want is not None and have is not None and len(want.shapes or ()) != len(have.shapes)
+def _miscounted(want: Expected, have: Saved) -> bool:
+    return len(want.shapes or ()) != len(have.shapes)
 
 
-def _turned(step: LoadedLayer) -> bool:
+def _turned(want: Expected, have: Saved) -> bool:
     """Tell whether Keras 2 would turn the axes of something that is no kernel of a convolution.
 
     It does so before it compares shapes (`preprocess_weights_for_loading`).
     """
-    return not _miscounted(step) and any(len(sides) == 4 != len(found) for sides, found in _misfits(step))
+    return not _miscounted(want, have) and any(
+        len(sides) == 4 != len(found) for sides, found in misfits(want, have)
+    )
 
 
-def _words_today(step: LoadedLayer, *, by_name: bool) -> str:
-    want, have = step.expected, step.saved
-    if want is None or have is None:
-        return step.complaint
-    number = step.complaint.partition("#")[2].partition(" ")[0]
-    if _miscounted(step):
+def _words_today(want: Expected, have: Saved, complaint: str, *, by_name: bool) -> str:
+    number = complaint.partition("#")[2].partition(" ")[0]
+    if _miscounted(want, have):
         named = want.name if by_name else f"{want.name} in the current model, {have.name} in the save file"
         return (
             f"Weight count mismatch for layer #{number} (named {named}). Layer expects "
             f"{len(want.shapes or ())} weight(s). Received {len(have.shapes)} saved weight(s)"
         )
-    sides, found = next(_misfits(step))
+    sides, found = next(misfits(want, have))
     shown = ", ".join("?" if side is None else str(side) for side in sides)
     return (
         f"Shape mismatch in layer #{number} (named {want.name}). Weight expects shape "
@@ -232,11 +234,9 @@ def _words_today(step: LoadedLayer, *, by_name: bool) -> str:
     )
 
 
-def _misfits(step: LoadedLayer) -> Iterator[tuple[Shape, tuple[int, ...]]]:
-    """Give the shapes that the layer wants, and what the file has in their places, where they differ."""
-    want = step.expected.shapes if step.expected is not None else None
-    have = step.saved.shapes if step.saved is not None else ()
-    for sides, found in zip(want or (), have, strict=False):
+def misfits(want: Expected, have: Saved) -> Iterator[tuple[Shape, tuple[int, ...]]]:
+    """Give the shapes that a layer wants, and what the file has in their places, where they differ."""
+    for sides, found in zip(want.shapes or (), have.shapes, strict=False):
         if sides is not None and not Slot("", sides).takes("", found):
             yield sides, found
 

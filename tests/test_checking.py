@@ -6,10 +6,13 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from remap import Undecided, check
 from tests.documented import require_documented
+from tests.handmade import save_weights
 from tests.keras_verdicts import verdicts
 
 Case = Callable[[str, str], Path]
@@ -102,13 +105,37 @@ def test_a_multi_gpu_file_is_told_as_one(case: Case) -> None:
         require_documented(found.to_json())
 
 
-def test_a_wrong_order_of_equal_shapes_is_warned_of(case: Case) -> None:
-    folder = case(ERA, "dense_plain")
-    assert check(folder / "single.h5", folder / "single.json").warnings == ()
-    other = case("tf.keras-2.3.4", "dense_plain")
-    found = check(folder / "single_weights.h5", other / "single.json")
+def dense(*names: str) -> dict[str, dict[str, NDArray[np.generic]]]:
+    return {name: {f"{name}/kernel:0": np.ones((3, 3), "<f4")} for name in names}
+
+
+@pytest.mark.parametrize(
+    ("names", "warning"),
+    [
+        (("a", "b", "c"), None),
+        (("b", "a", "c"), "2 layers would get the weights of a layer of another name that the model has too"),
+        (("x", "y", "c"), "2 layers have other names in the file and equal shapes (a, b)"),
+        (("v", "w", "x", "y", "z"), "5 layers have other names in the file and equal shapes (a, b, c …)"),
+    ],
+)
+def test_an_order_that_keras_would_not_question_is_warned_of(
+    tmp_path: Path, names: tuple[str, ...], warning: str | None
+) -> None:
+    model = save_weights(tmp_path / "model.h5", dense(*"abcde"[: len(names)]))
+    found = check(save_weights(tmp_path / "file.h5", dense(*names)), model)
     assert found.loads
-    assert "taken on trust" in found.warnings[0] or "will not notice" in found.warnings[0]
+    assert len(found.warnings) == (warning is not None)
+    assert (warning or "") in "".join(found.warnings)
+
+
+def test_missing_and_extra_layers_are_told(tmp_path: Path) -> None:
+    model = save_weights(tmp_path / "model.h5", dense("a", "b"))
+    more = check(save_weights(tmp_path / "more.h5", dense("a", "b", "c")), model)
+    assert [step.expected is None for step in more.by_order.steps] == [False, False, True]
+    fewer = check(save_weights(tmp_path / "fewer.h5", dense("b")), model)
+    assert [step.saved is None for step in fewer.by_order.steps] == [False, True]
+    assert fewer.by_name.loads
+    assert not fewer.loads
 
 
 def test_layers_of_unknown_classes_are_named(case: Case) -> None:

@@ -112,13 +112,18 @@ def test_a_pipe_gets_no_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_bar_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remap.console.meter._PATIENCE", -1)
+def test_a_bar_comes_late_and_then_keeps_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("rich.progress.Progress.update", lambda _, task, *, completed: seen.append(completed))
     terminal = Terminal(stderr=True)
     terminal.live = True
     with Meter(terminal, "writing") as shown:
+        monkeypatch.setattr("remap.console.meter._PATIENCE", 3600)
         shown(1, 10)
+        monkeypatch.setattr("remap.console.meter._PATIENCE", -1)
+        shown(5, 10)
         shown(10, 10)
+    assert seen == [5, 10]
 
 
 @pytest.mark.parametrize(("columns", "width"), [(None, None), ("80", 80), ("10", 40), ("many", None)])

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from remap import Inspection, Undecided, check, inspect, plan
@@ -19,6 +20,7 @@ from remap.console.overview import Selection, overview_lines
 from remap.inspection import InspectedLayer, InspectedWeight
 from remap.mapping import mapping_of
 from remap.report import Report
+from tests.handmade import save_weights
 from tests.snapshot import require_unchanged
 
 Case = Callable[[str, str], Path]
@@ -240,3 +242,26 @@ def test_a_refusal_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     error = Undecided("it fits in two ways", where="model_1", hint="say --plain, or give --like FILE")
     lines = failure_lines(error, ["extract", "a b.h5", "-o", "c.h5"])
     require_unchanged("refusal-colour.txt", coloured(lines, monkeypatch))
+
+
+def test_a_refusal_proposes_no_option_twice() -> None:
+    error = Undecided("it fits in two ways", hint="say --plain; otherwise --like FILE")
+    lines = plain(failure_lines(error, ["extract", "a.h5", "-o", "c.h5", "--like", "x.json"]))
+    assert lines.count("h5remap extract") == 1
+    assert "   in:" not in lines
+
+
+def test_a_narrow_terminal_goes_on_below(inside: Callable[[str], None]) -> None:
+    inside("nested")
+    lines = view(inspect("multi.h5"), 40)
+    require_unchanged("inspect-nested-40.txt", plain(lines))
+
+
+def test_check_with_layers_too_many_and_too_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("few", "many"):
+        names = ("a", "b") if name == "few" else ("a", "c", "d")
+        save_weights(Path(f"{name}.h5"), {layer: {f"{layer}/kernel:0": np.ones(2, "<f4")} for layer in names})
+    for file, like in (("few.h5", "many.h5"), ("many.h5", "few.h5")):
+        lines = check_lines(check(file, like), width=80, ascii_only=False)
+        require_unchanged(f"check-{file}-{like}.txt", plain(lines))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from remap.checking import Check
+from remap.checking import Check, misfits
 from remap.console.advice import output_name
 from remap.console.line import Line, cell_width, elided, wrapped
 from remap.console.words import command, count, shape
@@ -105,19 +105,11 @@ def _cells(step: LoadedLayer) -> tuple[str, str, str, str]:
         return ("extra", *names, _shapes(have.shapes))
     if not step.complaint:
         return ("ok", *names, _shapes(have.shapes))
-    expected = want.shapes or ()
-    if len(expected) != len(have.shapes):
-        return ("count", *names, f"model wants {len(expected):,}, file has {len(have.shapes):,}")
-    for shape_wanted, shape_found in zip(expected, have.shapes, strict=True):
-        if shape_wanted is not None and not _alike(shape_wanted, shape_found):
-            return ("shape", *names, f"model wants {shape(shape_wanted)}, file has {shape(shape_found)}")
-    raise ValueError(step.complaint)
-
-
-def _alike(wanted: Shape, found: tuple[int, ...]) -> bool:
-    return len(wanted) == len(found) and all(
-        side is None or side == other for side, other in zip(wanted, found, strict=True)
-    )
+    wanted = len(want.shapes or ())
+    if wanted != len(have.shapes):
+        return ("count", *names, f"model wants {wanted:,}, file has {len(have.shapes):,}")
+    sides, found = next(misfits(want, have))
+    return ("shape", *names, f"model wants {shape(sides)}, file has {shape(found)}")
 
 
 def _shapes(shapes: Sequence[Shape | None]) -> str:
