@@ -41,6 +41,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "remap")
+# A small process between, for the system counts the memory of whoever starts a process as that process's own.
+METER = """
+import os, resource, subprocess, sys, time
+start = time.monotonic()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(code, time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +62,16 @@ class Ended:
 
 def command(*arguments: str | Path, environment: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ended:
     """Run h5remap; the memory is the largest of the processes that it is made of."""
-    with tempfile.TemporaryFile() as said:
-        start = time.monotonic()
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-            cwd=cwd,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        words = said.read().decode(errors="replace")
-        return Ended(process.returncode, time.monotonic() - start, usage.ru_maxrss << 10, words)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", METER, *COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        cwd=cwd,
+        check=True,
+    )
+    code, seconds, memory = done.stdout.split()
+    return Ended(int(code), float(seconds), int(memory) << 10, done.stderr.decode(errors="replace"))
 
 
 def attacks() -> bool:
