@@ -64,8 +64,7 @@ def command(*arguments: str | Path, environment: Mapping[str, str] | None = None
     """Run h5remap; the memory is the largest of the processes that it is made of."""
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", METER, *COMMAND, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         cwd=cwd,
         check=True,
