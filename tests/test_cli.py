@@ -101,10 +101,30 @@ def test_a_refusal_says_what_where_and_what_to_run(run: Run) -> None:
     outcome = run("extract", "gan.h5", "-o", "out.h5")
     assert outcome.err.splitlines() == [
         "Error: the file holds 2 models with weights: generator, discriminator",
-        "   in: /model_weights",
+        "   in: /model_weights in gan.h5",
         "  try: choose one: --submodel generator",
         "       h5remap extract gan.h5 -o out.h5 --submodel generator",
     ]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("args", "place"),
+    [
+        (["inspect", "page.h5"], "page.h5"),
+        (["extract", "weights.h5", "-o", "out.h5", "--like", "model.json"], "model.json"),
+        (["extract", "weights.h5", "-o", "out.h5"], "model_1 in weights.h5"),
+        (["extract", "multi.h5", "-o", "out.h5.txt"], "out.h5.txt"),
+        (["extract", "multi.h5", "-o", "single.h5"], "single.h5"),
+    ],
+)
+def test_a_refusal_names_the_file_that_it_means(run: Run, args: list[str], place: str) -> None:
+    assert f"   in: {place}\n" in run(*args).err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_refusal_of_a_name_shows_where_to_look(run: Run) -> None:
+    assert "h5remap inspect gan.h5\n" in run("extract", "gan.h5", "-o", "o.h5", "--submodel", "nobody").err
 
 
 @pytest.mark.usefixtures("here")
