@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from remap import Undecided
+from remap.keras.assign import Assignment, assign
+from remap.keras.checkpoint import LayerGroup
+from remap.keras.like import Like, like_of_json, named_by
+from remap.keras.wrapper import Wrapper
+from tests.paper import dense, entry, group, listed, model, stack
+
+
+def wrapper(*weights: str, architecture: Any = None) -> Wrapper:
+    return Wrapper(
+        group=LayerGroup(name="model_1", weights=listed(*weights)),
+        architecture=architecture,
+        replicas=2,
+        surroundings=(),
+    )
+
+
+def by_json(entries: dict[str, Any], *weights: str) -> Assignment:
+    return assign(wrapper(*weights), like=like_of_json(json.dumps(entries), where="like.json"), plain=False)
+
+
+def shown(assignment: Assignment) -> list[tuple[str, list[str]]]:
+    return [(layer.name, [weight.name for weight in layer.weights]) for layer in assignment.layers]
+
+
+@pytest.mark.parametrize(
+    ("weights", "difference"),
+    [
+        (("a/kernel",), "the checkpoint has 1 weights, the architecture 2"),
+        (("a/kernel", "a/gamma"), "1 weights named 'bias' .as in 'a'., the checkpoint 0"),
+    ],
+)
+def test_a_like_file_that_does_not_fit_is_told_where(weights: tuple[str, ...], difference: str) -> None:
+    with pytest.raises(Undecided, match=difference):
+        by_json(stack(dense("a")), *weights)
+
+
+def test_other_shapes_are_put_side_by_side() -> None:
+    with pytest.raises(
+        Undecided, match=r"layer 'a' wants 'kernel' \(\?, 5\); the checkpoint has 'a/kernel:0' \(2, 2\)"
+    ):
+        by_json(stack(entry("a", "Dense", units=5)), "a/kernel", "a/bias")
+
+
+def test_names_and_flags_that_contradict_each_other_settle_nothing() -> None:
+    """Either `a` was frozen, or the two layers were given each other's names."""
+    with pytest.raises(Undecided, match="in several ways"):
+        by_json(stack(dense("a"), dense("b")), "b/kernel", "b/bias", "a/kernel", "a/bias")
+
+
+def test_flags_settle_what_names_do_not_object_to() -> None:
+    settled = by_json(stack(dense("p"), dense("q")), "x_1/kernel", "x_1/bias", "x_2/kernel", "x_2/bias")
+    assert shown(settled)[0] == ("p", ["x_1/kernel:0", "x_1/bias:0"])
+    assert any("trainable flags" in note for note in settled.notes)
+
+
+def test_falling_numbers_object() -> None:
+    with pytest.raises(Undecided, match="in several ways"):
+        by_json(stack(dense("p"), dense("q")), "x_2/kernel", "x_2/bias", "x_1/kernel", "x_1/bias")
+
+
+def test_a_layer_in_two_places_that_was_stored_once_is_written_twice() -> None:
+    shared = dense("d")
+    inner = stack(dense("e"), shared, name="inner")
+    settled = by_json(stack(shared, inner), "d/kernel", "d/bias", "e/kernel", "e/bias")
+    assert shown(settled) == [
+        ("d", ["d/kernel:0", "d/bias:0"]),
+        ("inner", ["e/kernel:0", "e/bias:0", "d/kernel:0", "d/bias:0"]),
+    ] or shown(settled)[1][1] == ["d/kernel:0", "d/bias:0", "e/kernel:0", "e/bias:0"]
+
+
+def test_a_flat_file_that_lists_a_layer_twice_is_followed_by_its_names() -> None:
+    groups = (group("d", "d/kernel", "d/bias"), group("inner", "e/kernel", "e/bias", "d/kernel", "d/bias"))
+    like = Like(where="like.h5", groups=groups)
+    settled = assign(wrapper("d/kernel", "d/bias", "e/kernel", "e/bias"), like=like, plain=False)
+    assert shown(settled)[1] == ("inner", ["e/kernel:0", "e/bias:0", "d/kernel:0", "d/bias:0"])
+    with pytest.raises(Undecided, match="does not fit"):
+        assign(wrapper("d/kernel", "d/bias", "e/bias", "e/kernel"), like=like, plain=False)
+
+
+def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
+    nameless = {"class_name": "Sequential", "config": [dense("e")]}
+    outer = model(entry("x", "InputLayer"), outputs=())
+    assert named_by(outer, ("x",)) is outer
+    architecture = like_of_json(
+        json.dumps({"class_name": "Sequential", "config": [dense("d"), nameless]}), where="x"
+    ).architecture
+    assert architecture is not None
+    weights = ("d/kernel", "d/bias", "e/kernel", "e/bias")
+    with pytest.raises(Undecided, match="does not say what a model inside it is called"):
+        assign(wrapper(*weights, architecture=architecture), like=None, plain=False)
+    groups = (group("d", *weights[:2]), group("sequential_1", *weights[2:]))
+    settled = assign(
+        wrapper(*weights, architecture=architecture), like=Like(where="l", groups=groups), plain=False
+    )
+    assert [layer.name for layer in settled.layers] == ["d", "sequential_1"]
+    assert named_by(architecture, ("other", "names")) is architecture
+
+
+def test_the_files_own_architecture_must_fit() -> None:
+    with pytest.raises(Undecided, match="does not fit its weights"):
+        assign(wrapper("a/kernel", architecture=model(dense("a"))), like=None, plain=False)
+
+
+def test_a_model_that_may_have_been_frozen_settles_nothing_where_names_are_silent() -> None:
+    inner = stack(dense("a"), name="inner")
+    with pytest.raises(Undecided, match="whether a model inside the model was frozen"):
+        assign(
+            wrapper("x/kernel", "x/bias", "y/kernel", "y/bias", architecture=model(inner, dense("b"))),
+            like=None,
+            plain=False,
+        )
+
+
+def test_custom_layers_are_told_apart_by_what_hangs_together() -> None:
+    layers = model(entry("one", "Odd"), entry("two", "Odd"), dense("d"))
+    settled = assign(wrapper("w", "two/v", "d/kernel", "d/bias", architecture=layers), like=None, plain=False)
+    assert shown(settled)[:2] == [("one", ["w:0"]), ("two", ["two/v:0"])]
+    assert any("names of the weights settled it" in note for note in settled.notes)
+    with pytest.raises(Undecided):
+        assign(wrapper("w", "v", "d/kernel", "d/bias", architecture=layers), like=None, plain=False)
+
+
+def test_flags_inside_a_model_are_noted() -> None:
+    inner = stack(dense("a", trainable=False), dense("b"), name="inner")
+    weights = ("b/kernel", "b/bias", "c/kernel", "c/bias", "a/kernel", "a/bias")
+    settled = assign(wrapper(*weights, architecture=model(inner, dense("c"))), like=None, plain=False)
+    assert any("'inner' inside the model had frozen layers" in note for note in settled.notes)
+
+
+def test_names_that_say_another_layer_are_noted() -> None:
+    settled = assign(wrapper("x/kernel", "x/bias", architecture=model(dense("a"))), like=None, plain=False)
+    assert any("rest on position" in note for note in settled.notes)
