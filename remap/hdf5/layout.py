@@ -161,11 +161,7 @@ class _Drawing:
             self._attribute(group, attribute if len(pieces) == 1 else f"{attribute}{number}", piece)
 
     def _attribute(self, group: tuple[bytes, ...], name: str, value: np.ndarray[Any, Any]) -> None:
-        kind = h5t.IEEE_F64LE
-        if value.dtype.kind == "S":
-            kind = h5t.C_S1.copy()
-            kind.set_size(value.dtype.itemsize)
-            kind.set_strpad(h5t.STR_NULLPAD)
+        kind = _text_type(value.dtype.itemsize) if value.dtype.kind == "S" else h5t.IEEE_F64LE
         attribute = h5a.create(self._way.to(group), name.encode(), kind, _space(value.shape))
         if value.size:
             attribute.write(value, mtype=kind)
@@ -190,7 +186,15 @@ def _split(names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
     count = 1
     while -(-len(whole) // count) * whole.dtype.itemsize > _LIST:
         count += 1
-    return np.array_split(whole, count)
+    return np.array_split(whole, count) if count > 1 else [whole]
+
+
+@functools.lru_cache(maxsize=256)
+def _text_type(size: int) -> Any:
+    kind = h5t.C_S1.copy()
+    kind.set_size(size)
+    kind.set_strpad(h5t.STR_NULLPAD)
+    return kind
 
 
 @functools.lru_cache(maxsize=256)
