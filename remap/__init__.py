@@ -17,9 +17,10 @@ from remap.errors import (
 if TYPE_CHECKING:
     from remap.checking import Check, check
     from remap.convert import extract, plan
-    from remap.inspection import Inspection, inspect
+    from remap.inspection import Inspection
     from remap.keras.plan import Plan
     from remap.report import Report
+    from remap.survey import inspect
 
 __all__ = [
     "Check",
@@ -47,7 +48,7 @@ _HOMES = {
     "Report": "remap.report",
     "check": "remap.checking",
     "extract": "remap.convert",
-    "inspect": "remap.inspection",
+    "inspect": "remap.survey",
     "plan": "remap.convert",
 }
 

@@ -61,7 +61,7 @@ def _submodels(ctx: typer.Context, incomplete: str) -> Iterator[str]:
     source = next((word for word in (ctx.params.get("file"), *ctx.args) if word), None)
     if source is None:
         return
-    from remap.inspection import inspect
+    from remap.survey import inspect
 
     with contextlib.suppress(RemapError):
         models = inspect(Path(source).expanduser()).models
@@ -105,7 +105,7 @@ def _inspect(
 ) -> None:
     """Show what is in a Keras .h5 file, and what to do with it."""
     with _endings(["inspect", str(file)], json=json):
-        from remap.inspection import inspect
+        from remap.survey import inspect
 
         with _meter("reading") as meter:
             found = _call(inspect, file, stats=stats, progress=meter)
