@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePath
 
 from remap.errors import OutputRefused, UsageRefused
@@ -42,8 +43,20 @@ def extract(
     the answer, NothingToExtract for a single model, OutputRefused where the output cannot be written or is
     there already. The output appears whole and verified, or not at all.
     """
-    _require_readable_name(target)
+    form = _form(target)
     hint = _like(like, plain=plain)
+    if form != "h5":
+        return _extract_for_today(
+            source,
+            target,
+            form=form,
+            like=hint,
+            plain=plain,
+            submodel=submodel,
+            weights_only=weights_only,
+            overwrite=overwrite,
+            progress=progress,
+        )
     with open_checkpoint(source) as opened:
         composed = compose(
             opened.checkpoint, like=hint, plain=plain, submodel=submodel, weights_only=weights_only
@@ -97,18 +110,47 @@ def _require_loadable(written: Checkpoint, composed: Plan) -> None:
         )
 
 
-def _require_readable_name(target: str | os.PathLike[str]) -> None:
-    """Refuse names by which Keras would take the file for another format (`load_weights` of Keras 3)."""
+def _extract_for_today(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    form: str,
+    like: Like | None,
+    plain: bool,
+    submodel: str | None,
+    weights_only: bool,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Report:
+    """Write a `.keras` archive or a `.weights.h5` file of Keras 3."""
+    from remap.hdf5.store import write_keras, write_weights
+    from remap.keras3.modernise import modernise
+
+    with open_checkpoint(source) as opened:
+        planned, translation = modernise(
+            opened.checkpoint,
+            like=like,
+            plain=plain,
+            submodel=submodel,
+            weights_only=weights_only or form == ".weights.h5",
+        )
+        write = write_keras if form == ".keras" else write_weights
+        size = write(translation, opened, target, overwrite=overwrite, progress=progress)
+    report = report_of(planned, source=os.fspath(source), target=os.fspath(target), size=size)
+    return replace(report, kind="full model" if form == ".keras" else "weights")
+
+
+def _form(target: str | os.PathLike[str]) -> str:
+    """Tell by the output's name what to write; refuse names that no Keras would open."""
     name = PurePath(os.fspath(target)).name
-    if name.endswith(".weights.h5"):
-        raise UsageRefused(
-            "Keras 3 and tf_keras read a file of that name as another format",
-            where=name,
-            hint=f"call it {name.removesuffix('.weights.h5')}.h5",
-        )
-    if not name.endswith((".h5", ".hdf5")):
-        raise UsageRefused(
-            "Keras takes a file for HDF5 only if its name ends in .h5 or .hdf5, in lower case",
-            where=name,
-            hint=f"call it {PurePath(name).stem or 'single'}.h5",
-        )
+    for form in (".keras", ".weights.h5"):
+        if name.endswith(form):
+            return form
+    if name.endswith((".h5", ".hdf5")):
+        return "h5"
+    raise UsageRefused(
+        "the name tells the format, and this one tells none that Keras opens",
+        where=name,
+        hint=f"call it {PurePath(name).stem or 'single'}.h5 (old Keras and today's load_weights), .keras or "
+        ".weights.h5 (Keras 3), in lower case",
+    )

@@ -27,10 +27,9 @@ def folder(case: Case) -> Path:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("x.weights.h5", "another format"),
         ("x.H5", "lower case"),
         ("x", "lower case"),
-        ("x.ckpt", "call it x.h5"),
+        ("x.Keras", "call it x.h5"),
     ],
 )
 def test_refuses_names_that_keras_would_misread(folder: Path, tmp_path: Path, name: str, reason: str) -> None:

@@ -16,7 +16,7 @@ from remap.keras.naming import clean, uniquify
 from remap.keras.outline import load_order
 from remap.keras.plan import PlannedWeight
 
-__all__ = ["lift_optimizer", "lift_training_config"]
+__all__ = ["lift_optimizer", "lift_training_config", "output_names"]
 
 _BY_OUTPUT = ("loss", "loss_weights", "metrics", "weighted_metrics", "sample_weight_mode")
 # Keras splits a longer list (HDF5_OBJECT_HEADER_LIMIT in keras/engine/saving.py), and then Keras up to 2.3.1
@@ -31,7 +31,7 @@ def lift_training_config(text: str, wrapper: Layer, template: Layer, *, where: s
     share a name. Raises InputRefused for text that is not JSON.
     """
     theirs = [name for name, _, _ in wrapper.outputs]
-    ours = _output_names(template)
+    ours = output_names(template)
     config = load_json(text, where=where)
     if theirs == ours or len(theirs) != len(ours) or not isinstance(config, dict):
         return text
@@ -51,7 +51,8 @@ def lift_optimizer(weights: Sequence[Weight]) -> tuple[PlannedWeight, ...]:
     return tuple(PlannedWeight(name=name, source=weight) for name, weight in zip(names, weights, strict=True))
 
 
-def _output_names(model: Layer) -> list[str]:
+def output_names(model: Layer) -> list[str]:
+    """Name a model's outputs as Keras does: after the layers they come from."""
     if model.sequential:
         return [layer.name for layer in load_order(model)][-1:]
     return [name for name, _, _ in model.outputs]

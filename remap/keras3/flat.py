@@ -8,6 +8,7 @@ from remap.errors import InputRefused
 from remap.keras.assign import assign
 from remap.keras.checkpoint import Checkpoint, LayerGroup
 from remap.keras.config import Layer
+from remap.keras.like import Like
 from remap.keras.outline import load_order
 from remap.keras.plan import PlannedLayer, PlannedWeight
 from remap.keras.wrapper import Wrapper
@@ -15,9 +16,12 @@ from remap.keras.wrapper import Wrapper
 __all__ = ["tell_apart"]
 
 
-def tell_apart(checkpoint: Checkpoint, architecture: Layer) -> tuple[PlannedLayer, ...]:
+def tell_apart(
+    checkpoint: Checkpoint, architecture: Layer, *, given: Like | None = None
+) -> tuple[PlannedLayer, ...]:
     """Plan a flat file as it stands, and settle the flat list of each model inside.
 
+    `given` is the like-file that the architecture comes from, whose trainable flags need not be the file's.
     Raises InputRefused where the file's layers are not those of the architecture, and what `assign` raises.
     """
     groups = {group.name: group for group in checkpoint.layers}
@@ -29,10 +33,10 @@ def tell_apart(checkpoint: Checkpoint, architecture: Layer) -> tuple[PlannedLaye
             f"the file holds weights of {strangers[0]!r}, of which its architecture does not speak",
             where=checkpoint.root,
         )
-    return tuple(_planned(layer, groups.get(layer.name)) for layer in layers)
+    return tuple(_planned(layer, groups.get(layer.name), given) for layer in layers)
 
 
-def _planned(layer: Layer, group: LayerGroup | None) -> PlannedLayer:
+def _planned(layer: Layer, group: LayerGroup | None, given: Like | None) -> PlannedLayer:
     weights = () if group is None else group.weights
     named = tuple(PlannedWeight(name=weight.name, source=weight) for weight in weights)
     inner = layer
@@ -40,5 +44,7 @@ def _planned(layer: Layer, group: LayerGroup | None) -> PlannedLayer:
         inner = inner.wrapped
     if inner.children is None or group is None:
         return PlannedLayer(name=layer.name, weights=named)
-    alone = Wrapper(group=group, architecture=replace(inner, name=layer.name), replicas=None, surroundings=())
-    return PlannedLayer(name=layer.name, weights=named, children=assign(alone, like=None, plain=False).layers)
+    own = replace(inner, name=layer.name)
+    alone = Wrapper(group=group, architecture=own if given is None else None, replicas=None, surroundings=())
+    like = None if given is None else replace(given, architecture=own, groups=None)
+    return PlannedLayer(name=layer.name, weights=named, children=assign(alone, like=like, plain=False).layers)

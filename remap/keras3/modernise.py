@@ -1,0 +1,104 @@
+"""From a checkpoint, replicated or single, to what today's Keras shall read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from remap.errors import NothingToExtract, Undecided
+from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
+from remap.keras.compose import compose
+from remap.keras.config import Layer, parse_model
+from remap.keras.like import Like
+from remap.keras.loading import expected_layers, load_by_order, saved_layers
+from remap.keras.plan import Plan, PlannedLayer, PlannedWeight
+from remap.keras.training import lift_optimizer, output_names
+from remap.keras3.flat import tell_apart
+from remap.keras3.training import add_training
+from remap.keras3.translation import Translation, translate
+
+__all__ = ["modernise"]
+
+
+def modernise(
+    checkpoint: Checkpoint, *, like: Like | None, plain: bool, submodel: str | None, weights_only: bool
+) -> tuple[Plan, Translation]:
+    """Settle what the model is, then write it for Keras 3.
+
+    A single model is taken as it stands. Raises what `compose` raises but NothingToExtract, Undecided where
+    no architecture is known or weights inside a model cannot be told apart, and InputRefused for what Keras 3
+    has not.
+    """
+    try:
+        plan = compose(checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only)
+    except NothingToExtract:
+        plan = _as_it_stands(checkpoint, like, weights_only=weights_only)
+    architecture = plan.architecture
+    if architecture is None:
+        raise Undecided(
+            "today's formats need the architecture, and nothing given so far tells it",
+            where=checkpoint.root,
+            hint="give it with --like FILE: model.to_json() of the single model",
+        )
+    layers = tell_apart(_flat(checkpoint, plan), architecture, given=like if plan.rung == "like" else None)
+    translation = translate(architecture, layers, keras_version=plan.keras_version)
+    if plan.training_config is not None:
+        translation = add_training(
+            translation,
+            layers,
+            training_config=plan.training_config,
+            optimizer=[weight.source for weight in plan.optimizer] if plan.optimizer is not None else None,
+            outputs=output_names(architecture),
+        )
+    return replace(plan, layers=layers, notes=(*plan.notes, *translation.notes)), translation
+
+
+def _flat(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
+    """See a plan's output as a file."""
+    groups = (
+        LayerGroup(name=layer.name, weights=tuple(weight.source for weight in layer.weights))
+        for layer in plan.layers
+    )
+    return replace(checkpoint, layers=tuple(groups))
+
+
+def _as_it_stands(checkpoint: Checkpoint, like: Like | None, *, weights_only: bool) -> Plan:
+    """Plan a single model's own file."""
+    architecture: Layer | None = None
+    if checkpoint.model_config is not None:
+        architecture = parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
+    elif like is not None:
+        architecture = like.architecture
+        _require_fit(checkpoint, like)
+    whole = checkpoint.model_config is not None and not weights_only
+    optimizer = checkpoint.optimizer
+    return Plan(
+        template=architecture.name if architecture is not None else "",
+        replicas=None,
+        rung="config" if checkpoint.model_config is not None else "like",
+        layers=tuple(
+            PlannedLayer(name=group.name, weights=_planned(group.weights)) for group in checkpoint.layers
+        ),
+        backend=checkpoint.backend,
+        keras_version=checkpoint.keras_version,
+        training_config=checkpoint.training_config if whole else None,
+        optimizer=lift_optimizer(optimizer) if whole and optimizer is not None else None,
+        architecture=architecture,
+        notes=("there was no wrapper: the single model is converted as it stands",),
+    )
+
+
+def _planned(weights: Sequence[Weight]) -> tuple[PlannedWeight, ...]:
+    return tuple(PlannedWeight(name=weight.name, source=weight) for weight in weights)
+
+
+def _require_fit(checkpoint: Checkpoint, like: Like) -> None:
+    """Refuse a like-file of another model than the file holds."""
+    loading = load_by_order(saved_layers(checkpoint.layers), expected_layers(like))
+    if not loading.loads:
+        complaints = [loading.complaint, *(step.complaint for step in loading.steps)]
+        raise Undecided(
+            f"the like-file does not fit the checkpoint: {next(filter(None, complaints))}",
+            where=like.where,
+            hint="make the like-file from the code of the very model that was saved",
+        )
