@@ -172,3 +172,11 @@ def test_as_a_driver_it_lets_an_interruption_through_only_afterwards(
     with pytest.raises(KeyboardInterrupt):
         source.raise_fault()
     source.close()
+
+
+def test_notices_that_the_file_became_shorter(file: Path) -> None:
+    source = Source.open(file)
+    os.truncate(file, 100)
+    with pytest.raises(InputRefused, match="the file ends before"):
+        source.read_into(memoryview(bytearray(10)), 95)
+    source.close()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from remap.errors import OutputRefused
-from remap.hdf5.layout import lay_out
+from remap.hdf5.layout import Canvas, lay_out
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
 from remap.keras.plan import Plan, PlannedLayer, PlannedWeight
@@ -213,3 +213,46 @@ def test_the_h5py_of_the_time_reads_it(tmp_path: Path, python: Path) -> None:
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     subprocess.run([python, "-c", script, tmp_path / "out.h5"], check=True, env=environment)
+
+
+def test_the_canvas_gives_back_what_was_drawn_and_zeros_elsewhere() -> None:
+    canvas = Canvas()
+    canvas.seek(5000)
+    canvas.write(bytearray(b"x" * 9000))
+    canvas.seek(4999)
+    assert canvas.read(9002) == b"\0" + b"x" * 9000 + b"\0"
+    assert canvas.seek(0, os.SEEK_END) == canvas.tell() == canvas.size == 14_000
+
+
+def test_the_canvas_keeps_only_what_was_drawn() -> None:
+    canvas = Canvas()
+    for place in (0, 1 << 40):
+        canvas.seek(place)
+        canvas.write(bytearray(b"x" * 5000))
+    canvas.seek(1 << 20)
+    canvas.write(bytearray(b"y" * (3 << 20)))
+    pieces = list(canvas.pieces())
+    assert sum(len(piece) for _, piece in pieces) < 4 << 20
+    assert max(len(piece) for _, piece in pieces) == 1 << 20
+    drawn = dict(pieces)
+    assert drawn[0].rstrip(b"\0") == drawn[1 << 40].rstrip(b"\0") == b"x" * 5000
+    assert list(drawn) == sorted(drawn)
+
+
+def test_an_empty_canvas_has_no_pieces() -> None:
+    assert list(Canvas().pieces()) == []
+
+
+def test_copies_itself_what_the_kernel_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "copy_file_range", lambda *_: 0, raising=False)
+    source = save_full(tmp_path / "in.h5")
+    target = _written(source, tmp_path / "out.h5")
+    with open_checkpoint(source) as opened, open_checkpoint(target) as written:
+        assert written.checkpoint == opened.checkpoint
+
+
+def test_layers_may_lie_in_the_groups_of_other_layers_tensors(tmp_path: Path) -> None:
+    layers = {"a": {"b/k:0": np.ones(2)}, "a/b": {"k:1": np.zeros(3)}}
+    target = _written(save_weights(tmp_path / "in.h5", layers), tmp_path / "out.h5")
+    with h5py.File(target) as file:
+        assert set(file["a/b"]) == {"k:0", "k:1"}
