@@ -180,7 +180,7 @@ def kills(count: int = 500) -> bool:
     """Kill the command at random moments; what is left may only be a whole output."""
     chance = random.Random(1)
     torn = left = whole = 0
-    with tempfile.TemporaryDirectory(dir=ROOT) as name:
+    with tempfile.TemporaryDirectory(dir=_disk()) as name:
         directory = Path(name)
         source = write_wrapper(directory / "in.h5", tensors=16, size=4 << 20)
         like = write_like(directory / "like.h5", tensors=16, size=4 << 20)
@@ -257,7 +257,7 @@ def reproduce(count: int = 20) -> bool:
 def memory() -> bool:
     """Convert files of few large and of many small tensors; report the peak of memory."""
     kept = True
-    with tempfile.TemporaryDirectory(dir=ROOT) as name:
+    with tempfile.TemporaryDirectory(dir=_disk()) as name:
         directory = Path(name)
         for tensors, size in (
             (16, 1 << 16),
@@ -331,6 +331,13 @@ def _write_tensors(group: h5py.Group, listed: list[str], size: int) -> None:
         dataset = h5py.h5d.create(inside, leaf.encode(), h5py.h5t.IEEE_F32LE, space, options)
         if size <= 1 << 20:
             dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, np.full(shape, number, "<f4"))
+
+
+def _disk() -> Path:
+    """Give a directory on a real disk, which that of temporary files need not be."""
+    directory = ROOT / "build"
+    directory.mkdir(exist_ok=True)
+    return directory
 
 
 def _digest(path: Path) -> str:
