@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 from remap.errors import InputRefused
@@ -13,6 +16,8 @@ __all__ = ["read_like"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
+# What damaged archives make the standard library raise, beside the usual.
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
 
 
 def read_like(path: str | os.PathLike[str]) -> Like:
@@ -42,7 +47,7 @@ def _archived(name: str) -> str:
     try:
         with zipfile.ZipFile(name) as archive, archive.open("config.json") as member:
             return _decoded(member.read(_LARGEST_JSON + 1), f"{name}, config.json")
-    except (KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
+    except (KeyError, RuntimeError, ValueError, EOFError, *_BROKEN_ZIP) as error:
         raise InputRefused(
             f"a zip archive, but no .keras file: {error}",
             where=name,
