@@ -51,6 +51,7 @@ def test_every_role_is_damaged_somewhere() -> None:
         "multi_weights.h5",
         "fresh_weights.h5",
         "single.json",
+        "single.keras",
     }
 
 
