@@ -51,6 +51,7 @@ def test_an_error_of_the_block_goes_first(file: io.FileIO, monkeypatch: pytest.M
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("remap.hdf5.flush.os.fsync", fail)
+
     def work() -> None:
         assert failed.wait(30)
         raise KeyError
