@@ -246,8 +246,11 @@ def _check(
 
 
 def _call(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-    """Call the library: the one place where that happens."""
-    return function(*args, **kwargs)
+    """Call the library, the one place where that happens: in a child, which a damaged file may take along."""
+    from remap.worker import run
+
+    named: dict[str, Any] = dict(kwargs)
+    return run(function, *args, where=str(args[0]), **named)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import h5py
 import pytest
 
 import remap
+from remap.worker import WorkFailed
 from tests.commandline import Run, runner
 from tests.documented import require_documented
 from tests.handmade import save_weights
@@ -153,7 +154,7 @@ def test_a_bug_keeps_its_traceback(
 
     monkeypatch.setattr("remap.survey.inspection_of", broken)
     monkeypatch.setattr(sys, "argv", ["h5remap", "inspect", str(here / "multi.h5")])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(WorkFailed, match="ZeroDivisionError"):
         remap.cli.main()
     assert capsys.readouterr().out == ""
 

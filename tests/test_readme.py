@@ -202,7 +202,7 @@ def test_every_message_has_a_test() -> None:
 def test_the_commands_run(run: Run) -> None:
     section = README.split("## On the command line")[1].split("\n\n")[1]
     lines = [line.split() for line in section.splitlines()]
-    assert [line[0] for line in lines] == ["h5remap"] * 5
+    assert [line[0] for line in lines] == ["h5remap"] * 6
     for line in lines:
         assert run(*line[1:]).code == 0, line
 
