@@ -102,6 +102,11 @@ class _Draft:
         self.directory = directory
         self.name = name
 
+    def close(self) -> None:
+        """Close the file; what is to be published is on the disk already."""
+        with contextlib.suppress(OSError):
+            self.file.close()
+
     def name_it(self, path: Path, *, overwrite: bool) -> None:
         """Give the file its name in one step, never over another file unless told to."""
         if self.name is None and not overwrite:
@@ -111,6 +116,7 @@ class _Draft:
                 name = _hidden(self.directory)
                 _link_descriptor(self.file.fileno(), name)
                 self.name = name
+            self.close()  # Windows renames no open file
             if overwrite:
                 self.name.replace(path)
             else:
@@ -127,8 +133,7 @@ def _draft(directory: Path) -> Iterator[_Draft]:
     try:
         yield draft
     finally:
-        with contextlib.suppress(OSError):  # what was published is on the disk already
-            file.close()
+        draft.close()
         if draft.name is not None:
             draft.name.unlink(missing_ok=True)
 
