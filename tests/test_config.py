@@ -35,8 +35,8 @@ def test_refuses_the_json_of_a_layer() -> None:
 
 
 def test_refuses_a_layer_whose_name_is_no_text() -> None:
+    layer = {"class_name": "Dense", "config": {"name": 3}}
     with pytest.raises(InputRefused, match="name is not text"):
-        layer = {"class_name": "Dense", "config": {"name": 3}}
         parse_model(json.dumps({"class_name": "Sequential", "config": [layer]}), where="file")
 
 

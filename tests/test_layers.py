@@ -36,10 +36,10 @@ def states(entry: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def config_with(entry: dict[str, Any], flags: dict[str, bool]) -> dict[str, Any]:
-    config = copy.deepcopy(entry["config"])
+    config: dict[str, Any] = copy.deepcopy(entry["config"])
     for path, value in flags.items():
         *above, last = path.split("/")
-        place = config
+        place: Any = config
         for part in above:
             place = place[int(part) if isinstance(place, list) else part]
         place[last] = value

@@ -55,7 +55,7 @@ def _parts(group: Any, attribute: str, names: list[str]) -> list[int]:
 
 
 def _root(file: Any) -> Any:
-    return file["model_weights"] if "model_weights" in file else file
+    return file.get("model_weights", file)
 
 
 def _layers(root: Any) -> Layers:

@@ -128,7 +128,8 @@ RULES: Mapping[str, Rule] = {
     "ConvLSTM2D": _rule(
         "ConvLSTM2D",
         f"filters kernel_size strides padding data_format dilation_rate activation recurrent_activation use_bias "
-        f"unit_forget_bias dropout recurrent_dropout zero_output_for_mask {_SEQUENCE} {_three('kernel', 'recurrent', 'bias')}",
+        f"unit_forget_bias dropout recurrent_dropout zero_output_for_mask "
+        f"{_SEQUENCE} {_three('kernel', 'recurrent', 'bias')}",
         missing={**_LAST, "return_state": False},
         folds=_LSTM_FOLDS,
         dropped={**_LOOSE, "unroll": ANYTHING},
