@@ -17,7 +17,7 @@ from remap.keras.compose import compose
 from remap.keras.config import Layer, parse_model
 from remap.keras.like import Like
 from remap.keras.plan import PlannedLayer
-from remap.keras3.flat import tell_apart
+from remap.keras3.flat import named, tell_apart
 from remap.keras3.translation import Translation, translate
 
 __all__ = ["BACKENDS", "Job", "convert", "judged", "translate_flat", "translate_multi"]
@@ -41,7 +41,7 @@ def translate_flat(path: Path) -> Translation:
     with open_checkpoint(path) as opened:
         checkpoint = opened.checkpoint
         assert checkpoint.model_config is not None
-        model = parse_model(checkpoint.model_config, where=str(path))
+        model = named(parse_model(checkpoint.model_config, where=str(path)), checkpoint)
         return translate(model, tell_apart(checkpoint, model), keras_version=checkpoint.keras_version)
 
 
@@ -74,7 +74,7 @@ def judged(jobs: Iterable[Job], folder: Path, backend: str) -> dict[str, dict[st
     ]
     asked, told = folder / f"{backend}.json", folder / f"{backend}-told.json"
     asked.write_text(json.dumps(listed))
-    environment = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": "", "JAX_ENABLE_X64": "1"}
+    environment = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, str(JUDGE), str(asked), str(told)],
         env=environment,

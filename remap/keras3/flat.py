@@ -13,7 +13,23 @@ from remap.keras.outline import load_order
 from remap.keras.plan import PlannedLayer, PlannedWeight
 from remap.keras.wrapper import Wrapper
 
-__all__ = ["tell_apart"]
+__all__ = ["named", "tell_apart"]
+
+
+def named(architecture: Layer, checkpoint: Checkpoint) -> Layer:
+    """Call nameless layers what the file's groups in their places are called.
+
+    Keras up to 2.2.2 does not write the name of a stack inside a stack into the architecture.
+    """
+    layers = tuple(load_order(architecture))
+    if all(layer.name for layer in layers) or len(layers) != len(checkpoint.layers):
+        return architecture
+    names = {id(layer): group.name for layer, group in zip(layers, checkpoint.layers, strict=True)}
+    children = architecture.children or ()
+    return replace(
+        architecture,
+        children=tuple(child if child.name else replace(child, name=names[id(child)]) for child in children),
+    )
 
 
 def tell_apart(

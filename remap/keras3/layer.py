@@ -219,12 +219,15 @@ def _refuse(layer: Layer, what: str) -> InputRefused:
 
 
 def _dtype(config: Mapping[str, Any], weights: Sequence[Weight], setting: Setting) -> str:
-    """Find a layer's dtype: Keras 2 rarely says it, so its weights do."""
+    """Find a layer's dtype: Keras 2 rarely says it, so its weights do.
+
+    BatchNormalization of tf.keras keeps float32 weights in a float16 layer, which Keras 3 calls mixed.
+    """
     named = dtype_name(config.get("dtype"))
-    if named is not None:
-        return named
-    floats = [weight.dtype[1:] for weight in weights if weight.dtype[1] == "f"]
-    return f"float{8 * int(floats[0][1:])}" if floats else setting.floatx
+    kept = [f"float{8 * int(weight.dtype[2:])}" for weight in weights if weight.dtype[1] == "f"]
+    if named == "float16" and kept and set(kept) == {"float32"}:
+        return "mixed_float16"
+    return named or (kept[0] if kept else setting.floatx)
 
 
 def _rescaling(name: str, setting: Setting) -> dict[str, Any]:

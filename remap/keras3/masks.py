@@ -135,6 +135,15 @@ class _Search:
             masks = [_Differing(f"{describe(layer)}, called with a state and a mask")]
         for mask in masks:
             self._read(layer, mask)
+        if masks[0] is not None and self.writer.ambiguous and _zeroes_here_and_there(layer):
+            self.problems.setdefault(
+                describe(layer),
+                Undecided(
+                    "masked steps, which give zeros or the step before, by the version of TensorFlow that wrote this",
+                    where=describe(layer),
+                    hint="convert to .weights.h5 instead",
+                ),
+            )
         return masks[0] if attends or _returns_sequences(layer) else None
 
     def _read(self, layer: Layer, mask: Mask) -> None:
@@ -159,6 +168,22 @@ def _output(signals: Sequence[_Signal], index: int) -> _Signal:
 def _returns_sequences(layer: Layer) -> bool:
     config = layer.config if layer.wrapped is None else layer.wrapped.config
     return bool(config.get("return_sequences"))
+
+
+def _zeroes_here_and_there(layer: Layer) -> bool:
+    """Tell whether TensorFlow 2.0 forgets that masked steps of this layer give zeros, as 1.13 to 1.15 did not.
+
+    It does wherever its fast path for LSTM and GRU runs (`standard_lstm` and `standard_gru` in
+    keras/layers/recurrent_v2.py).
+    """
+    inner = layer if layer.wrapped is None else layer.wrapped
+    fast = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "unroll": False}
+    return (
+        inner.class_name in {"GRU", "LSTM"}
+        and bool(inner.config.get("return_sequences"))
+        and (layer.class_name == "Bidirectional" or bool(inner.config.get("zero_output_for_mask")))
+        and all(inner.config.get(key) == value for key, value in fast.items())
+    )
 
 
 def _merged(layer: Layer, masks: Sequence[Mask]) -> Mask:

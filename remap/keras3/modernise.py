@@ -13,7 +13,7 @@ from remap.keras.like import Like
 from remap.keras.loading import expected_layers, load_by_order, saved_layers
 from remap.keras.plan import Plan, PlannedLayer, PlannedWeight
 from remap.keras.training import lift_optimizer, output_names
-from remap.keras3.flat import tell_apart
+from remap.keras3.flat import named, tell_apart
 from remap.keras3.training import add_training
 from remap.keras3.translation import Translation, translate
 
@@ -66,7 +66,8 @@ def _as_it_stands(checkpoint: Checkpoint, like: Like | None, *, weights_only: bo
     """Plan a single model's own file."""
     architecture: Layer | None = None
     if checkpoint.model_config is not None:
-        architecture = parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
+        described = parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
+        architecture = named(described, checkpoint)
     elif like is not None:
         architecture = like.architecture
         _require_fit(checkpoint, like)
