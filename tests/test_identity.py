@@ -18,7 +18,7 @@ WRAPPED = [(era, name) for era, name in all_cases() if not name.startswith("gan"
 # What no architecture can settle, each with the reason.
 UNDECIDED = {
     # A custom layer without weights stands beside one whose only weight bears no layer's name.
-    "custom_odd_name": {"tf.keras-1.12.3", "tf.keras-1.13.2"},
+    "custom_odd_name": {"tf.keras-1.12.3"},
 }
 # A stack inside a stack: JSON of Keras up to 2.2.2 does not say what the inner one is called.
 NAMELESS = {("keras-2.0.9", "nested_sequential"), ("keras-2.1.6", "nested_sequential")}
@@ -26,6 +26,13 @@ NAMELESS = {("keras-2.0.9", "nested_sequential"), ("keras-2.1.6", "nested_sequen
 
 def undecided(era: str, name: str) -> bool:
     return era in UNDECIDED.get(name, ())
+
+
+def wrapper_weights(folder: Path) -> Path:
+    source = folder / "multi_weights.h5"
+    if not source.exists():
+        pytest.skip("this Keras cannot save the weights of that wrapper")
+    return source
 
 
 @pytest.mark.parametrize(("era", "name"), WRAPPED)
@@ -57,9 +64,9 @@ def test_weights_file_with_a_like_file_becomes_what_keras_saved(
         pytest.skip("this Keras cannot save that file of the inner model")
     if like == "single.json" and (undecided(era, name) or (era, name) in NAMELESS):
         with pytest.raises(Undecided):
-            extract(folder / "multi_weights.h5", out, like=folder / like)
+            extract(wrapper_weights(folder), out, like=folder / like)
         return
-    extract(folder / "multi_weights.h5", out, like=folder / like)
+    extract(wrapper_weights(folder), out, like=folder / like)
     assert differences(out, folder / "single_weights.h5") == []
 
 
@@ -70,7 +77,7 @@ def test_like_file_of_a_new_unfrozen_model_is_followed_exactly_or_refused(
     folder = case(era, name)
     out = tmp_path / "weights.h5"
     try:
-        extract(folder / "multi_weights.h5", out, like=folder / "fresh_weights.h5")
+        extract(wrapper_weights(folder), out, like=folder / "fresh_weights.h5")
     except Undecided:
         assert "nested" in name or name in {"time_distributed_model", "shared_across"} or undecided(era, name)
         return
@@ -94,7 +101,7 @@ def test_names_alone_give_the_right_order_or_a_refusal(
     folder = case(era, name)
     out = tmp_path / "weights.h5"
     try:
-        extract(folder / "multi_weights.h5", out, plain=plain)
+        extract(wrapper_weights(folder), out, plain=plain)
     except Undecided:
         return
     if plain and name in LIES | HIDDEN_MODELS:
@@ -112,7 +119,7 @@ def test_names_alone_give_the_right_order_or_a_refusal(
 )
 def test_common_files_need_no_flag(case: Case, tmp_path: Path, era: str, name: str) -> None:
     folder = case(era, name)
-    extract(folder / "multi_weights.h5", tmp_path / "weights.h5")
+    extract(wrapper_weights(folder), tmp_path / "weights.h5")
     assert len(flat_arrays(tmp_path / "weights.h5")) == len(flat_arrays(folder / "single_weights.h5"))
 
 
