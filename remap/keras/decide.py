@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from remap.keras.checkpoint import Weight
@@ -17,7 +18,7 @@ from remap.keras.evidence import (
 )
 from remap.keras.naming import clean, family, scope
 from remap.keras.outline import Outline, Unit, free_flags, units_of
-from remap.keras.reading import Reading, lists
+from remap.keras.reading import Lists, Reading, disorder, keep_tidiest, lists
 from remap.keras.search import TooManyReadings, read_list
 
 __all__ = ["Basis", "Verdict", "decide", "decide_by_like"]
@@ -47,7 +48,14 @@ _UNDECIDED = Verdict()
 
 def decide(weights: Sequence[Weight], outline: Outline) -> Verdict:
     """Settle a list by an architecture with the very flags of the model that was saved."""
-    fitting = _readings(weights, outline)
+    # Names choose only among what fits, so they may be asked first where that is much: it is faster.
+    brief = _decide(weights, outline, brief=True)
+    settled = brief.reading is not None or not brief.fits
+    return brief if settled else _decide(weights, outline, brief=False)
+
+
+def _decide(weights: Sequence[Weight], outline: Outline, *, brief: bool) -> Verdict:
+    fitting = _readings(weights, outline, brief=brief)
     if fitting is not None and len(fitting) < 2:
         return Verdict(reading=fitting[0]) if fitting else _MISFIT
     for witnesses, strict in (
@@ -57,7 +65,7 @@ def decide(weights: Sequence[Weight], outline: Outline) -> Verdict:
     ):
         found = _confirmed(weights, outline, witnesses, strict=strict)
         if not strict:
-            found = [reading for reading in found if not _disorder(weights, outline, reading)]
+            found = [reading for reading in found if not disorder(weights, outline, reading)]
         if found:
             return _choose(weights, outline, found)
     return _choose(weights, outline, fitting or [])
@@ -71,16 +79,33 @@ def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, 
     checkpoint did. So the flags count only where the names do not object, names count only where the flags
     do not, and what alone fits counts without names only where nothing but flags can differ.
     """
+    given = cache(lambda: decide(weights, outline).reading if flags else None)
+    trusted = flags and ordered
+    brief = _decide_by_like(weights, outline, given, trusted=trusted, ordered=ordered, brief=True)
+    if brief.reading is not None or not brief.fits:
+        return brief
+    return _decide_by_like(weights, outline, given, trusted=trusted, ordered=ordered, brief=False)
+
+
+def _decide_by_like(
+    weights: Sequence[Weight],
+    outline: Outline,
+    by_flags: Callable[[], Reading | None],
+    *,
+    trusted: bool,
+    ordered: bool,
+    brief: bool,
+) -> Verdict:
     free = free_flags(outline)
-    fitting = _readings(weights, free)
+    fitting = _readings(weights, free, brief=brief)
     if fitting == []:
         return _MISFIT
-    if fitting is not None and len(fitting) == 1 and ((flags and ordered) or _unopposed(weights, free)):
+    if fitting is not None and len(fitting) == 1 and (trusted or _unopposed(weights, free)):
         return Verdict(reading=fitting[0])
     listed = _confirmed(weights, free, (by_listed_name,), strict=True)
     if len(listed) == 1:
         return Verdict(reading=listed[0], basis="names")
-    given = decide(weights, outline).reading if flags else None
+    given = by_flags()
     named = _confirmed(weights, free, (by_scope, by_suffix, by_rank), strict=True)
     if not named:
         named = _confirmed(weights, free, (by_scope_or_suffix,), strict=True)
@@ -89,6 +114,8 @@ def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, 
         same = given is None or verdict.reading is None or lists(free, verdict.reading) == lists(free, given)
         return verdict if same else _UNDECIDED
     if given is None or not ordered or not _ascending(weights):
+        return _UNDECIDED
+    if disorder(weights, free, given) or (_opposed(weights, free, given) and _names_suffice(weights, free)):
         return _UNDECIDED
     return Verdict(reading=given, basis="flags")
 
@@ -104,10 +131,33 @@ def _unopposed(weights: Sequence[Weight], outline: Outline) -> bool:
     )
 
 
-def _readings(weights: Sequence[Weight], outline: Outline) -> list[Reading] | None:
+def _opposed(weights: Sequence[Weight], outline: Outline, reading: Reading) -> bool:
+    """Tell whether a name speaks for another layer than the reading gives its weight to."""
+    names, units = [weight.name for weight in weights], list(units_of(outline))
+    spoken, ranked = by_scope_or_suffix(names, units), by_rank(names, units)
+    return any(
+        spoken[index] and number not in spoken[index] | ranked[index]
+        for number, span in enumerate(reading.spans)
+        for index in (*span.trainable, *span.rest)
+    )
+
+
+def _names_suffice(weights: Sequence[Weight], outline: Outline) -> bool:
+    """Tell whether names make a reading, but for weights without a scope in layers of the user's own class."""
+    units = list(units_of(outline))
+    custom = frozenset(number for number, unit in enumerate(units) if unit.open)
+    spoken = by_scope_or_suffix([weight.name for weight in weights], units)
+    testimony = tuple(owners or custom for owners in spoken)
+    try:
+        return bool(read_list(weights, outline, testimony=testimony, brief=True))
+    except TooManyReadings:
+        return True
+
+
+def _readings(weights: Sequence[Weight], outline: Outline, *, brief: bool) -> list[Reading] | None:
     """Find what fits without a look at scopes; None when that is too much to tell apart."""
     try:
-        return read_list(weights, outline)
+        return read_list(weights, outline, brief=brief)
     except TooManyReadings:
         return None
 
@@ -118,14 +168,13 @@ def _confirmed(
     """Find the readings that some witness confirms."""
     names = [weight.name for weight in weights]
     units = list(units_of(outline))
-    found: dict[tuple[tuple[int, ...], ...], Reading] = {}
+    found: dict[Lists, Reading] = {}
     for witness in witnesses:
         try:
             readings = read_list(weights, outline, testimony=witness(names, units), strict=strict)
         except TooManyReadings:
             continue
-        for reading in readings:
-            found.setdefault(lists(outline, reading), reading)
+        keep_tidiest(found, weights, outline, readings)
     return list(found.values())
 
 
@@ -137,23 +186,12 @@ def _choose(weights: Sequence[Weight], outline: Outline, readings: Sequence[Read
     closed = [number for number, unit in enumerate(units) if not unit.open]
     if len({tuple(_owned(reading, closed)) for reading in readings}) > 1:
         return _UNDECIDED
-    tidy = [reading for reading in readings if not _disorder(weights, outline, reading)]
+    tidy = [reading for reading in readings if not disorder(weights, outline, reading)]
     return Verdict(reading=tidy[0], basis="custom") if len(tidy) == 1 else _UNDECIDED
 
 
 def _owned(reading: Reading, numbers: Iterable[int]) -> Iterable[tuple[int, ...]]:
     return ((*reading.spans[number].trainable, *reading.spans[number].rest) for number in numbers)
-
-
-def _disorder(weights: Sequence[Weight], outline: Outline, reading: Reading) -> int:
-    """Count the scopes that a reading mixes within custom layers."""
-    mixed = 0
-    for unit, span in zip(units_of(outline), reading.spans, strict=True):
-        if unit.open:
-            indices = (*span.trainable, *span.rest)
-            heads = {scope(clean(weights[index].name)).partition("/")[0] for index in indices}
-            mixed += max(len(heads) - 1, 0)
-    return mixed
 
 
 def _ascending(weights: Sequence[Weight]) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from remap.keras.outline import Nest, Outline
+from remap.keras.checkpoint import Weight
+from remap.keras.naming import clean, scope
+from remap.keras.outline import Nest, Outline, units_of
 
-__all__ = ["Reading", "Span", "lists"]
+__all__ = ["Lists", "Reading", "Span", "disorder", "keep_tidiest", "lists"]
+
+Lists = tuple[tuple[int, ...], ...]
+"""For each part of an outline the indices of its weights in the order of its group in a flat file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +50,8 @@ class Reading:
     frozen: frozenset[tuple[str, ...]]
 
 
-def lists(outline: Outline, reading: Reading) -> tuple[tuple[int, ...], ...]:
-    """Give for each part of the outline the indices of its weights in the order of its group in a flat file.
-
-    A nested model's group is again all trainable weights, then the rest.
-    """
+def lists(outline: Outline, reading: Reading) -> Lists:
+    """Give what a flat file would hold; a nested model's group is again all trainable weights, then the rest."""
     spans = iter(reading.spans)
     return tuple(
         (*trainable, *rest) for trainable, rest in (_parts(part, reading, spans) for part in outline)
@@ -69,3 +71,25 @@ def _parts(part: object, reading: Reading, spans: Iterator[Span]) -> tuple[tuple
         trainable.extend(upper)
         rest.extend(lower)
     return tuple(trainable), tuple(rest)
+
+
+def disorder(weights: Sequence[Weight], outline: Outline, reading: Reading) -> int:
+    """Count the scopes that a reading mixes within custom layers."""
+    mixed = 0
+    for unit, span in zip(units_of(outline), reading.spans, strict=True):
+        if unit.open:
+            indices = (*span.trainable, *span.rest)
+            heads = {scope(clean(weights[index].name)).partition("/")[0] for index in indices}
+            mixed += max(len(heads) - 1, 0)
+    return mixed
+
+
+def keep_tidiest(
+    kept: dict[Lists, Reading], weights: Sequence[Weight], outline: Outline, readings: Iterable[Reading]
+) -> None:
+    """Keep of readings that make the same flat file the one with the least disorder."""
+    for reading in readings:
+        listed = lists(outline, reading)
+        rival = kept.get(listed)
+        if rival is None or disorder(weights, outline, reading) < disorder(weights, outline, rival):
+            kept[listed] = reading

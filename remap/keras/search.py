@@ -21,14 +21,16 @@ from remap.keras.evidence import Testimony
 from remap.keras.naming import clean, leaf
 from remap.keras.outline import Nest, Outline, Unit, units_of
 from remap.keras.program import Instruction, lay_out
-from remap.keras.reading import Reading, Span, lists
+from remap.keras.reading import Lists, Reading, Span, keep_tidiest
 
 __all__ = ["TooManyReadings", "read_list"]
 
-# Real files need about one step a weight. The limits stop a search that no evidence guides or that a file was
-# made to inflate; what exceeds them is refused, never guessed.
-_STEPS = 250_000
+# The limits stop a search that no evidence guides or that a file was made to inflate; what exceeds them is
+# refused, never guessed.
+_STEPS = 100_000
 _KEPT = 24
+# Real files need about one step a weight.
+_STEPS_A_WEIGHT, _FIRST_STEPS = 1, 1_000
 _UNKNOWN = -1
 
 
@@ -53,23 +55,27 @@ _Trail = tuple["_Trail", Span | bool] | None
 
 
 def read_list(
-    weights: Sequence[Weight], outline: Outline, *, testimony: Testimony | None = None, strict: bool = True
+    weights: Sequence[Weight],
+    outline: Outline,
+    *,
+    testimony: Testimony | None = None,
+    strict: bool = True,
+    brief: bool = False,
 ) -> list[Reading]:
     """Find all readings of a flat list that differ in what a flat file would hold.
 
     With a testimony a weight goes only to a unit that the testimony names for it; unless `strict`, a weight
     of which the testimony says nothing goes anywhere. An empty list means that nothing fits. Raises
-    TooManyReadings when there are too many to tell apart.
+    TooManyReadings when there are too many to tell apart, when `brief` as soon as that is likely.
     """
     units = list(units_of(outline))
     spare = len(weights) - sum(len(unit.slots) for unit in units)
     if spare < 0 or (spare and not any(unit.open for unit in units)):
         return []
-    search = _Search(weights, outline, units, testimony, strict=strict)
-    distinct: dict[tuple[tuple[int, ...], ...], Reading] = {}
-    for trail in search.run(spare):
-        reading = search.reading(trail)
-        distinct.setdefault(lists(outline, reading), reading)
+    limit = _FIRST_STEPS + _STEPS_A_WEIGHT * len(weights) if brief else _STEPS
+    search = _Search(weights, outline, units, testimony, strict=strict, limit=min(limit, _STEPS))
+    distinct: dict[Lists, Reading] = {}
+    keep_tidiest(distinct, weights, outline, map(search.reading, search.run(spare)))
     return list(distinct.values())
 
 
@@ -82,13 +88,14 @@ class _Search:
         testimony: Testimony | None,
         *,
         strict: bool,
+        limit: int,
     ) -> None:
         self.weights = weights
         self.units = units
         self.leaves = [leaf(clean(weight.name)) for weight in weights]
         self.testimony = testimony
         self.strict = strict
-        self.steps = 0
+        self.steps, self.limit = 0, limit
         self.program = list(lay_out(outline, iter(range(len(units))), 0))
         self.last_open = max((i for i, unit in enumerate(units) if unit.open), default=-1)
         self.spoken_for: dict[int, list[int]] = defaultdict(list)
@@ -323,7 +330,7 @@ class _Search:
 
     def _count(self) -> None:
         self.steps += 1
-        if self.steps > _STEPS:
+        if self.steps > self.limit:
             raise TooManyReadings
 
     def _most(self, step: Instruction) -> int:

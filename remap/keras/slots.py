@@ -26,7 +26,7 @@ class Slot:
         """Tell whether a weight of that leaf name and shape may stand here."""
         if leaf != self.leaf and (leaf, self.leaf) != _RENAMED:
             return False
-        if self.shape is None:
+        if self.shape is None or self.shape == shape:
             return True
         return len(shape) == len(self.shape) and all(
             want is None or want == have for want, have in zip(self.shape, shape, strict=True)

@@ -58,7 +58,7 @@ class Made:
 
     template: MadeLayer
     plain: bool
-    honest: bool
+    swapped: bool
 
 
 def flat_list(made: Made) -> list[tuple[MadeLayer, int]]:
@@ -105,11 +105,9 @@ class _Maker:
         children.append(self.dense(self.name("dense")))
         template = MadeLayer(name="model_1", class_name="Sequential", children=children)
         leaves = list(self.leaves(template))
-        honest = True
-        if not self.common:
-            honest = self.disguise(leaves)
+        swapped = not self.common and self.disguise(leaves)
         plain = not any(layer.frozen for layer in leaves) and not any(child.children for child in children)
-        return Made(template=template, plain=plain, honest=honest)
+        return Made(template=template, plain=plain, swapped=swapped)
 
     def leaves(self, layer: MadeLayer) -> list[MadeLayer]:
         if layer.children is None:
@@ -117,7 +115,7 @@ class _Maker:
         return [leaf for child in layer.children for leaf in self.leaves(child)]
 
     def disguise(self, leaves: list[MadeLayer]) -> bool:
-        """Let scopes differ from names as they do in real files; tell whether they stay true."""
+        """Let scopes differ from names as in real files; tell whether two layers bear each other's."""
         kind = self.chance.random()
         if kind < 0.15:
             for leaf in leaves:
@@ -128,11 +126,10 @@ class _Maker:
         elif kind < 0.35:
             one, other = self.chance.sample(leaves, 2) if len(leaves) > 1 else (leaves[0], leaves[0])
             one.name, other.name = other.name, one.name
-            return False
+            return True
         elif kind < 0.45:
             self.chance.choice(leaves).name = "renamed"
-            return False
-        return True
+        return False
 
     def name(self, kind: str) -> str:
         self.numbers[kind] = self.numbers.get(kind, 0) + 1

@@ -67,10 +67,10 @@ def like_for(made: Made, rung: str) -> Like | None:
     return None
 
 
-def answer(made: Made, rung: str) -> Answer | None:
-    """Give the layers of the plan with the paths of their weights, or None for a refusal."""
+def planned(made: Made, rung: str) -> Plan | None:
+    """Plan the extraction; None for a refusal."""
     try:
-        plan: Plan = compose(
+        return compose(
             checkpoint_of(made, full=rung == "config"),
             like=like_for(made, rung),
             plain=rung == "plain",
@@ -79,6 +79,10 @@ def answer(made: Made, rung: str) -> Answer | None:
         )
     except RemapError:
         return None
+
+
+def answer(plan: Plan) -> Answer:
+    """Give the layers of a plan with the paths of their weights."""
     return [(layer.name, [w.source.path for w in layer.weights]) for layer in plan.layers if layer.weights]
 
 
@@ -99,9 +103,12 @@ def require_right(made: Made, rung: str) -> bool:
     """Hold an answer to the law; tell whether there was one."""
     if rung == "plain" and not made.plain:
         return False  # the word given would not be true
-    answered = answer(made, rung)
-    if answered is None:
+    plan = planned(made, rung)
+    if plan is None:
         return False
+    if made.swapped and any("names of the weights settled" in note or "trust" in note for note in plan.notes):
+        return True  # two layers bear each other's names, and the plan says that it believed names
+    answered = answer(plan)
     expected = truth(made)
     if rung in {"names", "plain"}:
         # Names of layers are not known here, and layers of a hidden model are not counted as one: Keras
