@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
 
-.PHONY: demo test lint fixtures eras clean
+MINUTES ?= 60
+
+.PHONY: demo test lint fixtures eras fuzz bench clean
 
 demo: $(VENV)/.runtime
 	@rm -rf $(DEMO) && mkdir $(DEMO) && cp fixtures/demo/* $(DEMO)
@@ -32,6 +34,12 @@ fixtures: $(VENV)/.dev
 
 eras: $(VENV)/.dev
 	$(BIN)/python fixtures/make/check_eras.py
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.attack.fuzz --minutes $(MINUTES) --seed $$(date +%s)
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) .eras build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ is imported, which costs half a millisecond; systems that cannot fork work in th
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -252,6 +253,7 @@ def _prepare() -> None:
     silent = os.open(os.devnull, os.O_RDWR)
     for stream in (1, 2):  # what a dying library prints is for nobody
         os.dup2(silent, stream)
+    gc.disable()  # what is built here lives until the end, and the end is near
     # Read when the libraries are loaded: no plug-ins, no threads that nothing here would use.
     os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

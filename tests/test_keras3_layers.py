@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from remap.errors import InputRefused, RemapError, Undecided
+from remap.keras3.rules import GONE, RULES
 from tests.conftest import FIXTURES
 from tests.keras3_convert import Job, convert, judged, translate_flat
 
@@ -114,3 +116,12 @@ def test_what_would_differ_is_refused_by_name(era: str, unpacked: dict[str, Path
 def test_interpolation_that_was_not_written_down_is_pointed_out(era: str, unpacked: dict[str, Path]) -> None:
     notes = translate_flat(unpacked[era] / "upsampling_bilinear.h5").notes
     assert any("did not write down how it interpolates" in note for note in notes)
+
+
+def test_page_says_of_every_class_what_becomes_of_it() -> None:
+    page = (
+        (FIXTURES.parent / "docs" / "compatibility.md")
+        .read_text()
+        .partition("## Opening in today's Keras")[2]
+    )
+    assert {name for name in (*RULES, *GONE) if not re.search(rf"\b{name}\b", page)} == set()

@@ -115,7 +115,10 @@ def _decide_by_like(
         return verdict if same else _UNDECIDED
     if given is None or not ordered or not _ascending(weights):
         return _UNDECIDED
-    if disorder(weights, free, given) or (_opposed(weights, free, given) and _names_suffice(weights, free)):
+    if disorder(weights, free, given):
+        return _UNDECIDED
+    # A model that was built anew and not frozen has flags too; they are nobody's word.
+    if _opposed(weights, free, given) and (not _any_frozen(outline) or _names_suffice(weights, free)):
         return _UNDECIDED
     return Verdict(reading=given, basis="flags")
 
@@ -140,6 +143,10 @@ def _opposed(weights: Sequence[Weight], outline: Outline, reading: Reading) -> b
         for number, span in enumerate(reading.spans)
         for index in (*span.trainable, *span.rest)
     )
+
+
+def _any_frozen(outline: Outline) -> bool:
+    return any(unit.natural and unit.splits[0] < unit.natural for unit in units_of(outline))
 
 
 def _names_suffice(weights: Sequence[Weight], outline: Outline) -> bool:
@@ -169,9 +176,9 @@ def _confirmed(
     names = [weight.name for weight in weights]
     units = list(units_of(outline))
     found: dict[Lists, Reading] = {}
-    for witness in witnesses:
+    for testimony in dict.fromkeys(witness(names, units) for witness in witnesses):
         try:
-            readings = read_list(weights, outline, testimony=witness(names, units), strict=strict)
+            readings = read_list(weights, outline, testimony=testimony, strict=strict)
         except TooManyReadings:
             continue
         keep_tidiest(found, weights, outline, readings)

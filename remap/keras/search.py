@@ -68,6 +68,8 @@ def read_list(
     of which the testimony says nothing goes anywhere. An empty list means that nothing fits. Raises
     TooManyReadings when there are too many to tell apart, when `brief` as soon as that is likely.
     """
+    if strict and testimony is not None and not all(testimony):
+        return []
     units = list(units_of(outline))
     spare = len(weights) - sum(len(unit.slots) for unit in units)
     if spare < 0 or (spare and not any(unit.open for unit in units)):
