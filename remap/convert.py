@@ -137,7 +137,10 @@ def _extract_for_today(
         write = write_keras if form == ".keras" else write_weights
         size = write(translation, opened, target, overwrite=overwrite, progress=progress)
     report = report_of(planned, source=os.fspath(source), target=os.fspath(target), size=size)
-    return replace(report, kind="full model" if form == ".keras" else "weights")
+    if form != ".keras":
+        return report
+    state = sum(len(group.recipes) for group in translation.groups if group.path == "optimizer")
+    return replace(report, kind="full model", optimizer_tensors=state)
 
 
 def _form(target: str | os.PathLike[str]) -> str:

@@ -57,3 +57,12 @@ def test_what_keras_3_has_not_is_refused_by_name(case: Case, tmp_path: Path) -> 
     with pytest.raises(InputRefused, match=r"LocallyConnected|Lambda"):
         extract(case("keras-2.2.4", "many_layers") / "multi.h5", tmp_path / "o.keras")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_summary_counts_the_state_that_came_over(case: Case, tmp_path: Path) -> None:
+    kept = extract(case("keras-2.2.4", "conv_bn") / "multi.h5", tmp_path / "kept.keras")
+    assert kept.optimizer_tensors > 0
+    # Weights that were multiplied to make up for another slope no longer fit their moments.
+    anew = extract(case("keras-2.2.4", "recurrent") / "multi.h5", tmp_path / "anew.keras")
+    assert anew.optimizer_tensors == 0
+    assert any("starts anew" in note for note in anew.notes)

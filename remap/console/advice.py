@@ -65,7 +65,8 @@ def load_lines(target: str, content: str) -> Iterator[tuple[str, str]]:
     """Give the line of Python by which Keras loads a file, and what Keras 3 needs besides; text and style."""
     if content == "full model":
         yield f"model = keras.models.load_model({show(repr(target))})", "cyan"
-        yield "(in Keras 3 with compile=False)", "dim"
+        if not target.endswith(".keras"):
+            yield "(in Keras 3 with compile=False)", "dim"
     else:
         yield f"model.load_weights({show(repr(target))})", "cyan"
 
