@@ -1,0 +1,92 @@
+"""Every recorded checkpoint, in today's Keras: what it predicts is what old Keras predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from remap.errors import RemapError, Undecided
+from remap.hdf5.reader import open_checkpoint
+from remap.keras.compose import compose
+from remap.keras.like import Like, like_of_json
+from remap.keras3.translation import Translation, translate
+from tests.conftest import FIXTURES, all_cases, told
+from tests.keras3_convert import Job, convert, judged
+
+ERAS = sorted({era for era, _ in all_cases()})
+# The second backend takes longer and sees the same files: two eras.
+RUNS = [(era, "tensorflow") for era in ERAS]
+RUNS += [(era, "jax") for era in ("keras-2.2.4", "tf.keras-2.3.4-eager") if era in ERAS]
+
+# Cases that Keras 3 cannot open, with what is said of each.
+REFUSED = {
+    "many_layers": "Keras 3 has no such layer",  # LocallyConnected2D
+    "own_lambda": "byte code",
+    "gan_multi-generator": "no model with weights is called",  # it lies inside the wrapped model
+}
+# What no rung settles, whatever is to be written.
+UNDECIDED = {
+    ("keras-2.0.9", "nested_sequential"),
+    ("keras-2.1.6", "nested_sequential"),
+    ("tf.keras-1.12.3", "custom_odd_name"),
+}
+RECURRENT = frozenset({"lstm_plain", "recurrent", "scope_prefix", "time_distributed_model", "many_layers"})
+
+
+def sources(folder: Path) -> Iterator[tuple[str, Path, Path, Like | None]]:
+    """Give for each model in a case: its name, the multi-GPU file, the folder of its truth, a like-file."""
+    for name in told(folder)["submodels"] or [""]:  # type: ignore[attr-defined]
+        truth = folder / str(name)
+        whole = folder / "multi.h5"
+        if whole.exists():
+            yield str(name), whole, truth, None
+        elif (folder / "multi_weights.h5").exists() and (truth / "single.json").exists():
+            like = like_of_json((truth / "single.json").read_text(), where="single.json")
+            yield str(name), folder / "multi_weights.h5", truth, like
+
+
+def translated(source: Path, submodel: str, like: Like | None) -> Translation:
+    with open_checkpoint(source) as opened:
+        plan = compose(
+            opened.checkpoint, like=like, plain=False, submodel=submodel or None, weights_only=False
+        )
+    assert plan.architecture is not None
+    return translate(plan.architecture, plan.layers, keras_version=plan.keras_version)
+
+
+@pytest.mark.parametrize(("era", "backend"), RUNS)
+def test_predictions_are_those_of_old_keras(
+    era: str, backend: str, case: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    jobs, odd, limits = [], {}, {}
+    for name in [name for other, name in all_cases() if other == era]:
+        if backend == "jax" and name == "float64":
+            continue  # JAX works in 32 bits unless told otherwise
+        for submodel, source, truth, like in sources(case(era, name)):
+            called = f"{name}-{submodel}" if submodel else name
+            try:
+                files = convert(translated(source, submodel, like), source, tmp_path / called)
+            except RemapError as error:
+                expected = isinstance(error, Undecided) and (era, called) in UNDECIDED
+                if not expected and REFUSED.get(called, "nothing of the kind") not in str(error):
+                    odd[called] = str(error)
+                continue
+            jobs.append(Job(called, *files, truth / "samples.npz"))
+            exact = np.load(truth / "samples.npz")["output_0"].dtype != np.float16
+            limits[called] = (1e-4 if name in RECURRENT else 1e-5) if exact else 1e-2
+    assert odd == {}
+    assert len(jobs) > 20
+    verdicts = judged(jobs, tmp_path, backend)
+    wrong = {
+        name: verdict
+        for name, verdict in verdicts.items()
+        if "error" in verdict or max(verdict["model"], verdict["weights"]) > limits[name] or verdict["layout"]
+    }
+    assert wrong == {}
+
+
+def test_the_eras_are_there() -> None:
+    assert len(ERAS) >= 6, FIXTURES
