@@ -16,17 +16,13 @@ import pytest
 
 from remap.hdf5.reader import open_checkpoint
 from remap.hdf5.store import write_keras, write_weights
-from remap.keras.compose import compose
-from remap.keras.config import Layer, parse_model
-from remap.keras.like import Like
-from remap.keras.plan import PlannedLayer
+from remap.keras.config import parse_model
 from remap.keras3.flat import named, tell_apart
 from remap.keras3.translation import Translation, translate
 
-__all__ = ["BACKENDS", "Job", "convert", "judged", "translate_flat", "translate_multi"]
+__all__ = ["Job", "convert", "judged", "translate_flat"]
 
 JUDGE = Path(__file__).with_name("keras3_judge.py")
-BACKENDS = ("tensorflow", "jax")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +42,6 @@ def translate_flat(path: Path) -> Translation:
         assert checkpoint.model_config is not None
         model = named(parse_model(checkpoint.model_config, where=str(path)), checkpoint)
         return translate(model, tell_apart(checkpoint, model), keras_version=checkpoint.keras_version)
-
-
-def translate_multi(
-    path: Path, *, like: Like | None = None
-) -> tuple[Translation, Layer, tuple[PlannedLayer, ...]]:
-    """Translate what a multi-GPU file holds."""
-    with open_checkpoint(path) as opened:
-        plan = compose(opened.checkpoint, like=like, plain=False, submodel=None, weights_only=False)
-    assert plan.architecture is not None
-    translation = translate(plan.architecture, plan.layers, keras_version=plan.keras_version)
-    return translation, plan.architecture, plan.layers
 
 
 def convert(translation: Translation, source: Path, stem: Path) -> tuple[Path, Path]:
