@@ -39,6 +39,26 @@ def test_weights_files_give_the_same_with_a_like_file(case: Case, tmp_path: Path
     assert (tmp_path / "single.weights.h5").read_bytes() == wanted
 
 
+def test_a_single_model_that_consists_of_models_is_converted_too(case: Case, tmp_path: Path) -> None:
+    folder = case("keras-2.2.4", "two_branches")
+    extract(folder / "multi.h5", tmp_path / "multi.keras")
+    extract(folder / "single.h5", tmp_path / "single.keras")
+    assert (tmp_path / "single.keras").read_bytes() == (tmp_path / "multi.keras").read_bytes()
+    extract(folder / "single.h5", tmp_path / "full.weights.h5")
+    extract(folder / "single_weights.h5", tmp_path / "flat.weights.h5", like=folder / "single.json")
+    assert (tmp_path / "full.weights.h5").read_bytes() == (tmp_path / "flat.weights.h5").read_bytes()
+    with pytest.raises(Undecided, match="holds 2 models"):
+        extract(folder / "single.h5", tmp_path / "single.h5")
+
+
+@pytest.mark.parametrize("form", ["keras", "weights.h5"])
+def test_models_of_which_one_is_a_wrapper_are_not_taken_for_a_single_one(
+    case: Case, tmp_path: Path, form: str
+) -> None:
+    with pytest.raises(Undecided, match="--submodel"):
+        extract(case("keras-2.2.4", "gan_multi") / "multi.h5", tmp_path / f"out.{form}")
+
+
 def test_names_alone_are_not_enough_for_a_format_with_architecture(case: Case, tmp_path: Path) -> None:
     folder = case("keras-2.2.4", "dense_plain")
     with pytest.raises(Undecided, match="need the architecture"):

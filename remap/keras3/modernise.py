@@ -11,8 +11,10 @@ from remap.keras.compose import compose
 from remap.keras.config import Layer, parse_model
 from remap.keras.like import Like
 from remap.keras.loading import expected_layers, load_by_order, saved_layers
+from remap.keras.outline import load_order
 from remap.keras.plan import Plan, PlannedLayer, PlannedWeight
 from remap.keras.training import lift_optimizer, output_names
+from remap.keras.wrapper import unwrap
 from remap.keras3.flat import named, tell_apart
 from remap.keras3.training import add_training
 from remap.keras3.translation import Translation, translate
@@ -25,13 +27,15 @@ def modernise(
 ) -> tuple[Plan, Translation]:
     """Settle what the model is, then write it for Keras 3.
 
-    A single model is taken as it stands. Raises what `compose` raises but NothingToExtract, Undecided where
-    no architecture is known or weights inside a model cannot be told apart, and InputRefused for what Keras 3
-    has not.
+    A single model is taken as it stands, also one that consists of models. Raises what `compose` raises but
+    NothingToExtract, Undecided where no architecture is known or weights inside a model cannot be told apart,
+    and InputRefused for what Keras 3 has not.
     """
     try:
         plan = compose(checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only)
-    except NothingToExtract:
+    except (NothingToExtract, Undecided) as refusal:
+        if isinstance(refusal, Undecided) and (submodel is not None or not _is_whole(checkpoint, like)):
+            raise
         plan = _as_it_stands(checkpoint, like, weights_only=weights_only)
     architecture = plan.architecture
     if architecture is None:
@@ -60,6 +64,17 @@ def _flat(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
         for layer in plan.layers
     )
     return replace(checkpoint, layers=tuple(groups))
+
+
+def _is_whole(checkpoint: Checkpoint, like: Like | None) -> bool:
+    """Tell whether an architecture describes all of the file, and no wrapper anywhere in it."""
+    if checkpoint.model_config is not None:
+        whole = parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
+        return all(layer.children is None or unwrap(layer) is None for layer in whole.walk())
+    if like is None or like.architecture is None:
+        return False
+    named = [layer.name for layer in load_order(like.architecture)]
+    return named == [group.name for group in checkpoint.layers]
 
 
 def _as_it_stands(checkpoint: Checkpoint, like: Like | None, *, weights_only: bool) -> Plan:
