@@ -48,16 +48,21 @@ _UNDECIDED = Verdict()
 
 def decide(weights: Sequence[Weight], outline: Outline) -> Verdict:
     """Settle a list by an architecture with the very flags of the model that was saved."""
-    # Names choose only among what fits, so they may be asked first where that is much: it is faster.
-    brief = _decide(weights, outline, brief=True)
-    settled = brief.reading is not None or not brief.fits
-    return brief if settled else _decide(weights, outline, brief=False)
-
-
-def _decide(weights: Sequence[Weight], outline: Outline, *, brief: bool) -> Verdict:
-    fitting = _readings(weights, outline, brief=brief)
+    named = cache(lambda: _named(weights, outline))
+    fitting = _readings(weights, outline, brief=True)
+    if fitting is None:
+        # Names choose only among what fits, so they may be asked first where that is much: it is faster.
+        verdict = _choose(weights, outline, named())
+        if verdict.reading is not None:
+            return verdict
+        fitting = _readings(weights, outline, brief=False)
     if fitting is not None and len(fitting) < 2:
         return Verdict(reading=fitting[0]) if fitting else _MISFIT
+    return _choose(weights, outline, named() or fitting or [])
+
+
+def _named(weights: Sequence[Weight], outline: Outline) -> list[Reading]:
+    """Find the readings that names confirm, by the strictest way of asking that confirms any."""
     for witnesses, strict in (
         ((by_scope, by_suffix), True),
         ((by_scope_or_suffix,), True),
@@ -67,8 +72,8 @@ def _decide(weights: Sequence[Weight], outline: Outline, *, brief: bool) -> Verd
         if not strict:
             found = [reading for reading in found if not disorder(weights, outline, reading)]
         if found:
-            return _choose(weights, outline, found)
-    return _choose(weights, outline, fitting or [])
+            return found
+    return []
 
 
 def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, ordered: bool) -> Verdict:
@@ -79,33 +84,29 @@ def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, 
     checkpoint did. So the flags count only where the names do not object, names count only where the flags
     do not, and what alone fits counts without names only where nothing but flags can differ.
     """
-    given = cache(lambda: decide(weights, outline).reading if flags else None)
-    trusted = flags and ordered
-    brief = _decide_by_like(weights, outline, given, trusted=trusted, ordered=ordered, brief=True)
-    if brief.reading is not None or not brief.fits:
-        return brief
-    return _decide_by_like(weights, outline, given, trusted=trusted, ordered=ordered, brief=False)
-
-
-def _decide_by_like(
-    weights: Sequence[Weight],
-    outline: Outline,
-    by_flags: Callable[[], Reading | None],
-    *,
-    trusted: bool,
-    ordered: bool,
-    brief: bool,
-) -> Verdict:
     free = free_flags(outline)
-    fitting = _readings(weights, free, brief=brief)
+    by_names = cache(lambda: _by_names_or_flags(weights, outline, free, flags=flags, ordered=ordered))
+    fitting = _readings(weights, free, brief=True)
+    if fitting is None:
+        verdict = by_names()  # first, as above
+        if verdict.reading is not None:
+            return verdict
+        fitting = _readings(weights, free, brief=False)
     if fitting == []:
         return _MISFIT
-    if fitting is not None and len(fitting) == 1 and (trusted or _unopposed(weights, free)):
+    if fitting is not None and len(fitting) == 1 and ((flags and ordered) or _unopposed(weights, free)):
         return Verdict(reading=fitting[0])
+    return by_names()
+
+
+def _by_names_or_flags(
+    weights: Sequence[Weight], outline: Outline, free: Outline, *, flags: bool, ordered: bool
+) -> Verdict:
+    """Choose among the readings of an outline with free flags by names and by the flags it came with."""
     listed = _confirmed(weights, free, (by_listed_name,), strict=True)
     if len(listed) == 1:
         return Verdict(reading=listed[0], basis="names")
-    given = by_flags()
+    given = decide(weights, outline).reading if flags else None
     named = _confirmed(weights, free, (by_scope, by_suffix, by_rank), strict=True)
     if not named:
         named = _confirmed(weights, free, (by_scope_or_suffix,), strict=True)
