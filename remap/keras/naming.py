@@ -8,7 +8,6 @@ build in one session, renaming and nesting make it differ, so it is evidence and
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 __all__ = ["clean", "family", "layer_scope", "leaf", "numbered", "runs", "scope", "uniquify"]
 
@@ -18,14 +17,10 @@ _NUMBER = re.compile(r"_(\d+)$")
 # keras/engine/saving.py).
 _BYTES_REPR = re.compile(r"^b(['\"])(.*)\1(_\d+)?$", re.DOTALL)
 
-# Every witness asks for the parts of every name again.
-_REMEMBERED = 1 << 15
-
 # What Keras itself puts between a layer's name and a leaf: halves of a Bidirectional, recurrent cells.
 _INNER = re.compile(r"^(forward_.+|backward_.+|stacked_rnn_cells(_\d+)?|(.+_)?cell(_\d+)?)$")
 
 
-@lru_cache(_REMEMBERED)
 def clean(name: str) -> str:
     """Undo Keras 2.3's ``b'dense/kernel:0'_2`` to ``dense/kernel:0``; leave every other name alone."""
     match = _BYTES_REPR.match(name)
@@ -42,13 +37,11 @@ def uniquify(names: list[str]) -> list[str]:
     return unique
 
 
-@lru_cache(_REMEMBERED)
 def leaf(name: str) -> str:
     """Give the last part without device slot and counter: ``kernel`` for ``a/b/kernel_1:0``."""
     return _NUMBER.sub("", _SLOT.sub("", name.rpartition("/")[2]))
 
 
-@lru_cache(_REMEMBERED)
 def scope(name: str) -> str:
     """Give what stands before the leaf: ``a/b`` for ``a/b/kernel:0``, "" for a weight without a scope."""
     return name.rpartition("/")[0]
