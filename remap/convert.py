@@ -103,9 +103,8 @@ def _require_loadable(written: Checkpoint, composed: Plan) -> None:
     """Replay how Keras would load what was written, before it gets its name."""
     loading = load_by_order(saved_layers(written.layers), planned_layers(composed))
     if not loading.loads:
-        complaints = [loading.complaint, *(step.complaint for step in loading.steps)]
         raise OutputRefused(
-            f"Keras would not load what was written: {next(filter(None, complaints))}",
+            f"Keras would not load what was written: {loading.first_complaint}",
             hint="nothing was published; this is a bug in h5remap, please report it",
         )
 

@@ -65,9 +65,14 @@ class Loading:
     complaint: str = ""
 
     @property
+    def first_complaint(self) -> str:
+        """Give the words with which Keras would stop, or ""."""
+        return next(filter(None, (self.complaint, *(step.complaint for step in self.steps))), "")
+
+    @property
     def loads(self) -> bool:
         """Tell whether Keras would take the file."""
-        return not self.complaint and not any(step.complaint for step in self.steps)
+        return not self.first_complaint
 
 
 def saved_layers(groups: Sequence[LayerGroup]) -> list[Saved]:

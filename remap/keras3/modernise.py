@@ -34,9 +34,10 @@ def modernise(
     try:
         plan = compose(checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only)
     except (NothingToExtract, Undecided) as refusal:
-        if isinstance(refusal, Undecided) and (submodel is not None or not _is_whole(checkpoint, like)):
+        own = _own_architecture(checkpoint)
+        if isinstance(refusal, Undecided) and (submodel is not None or not _is_whole(checkpoint, own, like)):
             raise
-        plan = _as_it_stands(checkpoint, like, weights_only=weights_only)
+        plan = _as_it_stands(checkpoint, own, like, weights_only=weights_only)
     architecture = plan.architecture
     if architecture is None:
         raise Undecided(
@@ -66,32 +67,37 @@ def _flat(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
     return replace(checkpoint, layers=tuple(groups))
 
 
-def _is_whole(checkpoint: Checkpoint, like: Like | None) -> bool:
+def _own_architecture(checkpoint: Checkpoint) -> Layer | None:
+    """Read the architecture that a full file holds; None for a weights file."""
+    if checkpoint.model_config is None:
+        return None
+    return named(parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config"), checkpoint)
+
+
+def _is_whole(checkpoint: Checkpoint, own: Layer | None, like: Like | None) -> bool:
     """Tell whether an architecture describes all of the file, and no wrapper anywhere in it."""
-    if checkpoint.model_config is not None:
-        whole = parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
-        return all(layer.children is None or unwrap(layer) is None for layer in whole.walk())
+    if own is not None:
+        return all(layer.children is None or unwrap(layer) is None for layer in own.walk())
     if like is None or like.architecture is None:
         return False
-    named = [layer.name for layer in load_order(like.architecture)]
-    return named == [group.name for group in checkpoint.layers]
+    listed = [layer.name for layer in load_order(like.architecture)]
+    return listed == [group.name for group in checkpoint.layers]
 
 
-def _as_it_stands(checkpoint: Checkpoint, like: Like | None, *, weights_only: bool) -> Plan:
+def _as_it_stands(
+    checkpoint: Checkpoint, own: Layer | None, like: Like | None, *, weights_only: bool
+) -> Plan:
     """Plan a single model's own file."""
-    architecture: Layer | None = None
-    if checkpoint.model_config is not None:
-        described = parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
-        architecture = named(described, checkpoint)
-    elif like is not None:
+    architecture = own
+    if own is None and like is not None:
         architecture = like.architecture
         _require_fit(checkpoint, like)
-    whole = checkpoint.model_config is not None and not weights_only
+    whole = own is not None and not weights_only
     optimizer = checkpoint.optimizer
     return Plan(
         template=architecture.name if architecture is not None else "",
         replicas=None,
-        rung="config" if checkpoint.model_config is not None else "like",
+        rung="config" if own is not None else "like",
         layers=tuple(
             PlannedLayer(name=group.name, weights=_planned(group.weights)) for group in checkpoint.layers
         ),
@@ -112,9 +118,8 @@ def _require_fit(checkpoint: Checkpoint, like: Like) -> None:
     """Refuse a like-file of another model than the file holds."""
     loading = load_by_order(saved_layers(checkpoint.layers), expected_layers(like))
     if not loading.loads:
-        complaints = [loading.complaint, *(step.complaint for step in loading.steps)]
         raise Undecided(
-            f"the like-file does not fit the checkpoint: {next(filter(None, complaints))}",
+            f"the like-file does not fit the checkpoint: {loading.first_complaint}",
             where=like.where,
             hint="make the like-file from the code of the very model that was saved",
         )
