@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,14 +21,14 @@ from remap.errors import RemapError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from remap.checking import Check
     from remap.console.meter import Meter
     from remap.console.terminal import Terminal
+    from remap.inspection import Inspection
+    from remap.keras.plan import Plan
+    from remap.report import Report
 
-
-__all__ = ["app", "main"]
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+__all__ = ["app"]
 
 app = typer.Typer(
     name="h5remap",
@@ -38,15 +38,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def main() -> None:
-    """Run the command line and leave the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # A name that the terminal's encoding does not have must not end a command.
-            stream.reconfigure(errors="backslashreplace")
-    app(prog_name="h5remap")
 
 
 def _version(wanted: bool) -> None:
@@ -83,6 +74,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to 
 
 @app.command("inspect")
 def _inspect(
+    ctx: typer.Context,
     file: _File,
     json: _Json = False,
     depth: Annotated[
@@ -105,14 +97,12 @@ def _inspect(
 ) -> None:
     """Show what is in a Keras .h5 file, and what to do with it."""
     with _endings(["inspect", str(file)], json=json):
-        from remap.survey import inspect
-
-        with _meter("reading") as meter:
-            found = _call(inspect, file, stats=stats, progress=meter)
         from remap.console.advice import advice_lines
         from remap.console.line import Line
         from remap.console.overview import Selection, overview_lines
 
+        with _meter("reading") as meter:
+            found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=meter)
         terminal = _terminal()
         selection = Selection() if json else Selection(depth=depth, pattern=layer, every=every)
         lines = [
@@ -135,6 +125,7 @@ def _inspect(
 
 @app.command("extract")
 def _extract(
+    ctx: typer.Context,
     file: _File,
     output: Annotated[
         Path,
@@ -183,32 +174,30 @@ def _extract(
             invocation += [] if value is True else [str(value)]
     with _endings(invocation, json=json):
         if dry_run:
-            _dry_run(file, options, json=json)
+            _dry_run(ctx, file, options, json=json)
             return
-        from remap.convert import extract
+        from remap.console.extraction import report_lines
 
         with _meter("writing") as meter:
-            report = _call(extract, file, output, **options, overwrite=overwrite, progress=meter)
+            report: Report = _call(
+                ctx, "extract", file, output, **options, overwrite=overwrite, progress=meter
+            )
         if json:
             _write_json(report.to_json())
         elif not quiet:
-            from remap.console.extraction import report_lines
-
             terminal = _terminal()
             terminal.print(report_lines(report, width=terminal.width))
 
 
-def _dry_run(file: Path, options: Mapping[str, Any], *, json: bool) -> None:
-    from remap.convert import plan
+def _dry_run(ctx: typer.Context, file: Path, options: Mapping[str, Any], *, json: bool) -> None:
+    from remap.console.extraction import mapping_lines, report_lines
     from remap.mapping import mapping_of, plan_json
     from remap.report import report_of
 
-    planned = _call(plan, file, **options)
+    planned: Plan = _call(ctx, "plan", file, **options)
     if json:
         _write_json(plan_json(planned, source=str(file)))
         return
-    from remap.console.extraction import mapping_lines, report_lines
-
     terminal = _terminal()
     terminal.print(mapping_lines(mapping_of(planned), ascii_only=terminal.ascii_only))
     report = report_of(planned, source=str(file), target=None, size=0)
@@ -217,6 +206,7 @@ def _dry_run(file: Path, options: Mapping[str, Any], *, json: bool) -> None:
 
 @app.command("check")
 def _check(
+    ctx: typer.Context,
     file: _File,
     like: Annotated[
         Path,
@@ -231,26 +221,27 @@ def _check(
 ) -> None:
     """Tell whether load_weights would take a file, and why not."""
     with _endings(["check", str(file), "--like", str(like)], json=json):
-        from remap.checking import check
+        from remap.console.loading import check_lines
 
-        result = _call(check, file, like)
+        result: Check = _call(ctx, "check", file, like)
         if json:
             _write_json(result.to_json())
         else:
-            from remap.console.loading import check_lines
-
             terminal = _terminal()
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
             raise typer.Exit(3)
 
 
-def _call(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
-    """Call the library, the one place where that happens: in a child, which a damaged file may take along."""
-    from remap.worker import run
+def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:
+    """Call the library, the one place where that happens: in a child, which a damaged file may take along.
 
-    named: dict[str, Any] = dict(kwargs)
-    return run(function, *args, where=str(args[0]), **named)
+    What only has to be shown is imported before: the child is loading h5py meanwhile.
+    """
+    from remap.worker import Ahead
+
+    worker: Ahead = ctx.obj or Ahead()
+    return worker.run(f"remap.{name}", file, *args, where=str(file), **named)
 
 
 @contextlib.contextmanager

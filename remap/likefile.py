@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import lzma
 import os
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 from remap.errors import InputRefused
@@ -16,8 +12,6 @@ __all__ = ["read_like"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
-# What damaged archives make the standard library raise, beside the usual.
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
 
 
 def read_like(path: str | os.PathLike[str]) -> Like:
@@ -44,10 +38,18 @@ def read_like(path: str | os.PathLike[str]) -> Like:
 
 def _archived(name: str) -> str:
     """Read the `config.json` of a .keras archive and nothing else of it."""
+    # Loading these takes longer than most like-files do.
+    import lzma
+    import struct
+    import zipfile
+    import zlib
+
+    # What damaged archives make the standard library raise, beside the usual.
+    broken = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
     try:
         with zipfile.ZipFile(name) as archive, archive.open("config.json") as member:
             return _decoded(member.read(_LARGEST_JSON + 1), f"{name}, config.json")
-    except (KeyError, RuntimeError, ValueError, EOFError, *_BROKEN_ZIP) as error:
+    except (KeyError, RuntimeError, ValueError, EOFError, *broken) as error:
         raise InputRefused(
             f"a zip archive, but no .keras file: {error}",
             where=name,

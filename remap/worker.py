@@ -7,26 +7,23 @@ is imported, which costs half a millisecond; systems that cannot fork work in th
 
 from __future__ import annotations
 
-import gc
 import importlib
 import io
 import os
 import pickle
 import signal
-import struct
 import sys
 import time
-import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 
+from remap.child import HEAD, HINT, PROGRESS, Child, found, obey, serve
 from remap.errors import InputRefused, RemapError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import BinaryIO
 
-__all__ = ["DEADLINE", "MEMORY", "WorkFailed", "run"]
+__all__ = ["DEADLINE", "MEMORY", "Ahead", "WorkFailed", "run"]
 
 DEADLINE = 30
 """Seconds of computing that may pass without progress; real files need less than two in all."""
@@ -34,12 +31,8 @@ MEMORY = 1 << 30
 """Bytes that the work may take; real files need less than a tenth."""
 
 _R = TypeVar("_R")
-_HEAD = struct.Struct("<cQ")
-_PROGRESS = struct.Struct("<QQ")
 _LARGEST = 1 << 28
-_PAUSE = 0.05
 _GRACE = 5
-_HINT = "the file is damaged or made to do harm: get it again from its origin"
 
 
 class WorkFailed(Exception):
@@ -67,42 +60,124 @@ def run(
     the file is to blame; WorkFailed for any other exception in the child.
     """
     if not hasattr(os, "fork"):
-        if progress is not None:
-            named["progress"] = progress
-        return function(*args, **named)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    reading, writing = os.pipe()
+        return function(*args, **_reporting(named, progress))
     with _Terminable():
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-            _serve(_Child(writing, deadline, memory), function, args, named, reporting=progress is not None)
+
+        def work(child: Child) -> _R:
+            return function(*args, **_reporting(named, child.report if progress is not None else None))
+
+        value: _R = _Running(work, deadline, memory).end(where, progress)
+        return value
+
+
+class Ahead:
+    """A child that loads what the work will need while its parent still makes out what the work is.
+
+    `names` are functions that the work may be, each by its module's name and its own. Where a system cannot fork, the
+    work is done in the process itself. A context manager that ends a child which was told nothing.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._running: _Running | None = None
+        if not hasattr(os, "fork"):
+            return
+        reading, self._orders = os.pipe()
+
+        def work(child: Child) -> Any:
+            os.close(self._orders)
+            with os.fdopen(reading, "rb") as orders:
+                return obey(orders, names, child.report)
+
+        self._running = _Running(work, DEADLINE, MEMORY)
+        os.close(reading)
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._running is not None:
+            os.close(self._orders)
+            self._running.kill()
+
+    def run(
+        self,
+        name: str,
+        *args: Any,
+        where: str,
+        progress: Callable[[int, int], None] | None = None,
+        **named: Any,
+    ) -> Any:
+        """Call the function of a name, once, as `run` would."""
+        running, self._running = self._running, None
+        if running is None:
+            return found(name)(*args, **_reporting(named, progress))
+        with _Terminable():
+            # Where the child is gone already, what it left says more.
+            with suppress(BrokenPipeError), os.fdopen(self._orders, "wb") as orders:
+                pickle.dump((name, args, named, progress is not None), orders)
+            return running.end(where, progress)
+
+
+def _reporting(named: dict[str, Any], progress: Callable[[int, int], None] | None) -> dict[str, Any]:
+    return named if progress is None else {**named, "progress": progress}
+
+
+class _Running:
+    """A child at work."""
+
+    def __init__(self, work: Callable[[Child], Any], deadline: int, memory: int) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._reading, writing = os.pipe()
+        self._process = os.fork()
+        if self._process == 0:
+            os.close(self._reading)
+            serve(Child(writing, deadline, memory), work)
         os.close(writing)
+
+    def end(self, where: str, progress: Callable[[int, int], None] | None) -> Any:
+        """Wait for its end, and give what it returned or raise what it raised."""
         try:
-            with os.fdopen(reading, "rb") as messages:
+            with os.fdopen(self._reading, "rb") as messages:
                 outcome = _listen(messages, progress)
         except BaseException:
-            _stop(child)
+            self._stop()
             raise
-        value: _R = _conclude(outcome, os.waitpid(child, 0)[1], where)
-        return value
+        return _conclude(outcome, os.waitpid(self._process, 0)[1], where)
+
+    def kill(self) -> None:
+        """End it at once; it has begun nothing."""
+        os.close(self._reading)
+        os.kill(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
+
+    def _stop(self) -> None:
+        """End it, and let it clean up, unless it is beyond that."""
+        with suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGTERM)
+        end = time.monotonic() + _GRACE
+        while os.waitpid(self._process, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                os.kill(self._process, signal.SIGKILL)
+                os.waitpid(self._process, 0)
+                return
+            time.sleep(0.01)
 
 
 def _listen(messages: BinaryIO, progress: Callable[[int, int], None] | None) -> tuple[bytes, bytes] | None:
     """Pass progress on until the child has said how it ended; None when it ended without a word."""
     while True:
-        head = messages.read(_HEAD.size)
-        if len(head) < _HEAD.size:
+        head = messages.read(HEAD.size)
+        if len(head) < HEAD.size:
             return None
-        kind, size = _HEAD.unpack(head)
+        kind, size = HEAD.unpack(head)
         content = messages.read(min(size, _LARGEST))
         if len(content) < size:
             return None
         if kind != b"p":
             return kind, content
         if progress is not None:
-            progress(*_PROGRESS.unpack(content))
+            progress(*PROGRESS.unpack(content))
 
 
 def _conclude(outcome: tuple[bytes, bytes] | None, status: int, where: str) -> Any:
@@ -123,24 +198,11 @@ def _conclude(outcome: tuple[bytes, bytes] | None, status: int, where: str) -> A
 def _death(status: int, where: str) -> InputRefused:
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if number == signal.SIGXCPU:
-        return InputRefused("reading this file does not come to an end", where=where, hint=_HINT)
+        return InputRefused("reading this file does not come to an end", where=where, hint=HINT)
     if number == signal.SIGKILL:
         what = "the process that read this file was killed, perhaps by the system for want of memory"
         return InputRefused(what, where=where, hint="try again on a machine with more free memory")
-    return InputRefused("the HDF5 library crashed on this file", where=where, hint=_HINT)
-
-
-def _stop(child: int) -> None:
-    """End the child: let it clean up, unless it is beyond that."""
-    with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGTERM)
-    end = time.monotonic() + _GRACE
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return
-        time.sleep(0.01)
+    return InputRefused("the HDF5 library crashed on this file", where=where, hint=HINT)
 
 
 class _Terminable:
@@ -168,110 +230,9 @@ class _Values(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Find a class of this package, or what makes its errors again, and nothing else."""
         if module.split(".")[0] == "remap":
-            found = getattr(importlib.import_module(module), name, None)
-            if getattr(found, "__module__", None) == module and (
-                isinstance(found, type) or module == "remap.errors"
+            value = getattr(importlib.import_module(module), name, None)
+            if getattr(value, "__module__", None) == module and (
+                isinstance(value, type) or module == "remap.errors"
             ):
-                return found
+                return value
         raise pickle.UnpicklingError(f"{module}.{name} is no value of this package")
-
-
-# The child.
-
-
-class _Child:
-    """The child's side: its limits and its messages."""
-
-    def __init__(self, writing: int, deadline: int, memory: int) -> None:
-        import resource
-
-        self._resource = resource
-        self._writing = writing
-        self._deadline = deadline
-        self._reported = 0.0
-        self._limit(resource.RLIMIT_CORE, 0)
-        self._limit(resource.RLIMIT_DATA, _data_size() + memory)
-        self._extend()
-
-    def report(self, done: int, total: int) -> None:
-        """Tell the parent of progress, not too often, and begin to count the deadline anew."""
-        now = time.monotonic()
-        if now - self._reported >= _PAUSE or done == total:
-            self._reported = now
-            self._extend()
-            self.send(b"p", _PROGRESS.pack(done, total))
-
-    def send(self, kind: bytes, content: bytes) -> None:
-        """Write one message."""
-        view = memoryview(_HEAD.pack(kind, len(content)) + content)
-        while view:
-            view = view[os.write(self._writing, view) :]
-
-    def _extend(self) -> None:
-        used = self._resource.getrusage(self._resource.RUSAGE_SELF)
-        self._limit(self._resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + self._deadline)
-
-    def _limit(self, kind: int, value: int) -> None:
-        hard = self._resource.getrlimit(kind)[1]
-        if hard != self._resource.RLIM_INFINITY:
-            value = min(value, hard)
-        self._resource.setrlimit(kind, (value, hard))
-
-
-def _data_size() -> int:
-    """Give the bytes of data that this process has, where the system tells."""
-    with suppress(OSError), open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - pathlib is not needed else
-        return int(file.read().split()[5]) * os.sysconf("SC_PAGESIZE")
-    return 0
-
-
-def _serve(
-    child: _Child,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    named: dict[str, Any],
-    *,
-    reporting: bool,
-) -> NoReturn:
-    """Do the work, say how it ended, and leave."""
-    try:
-        _prepare()
-        if reporting:
-            named["progress"] = child.report
-        kind, value = _outcome(function, args, named)
-        child.send(kind, pickle.dumps(value))
-    except BaseException:  # the parent is gone, or what was returned is no value
-        with suppress(BaseException):
-            child.send(b"e", pickle.dumps(traceback.format_exc()))
-    finally:
-        os._exit(0)
-
-
-def _prepare() -> None:
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    silent = os.open(os.devnull, os.O_RDWR)
-    for stream in (1, 2):  # what a dying library prints is for nobody
-        os.dup2(silent, stream)
-    gc.disable()  # what is built here lives until the end, and the end is near
-    # Read when the libraries are loaded: no plug-ins, no threads that nothing here would use.
-    os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
-def _interrupt(*_: object) -> NoReturn:
-    """Interrupt the work once; nothing may interrupt the cleaning up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _outcome(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> tuple[bytes, Any]:
-    try:
-        return b"r", function(*args, **named)
-    except RemapError as error:
-        return b"e", error
-    except MemoryError:
-        return b"e", InputRefused("reading this file takes more memory than any real one", hint=_HINT)
-    except KeyboardInterrupt:
-        return b"i", None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from remap.cli import main
+from remap.__main__ import command_line
 
 __all__ = ["Outcome", "Run", "runner"]
 
@@ -38,7 +38,7 @@ def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             monkeypatch.setenv(name, value)
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            main()
+            command_line()
         for name in environment:
             monkeypatch.delenv(name)
         code: Any = ended.value.code

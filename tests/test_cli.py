@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-import remap
+import remap.__main__
 from remap.worker import WorkFailed
 from tests.commandline import Run, runner
 from tests.documented import require_documented
@@ -155,7 +155,7 @@ def test_a_bug_keeps_its_traceback(
     monkeypatch.setattr("remap.survey.inspection_of", broken)
     monkeypatch.setattr(sys, "argv", ["h5remap", "inspect", str(here / "multi.h5")])
     with pytest.raises(WorkFailed, match="ZeroDivisionError"):
-        remap.cli.main()
+        remap.__main__.command_line()
     assert capsys.readouterr().out == ""
 
 
@@ -200,7 +200,7 @@ def test_help_and_version_load_nothing_heavy(argument: str) -> None:
     program = (
         "import sys\n"
         f"sys.argv = ['h5remap', *{argument.split()}]\n"
-        "from remap.cli import main\n"
+        "from remap.__main__ import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print([name for name in ('h5py', 'numpy', 'rich', 'json') if name in sys.modules])\n"
     )
@@ -212,7 +212,7 @@ def test_a_piped_view_loads_no_rich(here: Path) -> None:
     program = (
         "import sys\n"
         f"sys.argv = ['h5remap', 'inspect', {str(here / 'multi.h5')!r}]\n"
-        "from remap.cli import main\n"
+        "from remap.__main__ import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print('rich' in sys.modules)\n"
     )

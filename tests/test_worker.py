@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from remap import worker
+from remap import child, worker
 from remap.errors import InputRefused, OutputRefused
 from remap.keras.checkpoint import Checkpoint
-from remap.worker import WorkFailed, run
+from remap.worker import Ahead, WorkFailed, run
 from tests.handmade import save_full
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def test_a_child_that_stops_in_the_middle_of_a_word_crashed(
         os.write(self._writing, message)
         os._exit(0)
 
-    monkeypatch.setattr(worker._Child, "send", mutter)
+    monkeypatch.setattr(child.Child, "send", mutter)
     with pytest.raises(InputRefused, match="the HDF5 library crashed"):
         run(int, where="in.h5")
 
@@ -193,8 +193,8 @@ def test_an_error_while_listening_ends_the_child() -> None:
         progress(os.getpid(), os.getpid())
         time.sleep(60)
 
-    def listen(child: int, _: int) -> None:
-        children.append(child)
+    def listen(process: int, _: int) -> None:
+        children.append(process)
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
@@ -258,6 +258,76 @@ def test_no_plug_ins_and_no_idle_threads() -> None:
     assert os.environ.get("HDF5_PLUGIN_PRELOAD") != "::"
 
 
+def _worked(progress: Callable[[int, int], None] | None = None) -> int:
+    if progress is not None:
+        progress(1, 2)
+    return os.getpid()
+
+
+def _process(worker: Ahead) -> int:
+    assert worker._running is not None
+    return worker._running._process
+
+
+def test_a_child_ahead_does_what_it_is_told_then() -> None:
+    reports: list[tuple[int, int]] = []
+    with Ahead() as worker:
+        process = _process(worker)
+        name = f"{__name__}._worked"
+        assert worker.run(name, where="", progress=lambda *report: reports.append(report)) == process
+    assert reports == [(1, 2)]
+    with Ahead() as worker:
+        assert worker.run("builtins.sorted", [2, 1], where="", reverse=True) == [2, 1]
+
+
+def test_a_child_ahead_has_loaded_what_the_work_may_need() -> None:
+    script = (
+        "import sys\n"
+        "from remap.worker import Ahead\n"
+        "def loaded(): return 'h5py' in sys.modules\n"
+        "worker = Ahead('remap.hdf5.reader.open_checkpoint', 'remap.extract')\n"
+        "assert worker.run('__main__.loaded', where='')\n"
+        "assert 'h5py' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_a_child_ahead_that_is_told_nothing_ends_with_its_parents_interest() -> None:
+    with Ahead("remap.extract") as worker:
+        process = _process(worker)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_a_child_ahead_does_not_outlive_its_parent() -> None:
+    script = (
+        "import os\n"
+        "from remap.worker import Ahead\n"
+        "worker = Ahead('remap.extract')\n"
+        "os._exit(0)\n"
+    )
+    reading, writing = os.pipe()
+    subprocess.run([sys.executable, "-c", script], pass_fds=[writing], cwd=ROOT, check=True)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as held:
+        assert (
+            held.read() == b""
+        )  # at its end once nobody holds the other side: a child that stays hangs this
+
+
+def test_a_child_ahead_that_is_gone_before_its_order_is_told_as_killed() -> None:
+    worker = Ahead()
+    os.kill(_process(worker), signal.SIGKILL)
+    os.waitid(os.P_PID, _process(worker), os.WEXITED | os.WNOWAIT)
+    with pytest.raises(InputRefused, match="was killed"):
+        worker.run("os.getpid", where="in.h5")
+
+
+def test_a_crash_of_a_child_ahead_is_the_files_fault() -> None:
+    with pytest.raises(InputRefused, match="the HDF5 library crashed"):
+        Ahead().run("os._exit", 0, where="in.h5")
+
+
 def test_without_fork_the_work_is_done_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "fork")
     reports: list[tuple[int, int]] = []
@@ -268,7 +338,10 @@ def test_without_fork_the_work_is_done_in_place(monkeypatch: pytest.MonkeyPatch)
 
     assert run(work, where="", progress=lambda *report: reports.append(report)) == os.getpid()
     assert run(os.getpid, where="") == os.getpid()
-    assert reports == [(1, 2)]
+    with Ahead("remap.extract") as worker:
+        name = f"{__name__}._worked"
+        assert worker.run(name, where="", progress=lambda *report: reports.append(report)) == os.getpid()
+    assert reports == [(1, 2)] * 2
 
 
 def test_the_parent_never_loads_h5py(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,7 +152,7 @@ def _create(directory: Path) -> tuple[int, Path | None]:
 
 
 def _hidden(directory: Path) -> Path:
-    return directory / f".h5remap-{secrets.token_hex(8)}.tmp"
+    return directory / f".h5remap-{os.urandom(8).hex()}.tmp"
 
 
 def _link_descriptor(descriptor: int, path: Path) -> None:
