@@ -21,7 +21,7 @@ KINDS = {
     "broken": errno.EIO,
     "quota": errno.EDQUOT,
 }
-_MODULES = ("remap.hdf5.source", "remap.hdf5.publish", "remap.hdf5.writer")
+_MODULES = ("remap.hdf5.source", "remap.hdf5.publish", "remap.hdf5.writer", "remap.hdf5.copying")
 _CALLS = (
     "open",
     "close",
@@ -67,7 +67,7 @@ class Faults:
 
         for module in _MODULES:
             patch.setattr(f"{module}.os", faulty)
-            patch.setattr(f"{module}.io", SimpleNamespace(FileIO=FileIO))
+            patch.setattr(f"{module}.io", SimpleNamespace(FileIO=FileIO), raising=False)
         return self
 
     def _due(self, name: str) -> bool:

@@ -4,6 +4,8 @@ import hashlib
 import importlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import pytest
 import remap
 from remap import OutputRefused, Undecided, UsageRefused, extract, plan
 from remap.convert import _require_loadable
+from remap.hdf5.layout import Layout
 from remap.keras.checkpoint import Checkpoint
+from remap.keras.plan import Plan
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -136,27 +140,20 @@ def test_long_optimizer_lists_get_names_that_old_keras_reads_back(case: Case, tm
 def test_swapping_two_tensors_of_equal_shape_is_seen(
     case: Case, tmp_path: Path, era: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Let the writer swap two tensors, and see the verification stop the output."""
+    """Let what was drawn give two tensors each other's places, and see the verification stop the output."""
     module = importlib.import_module("remap.hdf5.publish")
-    write = module.write
+    lay_out = module.lay_out
 
-    def swapping(layout: object, opened: object, output: object, report: object) -> None:
-        write(layout, opened, output, report)
-        places = layout.places  # type: ignore[attr-defined]
-        for one in places:
-            for other in places:
-                alike = one.source.shape == other.source.shape and one.source.path != other.source.path
-                if alike and one.source.parameters > 1:
-                    size = 4 * one.source.parameters
-                    first = os.pread(output.fileno(), size, one.offset)  # type: ignore[attr-defined]
-                    second = os.pread(output.fileno(), size, other.offset)  # type: ignore[attr-defined]
-                    os.pwrite(output.fileno(), second, one.offset)  # type: ignore[attr-defined]
-                    os.pwrite(output.fileno(), first, other.offset)  # type: ignore[attr-defined]
-                    return
+    def swapping(plan: Plan) -> Layout:
+        layout: Layout = lay_out(plan)
+        for one, other in combinations(layout.places, 2):
+            if one.source.shape == other.source.shape and one.source.parameters > 1:
+                swapped = {one: replace(one, offset=other.offset), other: replace(other, offset=one.offset)}
+                return replace(layout, places=tuple(swapped.get(place, place) for place in layout.places))
         raise AssertionError("no two tensors of equal shape")
 
-    monkeypatch.setattr(module, "write", swapping)
-    with pytest.raises(OutputRefused):
+    monkeypatch.setattr(module, "lay_out", swapping)
+    with pytest.raises(OutputRefused, match="reads back from elsewhere"):
         extract(case(era, "alternating_frozen") / "multi.h5", tmp_path / "out.h5")
     assert list(tmp_path.iterdir()) == []
 

@@ -300,12 +300,7 @@ def test_a_child_ahead_that_is_told_nothing_ends_with_its_parents_interest() -> 
 
 
 def test_a_child_ahead_does_not_outlive_its_parent() -> None:
-    script = (
-        "import os\n"
-        "from remap.worker import Ahead\n"
-        "worker = Ahead('remap.extract')\n"
-        "os._exit(0)\n"
-    )
+    script = "import os\nfrom remap.worker import Ahead\nworker = Ahead('remap.extract')\nos._exit(0)\n"
     reading, writing = os.pipe()
     subprocess.run([sys.executable, "-c", script], pass_fds=[writing], cwd=ROOT, check=True)
     os.close(writing)

@@ -37,9 +37,10 @@ _LIST = 64512
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A tensor of the input and the byte of the output at which it begins."""
+    """A tensor of the input, its path in the output, and the byte of the output at which it begins."""
 
     source: Weight
+    path: str
     offset: int
 
 
@@ -139,7 +140,7 @@ class _Drawing:
             kind, space = native_type(weight.source.dtype), _space(weight.source.shape)
             offset = h5d.create(parent, path[-1], kind, space, self._options).get_offset()
             if offset is not None:
-                self.places.append(Place(weight.source, offset))
+                self.places.append(Place(weight.source, _shown(path), offset))
 
     def _descend(self, parent: Any, path: tuple[bytes, ...]) -> Any:
         """Open a group, making it if it is not there yet."""

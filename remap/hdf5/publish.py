@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from remap.keras.checkpoint import Checkpoint
     from remap.keras.plan import Plan
 
-__all__ = ["Halves", "publication", "publish"]
+__all__ = ["Meter", "publication", "publish"]
 
 
 def publish(
@@ -40,9 +40,9 @@ def publish(
     """Write a plan's output to `target` and return its size in bytes.
 
     The file is written without a name where the system knows such files, and under an unguessable one in the
-    same directory elsewhere; it is reopened and compared with the plan and the input, `check` is called with
-    what it says, and it is on the disk before it gets its name in one step. `progress` is called with the
-    bytes done and the bytes in all, copying and comparing counting half each.
+    same directory elsewhere; its tensors are compared with the input, it is reopened and compared with the plan,
+    `check` is called with what it says, and it is on the disk before it gets its name in one step. `progress` is
+    called with the bytes done and the bytes in all.
 
     Raises UsageRefused when the target is the input, OutputRefused when it is there already and `overwrite`
     is False, or cannot be written; InputRefused when the input cannot be read or changes meanwhile;
@@ -50,11 +50,11 @@ def publish(
     """
     with publication(target, opened, overwrite=overwrite) as file:
         layout = lay_out(plan)
-        report = Halves(progress, sum(opened.extent(place.source).size for place in layout.places))
+        report = Meter(progress, sum(opened.extent(place.source).size for place in layout.places))
         with FlushedAlong(file, layout.size):
             write(layout, opened, file, report)
             with _reopened(file) as written:
-                verify(plan, opened, written, report)
+                verify(plan, written, layout.places)
                 if check is not None:
                     check(written.checkpoint)
     return layout.size
@@ -78,8 +78,8 @@ def publication(
         draft.name_it(path, overwrite=overwrite)
 
 
-class Halves:
-    """Tells a callback of bytes done and bytes in all, where all is done twice: copied and compared."""
+class Meter:
+    """Tells a callback of bytes done and bytes in all."""
 
     def __init__(self, callback: Callable[[int, int], None] | None, total: int) -> None:
         self._callback = callback
@@ -87,10 +87,10 @@ class Halves:
         self._done = 0
 
     def __call__(self, count: int) -> None:
-        """Count bytes that were copied or compared."""
+        """Count bytes that are written and compared."""
         self._done += count
         if self._callback is not None:
-            self._callback(self._done // 2, self._total)
+            self._callback(self._done, self._total)
 
 
 class _Draft:

@@ -13,6 +13,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -21,13 +22,14 @@ from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 
 from remap.archive import Archive
 from remap.errors import OutputRefused
+from remap.hdf5.copying import LOST, write_at
 from remap.hdf5.layout import Canvas, Layout, Place
 from remap.hdf5.names import path_parts
-from remap.hdf5.publish import Halves, publication
+from remap.hdf5.publish import Meter, publication
 from remap.hdf5.reader import read_tensor
 from remap.hdf5.source import CHUNK
 from remap.hdf5.tensors import native_type
-from remap.hdf5.writer import write, write_at
+from remap.hdf5.writer import write
 
 if TYPE_CHECKING:
     import os
@@ -42,7 +44,6 @@ __all__ = ["write_keras", "write_weights"]
 _WEIGHTS = "model.weights.h5"
 # Keras reads neither: the oldest release whose form this is, and the first day of the zip format.
 _METADATA = {"keras_version": "3.5.0", "date_saved": "1980-01-01@00:00:00"}
-_LOST = "nothing was published: this disk loses data, or h5remap has a bug, which please report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +135,21 @@ def _fill(
     """Write what was drawn with its tensors, and compare all of it with what it should be."""
     kept = [one for one in drawn.variables if one.recipe.transform is None]
     made = [one for one in drawn.variables if one.recipe.transform is not None]
-    places = tuple(Place(_source(one.recipe), one.offset) for one in kept)
-    report = Halves(progress, sum(one.size for one in drawn.variables))
+    taken = sorted((one.offset, one.offset + one.size) for one in drawn.variables)
+    if any(begin < end for (_, end), (begin, _) in pairwise(taken)):
+        raise ValueError("two tensors of the output would share bytes")
+    places = tuple(Place(_source(one.recipe), one.path, one.offset) for one in kept)
+    report = Meter(progress, sum(one.size for one in drawn.variables))
     write(Layout(size, drawn.pieces, places), opened, output, report)
     for one in made:
-        write_at(output, one.offset, _bytes(one.recipe, opened))
+        data = _bytes(one.recipe, opened)
+        write_at(output, one.offset, data)
+        _require_stored(output, one.offset, data, one.path)
         report(one.size)
-    taken = sorted((one.offset, one.offset + one.size) for one in drawn.variables)
     for offset, piece in drawn.pieces:
         for begin, end in _gaps(offset, offset + len(piece), taken):
             part = memoryview(piece)[begin - offset : end - offset]
             _require_stored(output, begin, part, "the file's structure")
-    for one in kept:
-        extent = opened.extent(_source(one.recipe))
-        at = one.offset
-        for given in opened.source.chunks(extent.offset, extent.size):
-            _require_stored(output, at, given, one.path)
-            at += len(given)
-            report(len(given))
-    for one in made:
-        _require_stored(output, one.offset, _bytes(one.recipe, opened), one.path)
-        report(one.size)
 
 
 def _gaps(begin: int, end: int, taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -187,7 +182,7 @@ def _stored(output: io.FileIO, offset: int, size: int) -> Iterator[bytes]:
     while size:
         piece = output.read(min(size, CHUNK))
         if not piece:
-            raise OutputRefused("the file that was written ends too early", hint=_LOST)
+            raise OutputRefused("the file that was written ends too early", hint=LOST)
         yield piece
         size -= len(piece)
 
@@ -196,7 +191,7 @@ def _require_stored(output: io.FileIO, offset: int, expected: memoryview, what: 
     at = 0
     for piece in _stored(output, offset, len(expected)):
         if piece != expected[at : at + len(piece)]:
-            raise OutputRefused("what was written reads back differently", where=what, hint=_LOST)
+            raise OutputRefused("what was written reads back differently", where=what, hint=LOST)
         at += len(piece)
 
 

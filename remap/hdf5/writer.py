@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 from typing import TYPE_CHECKING
 
+from remap.hdf5.copying import copy, write_at
+
 if TYPE_CHECKING:
+    import io
     from collections.abc import Callable
 
     from remap.hdf5.layout import Layout
     from remap.hdf5.reader import OpenedCheckpoint
 
-__all__ = ["write", "write_at"]
+__all__ = ["write"]
 
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
-_STEP = 16 << 20
-"""Bytes the kernel copies between two reports of progress."""
 
 
 def write(layout: Layout, opened: OpenedCheckpoint, output: io.FileIO, report: Callable[[int], None]) -> None:
     """Write a whole output into an empty file, reserving all its room before the first byte.
 
-    `report` is told of every number of bytes copied. Raises OSError for whatever goes wrong with the output
-    and InputRefused for the input.
+    Every tensor is compared with the input's once it is there; `report` is told of every number of bytes that are.
+    Raises OSError for whatever goes wrong with the output, OutputRefused where a tensor reads back differently, and
+    InputRefused for the input.
     """
     _reserve(output, layout.size)
     for offset, piece in layout.pieces:
         write_at(output, offset, memoryview(piece))
-    for place in layout.places:
-        extent = opened.extent(place.source)
-        done = 0
-        while done < extent.size:
-            step = min(_STEP, extent.size - done)
-            _copy(opened, extent.offset + done, output, place.offset + done, step)
-            done += step
-            report(step)
+    copy(layout.places, opened, output, report)
 
 
 def _reserve(output: io.FileIO, size: int) -> None:
@@ -47,31 +41,3 @@ def _reserve(output: io.FileIO, size: int) -> None:
         if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
             raise
         output.truncate(size)
-
-
-def _copy(opened: OpenedCheckpoint, start: int, output: io.FileIO, target: int, size: int) -> None:
-    """Copy bytes inside the kernel; what it leaves, for whatever reason, is read and written here.
-
-    So a fault is met again by the plain way, which tells the input's from the output's.
-    """
-    done = 0
-    try:
-        while done < size:
-            count = os.copy_file_range(
-                opened.source.descriptor, output.fileno(), size - done, start + done, target + done
-            )
-            if count == 0:
-                break
-            done += count
-    except (AttributeError, OSError):
-        pass
-    for piece in opened.source.chunks(start + done, size - done):
-        write_at(output, target + done, piece)
-        done += len(piece)
-
-
-def write_at(output: io.FileIO, offset: int, data: memoryview) -> None:
-    """Write all of `data` from byte `offset` on, however little the system takes at a time."""
-    output.seek(offset)
-    while data:
-        data = data[output.write(data) or 0 :]

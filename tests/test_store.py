@@ -1,0 +1,89 @@
+"""Today's formats: nothing that differs from what was meant passes for written."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from remap import OutputRefused, extract
+from remap.hdf5 import store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from remap.keras3.recipe import Group
+
+    Case = Callable[[str, str], Path]
+
+PLACES = 40
+
+
+def _spoil(patch: pytest.MonkeyPatch, place: int) -> None:
+    """Let the disk store another bit at a place of the file, whoever writes it."""
+
+    class FileIO(io.FileIO):
+        def write(self, buffer: Any, /) -> int:
+            data, at = bytearray(buffer), self.tell()
+            if at <= place < at + len(data):
+                data[place - at] ^= 1
+            return int(super().write(data))
+
+    def copy(source: int, target: int, count: int, start: int, at: int) -> int:
+        data = bytearray(os.pread(source, count, start))
+        if at <= place < at + len(data):
+            data[place - at] ^= 1
+        return os.pwrite(target, data, at)
+
+    patch.setattr("remap.hdf5.publish.io", SimpleNamespace(FileIO=FileIO))
+    patch.setattr(os, "copy_file_range", copy, raising=False)
+
+
+@pytest.mark.parametrize("form", ["keras", "weights.h5"])
+@pytest.mark.parametrize("name", ["conv_bn", "recurrent"])
+def test_what_reads_back_differently_is_not_published(
+    case: Case, tmp_path: Path, name: str, form: str
+) -> None:
+    source, target = case("keras-2.2.4", name) / "multi.h5", tmp_path / f"out.{form}"
+    extract(source, target)
+    whole = target.read_bytes()
+    target.unlink()
+    refused = 0
+    for number in range(PLACES):
+        place = len(whole) * (2 * number + 1) // (2 * PLACES)
+        with pytest.MonkeyPatch.context() as patch:
+            _spoil(patch, place)
+            told = ""
+            try:
+                extract(source, target)
+            except OutputRefused as refusal:
+                told = refusal.what
+                refused += 1
+        if told:
+            assert told.endswith("reads back differently")
+        else:
+            assert target.read_bytes() == whole  # nobody wrote there: room that is left
+            target.unlink()
+        assert list(tmp_path.iterdir()) == []
+    assert refused > PLACES // 2
+
+
+def test_tensors_that_would_share_bytes_are_a_bug_and_not_published(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = store._draw
+
+    def overlapping(groups: Sequence[Group]) -> store._Drawn:
+        drawn = draw(groups)
+        first, second, *rest = drawn.variables
+        return replace(drawn, variables=(first, replace(second, offset=first.offset + 4), *rest))
+
+    monkeypatch.setattr(store, "_draw", overlapping)
+    with pytest.raises(ValueError, match="share bytes"):
+        extract(case("keras-2.2.4", "conv_bn") / "multi.h5", tmp_path / "out.weights.h5")
+    assert list(tmp_path.iterdir()) == []
