@@ -263,7 +263,7 @@ def _order(part: Nest, units: Sequence[Unit], reading: Reading, *, thawed: bool)
     lower: list[int] = []
     for unit, span in zip(units, reading.spans, strict=True):
         owned = (*span.trainable, *span.rest)
-        natural = span.count if unit.open else unit.natural
+        natural = span.length if unit.open else unit.natural
         upper += owned[:natural]
         lower += owned[natural:]
     return (*upper, *lower)

@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from remap.keras.case import Case, Testimony
 from remap.keras.checkpoint import Weight
 from remap.keras.evidence import (
-    Testimony,
     by_listed_name,
     by_rank,
     by_scope,
     by_scope_or_suffix,
     by_suffix,
 )
-from remap.keras.naming import clean, family, scope
-from remap.keras.outline import Outline, Unit, free_flags, units_of
+from remap.keras.naming import family
+from remap.keras.outline import Outline, free_flags
 from remap.keras.reading import Lists, Reading, disorder, keep_tidiest, lists
 from remap.keras.search import TooManyReadings, read_list
 
 __all__ = ["Basis", "Verdict", "decide", "decide_by_like"]
 
 Basis = Literal["fit", "names", "custom", "flags"]
-_Witness = Callable[[Sequence[str], Sequence[Unit]], Testimony]
+_Witness = Callable[[Case], Testimony]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,29 +48,33 @@ _UNDECIDED = Verdict()
 
 def decide(weights: Sequence[Weight], outline: Outline) -> Verdict:
     """Settle a list by an architecture with the very flags of the model that was saved."""
-    named = cache(lambda: _named(weights, outline))
-    fitting = _readings(weights, outline, brief=True)
+    return _decide(Case(weights, outline))
+
+
+def _decide(case: Case) -> Verdict:
+    named = cache(lambda: _named(case))
+    fitting = _readings(case, brief=True)
     if fitting is None:
         # Names choose only among what fits, so they may be asked first where that is much: it is faster.
-        verdict = _choose(weights, outline, named())
+        verdict = _choose(case, named())
         if verdict.reading is not None:
             return verdict
-        fitting = _readings(weights, outline, brief=False)
+        fitting = _readings(case, brief=False)
     if fitting is not None and len(fitting) < 2:
         return Verdict(reading=fitting[0]) if fitting else _MISFIT
-    return _choose(weights, outline, named() or fitting or [])
+    return _choose(case, named() or fitting or [])
 
 
-def _named(weights: Sequence[Weight], outline: Outline) -> list[Reading]:
+def _named(case: Case) -> list[Reading]:
     """Find the readings that names confirm, by the strictest way of asking that confirms any."""
     for witnesses, strict in (
         ((by_scope, by_suffix), True),
         ((by_scope_or_suffix,), True),
         ((by_scope_or_suffix,), False),
     ):
-        found = _confirmed(weights, outline, witnesses, strict=strict)
+        found = _confirmed(case, witnesses, strict=strict)
         if not strict:
-            found = [reading for reading in found if not disorder(weights, outline, reading)]
+            found = [reading for reading in found if not disorder(case, reading)]
         if found:
             return found
     return []
@@ -84,61 +88,62 @@ def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, 
     checkpoint did. So the flags count only where the names do not object, names count only where the flags
     do not, and what alone fits counts without names only where nothing but flags can differ.
     """
-    free = free_flags(outline)
-    by_names = cache(lambda: _by_names_or_flags(weights, outline, free, flags=flags, ordered=ordered))
-    fitting = _readings(weights, free, brief=True)
+    free = Case(weights, free_flags(outline))
+    by_names = cache(lambda: _by_names_or_flags(free.flagged(outline), free, flags=flags, ordered=ordered))
+    fitting = _readings(free, brief=True)
     if fitting is None:
         verdict = by_names()  # first, as above
         if verdict.reading is not None:
             return verdict
-        fitting = _readings(weights, free, brief=False)
+        fitting = _readings(free, brief=False)
     if fitting == []:
         return _MISFIT
-    if fitting is not None and len(fitting) == 1 and ((flags and ordered) or _unopposed(weights, free)):
+    if fitting is not None and len(fitting) == 1 and ((flags and ordered) or _unopposed(free)):
         return Verdict(reading=fitting[0])
     return by_names()
 
 
-def _by_names_or_flags(
-    weights: Sequence[Weight], outline: Outline, free: Outline, *, flags: bool, ordered: bool
-) -> Verdict:
+def _by_names_or_flags(case: Case, free: Case, *, flags: bool, ordered: bool) -> Verdict:
     """Choose among the readings of an outline with free flags by names and by the flags it came with."""
-    listed = _confirmed(weights, free, (by_listed_name,), strict=True)
+    listed = _confirmed(free, (by_listed_name,), strict=True)
     if len(listed) == 1:
         return Verdict(reading=listed[0], basis="names")
-    given = decide(weights, outline).reading if flags else None
-    named = _confirmed(weights, free, (by_scope, by_suffix, by_rank), strict=True)
+    given = _decide(case).reading if flags else None
+    named = _confirmed(free, (by_scope, by_suffix, by_rank), strict=True)
     if not named:
-        named = _confirmed(weights, free, (by_scope_or_suffix,), strict=True)
+        named = _confirmed(free, (by_scope_or_suffix,), strict=True)
     if named:
-        verdict = _choose(weights, free, named)
-        same = given is None or verdict.reading is None or lists(free, verdict.reading) == lists(free, given)
+        verdict = _choose(free, named)
+        same = (
+            given is None
+            or verdict.reading is None
+            or lists(free.outline, verdict.reading) == lists(free.outline, given)
+        )
         return verdict if same else _UNDECIDED
-    if given is None or not ordered or not _ascending(weights):
+    if given is None or not ordered or not _ascending(free):
         return _UNDECIDED
-    if disorder(weights, free, given):
+    if disorder(free, given):
         return _UNDECIDED
     # A model that was built anew and not frozen has flags too; they are nobody's word.
-    if _opposed(weights, free, given) and (not _any_frozen(outline) or _names_suffice(weights, free)):
+    if _opposed(free, given) and (not _any_frozen(case) or _names_suffice(free)):
         return _UNDECIDED
     return Verdict(reading=given, basis="flags")
 
 
-def _unopposed(weights: Sequence[Weight], outline: Outline) -> bool:
+def _unopposed(case: Case) -> bool:
     """Tell whether the names allow what alone fits."""
     return bool(
-        _confirmed(weights, outline, (by_rank,), strict=True)
+        _confirmed(case, (by_rank,), strict=True)
         or (
-            _confirmed(weights, outline, (by_listed_name,), strict=False)
-            and _confirmed(weights, outline, (by_scope_or_suffix,), strict=False)
+            _confirmed(case, (by_listed_name,), strict=False)
+            and _confirmed(case, (by_scope_or_suffix,), strict=False)
         )
     )
 
 
-def _opposed(weights: Sequence[Weight], outline: Outline, reading: Reading) -> bool:
+def _opposed(case: Case, reading: Reading) -> bool:
     """Tell whether a name speaks for another layer than the reading gives its weight to."""
-    names, units = [weight.name for weight in weights], list(units_of(outline))
-    spoken, ranked = by_scope_or_suffix(names, units), by_rank(names, units)
+    spoken, ranked = _heard(case, by_scope_or_suffix), _heard(case, by_rank)
     return any(
         spoken[index] and number not in spoken[index] | ranked[index]
         for number, span in enumerate(reading.spans)
@@ -146,55 +151,54 @@ def _opposed(weights: Sequence[Weight], outline: Outline, reading: Reading) -> b
     )
 
 
-def _any_frozen(outline: Outline) -> bool:
-    return any(unit.natural and unit.splits[0] < unit.natural for unit in units_of(outline))
+def _any_frozen(case: Case) -> bool:
+    return any(unit.natural and unit.splits[0] < unit.natural for unit in case.units)
 
 
-def _names_suffice(weights: Sequence[Weight], outline: Outline) -> bool:
+def _names_suffice(case: Case) -> bool:
     """Tell whether names make a reading, but for weights without a scope in layers of the user's own class."""
-    units = list(units_of(outline))
-    custom = frozenset(number for number, unit in enumerate(units) if unit.open)
-    spoken = by_scope_or_suffix([weight.name for weight in weights], units)
-    testimony = tuple(owners or custom for owners in spoken)
+    custom = frozenset(number for number, unit in enumerate(case.units) if unit.open)
+    testimony = tuple(owners or custom for owners in _heard(case, by_scope_or_suffix))
     try:
-        return bool(read_list(weights, outline, testimony=testimony, brief=True))
+        return bool(read_list(case, testimony=testimony, brief=True))
     except TooManyReadings:
         return True
 
 
-def _readings(weights: Sequence[Weight], outline: Outline, *, brief: bool) -> list[Reading] | None:
+def _readings(case: Case, *, brief: bool) -> list[Reading] | None:
     """Find what fits without a look at scopes; None when that is too much to tell apart."""
     try:
-        return read_list(weights, outline, brief=brief)
+        return list(read_list(case, brief=brief).values())
     except TooManyReadings:
         return None
 
 
-def _confirmed(
-    weights: Sequence[Weight], outline: Outline, witnesses: Iterable[_Witness], *, strict: bool
-) -> list[Reading]:
+def _confirmed(case: Case, witnesses: Iterable[_Witness], *, strict: bool) -> list[Reading]:
     """Find the readings that some witness confirms."""
-    names = [weight.name for weight in weights]
-    units = list(units_of(outline))
     found: dict[Lists, Reading] = {}
-    for testimony in dict.fromkeys(witness(names, units) for witness in witnesses):
+    for testimony in dict.fromkeys(_heard(case, witness) for witness in witnesses):
         try:
-            readings = read_list(weights, outline, testimony=testimony, strict=strict)
+            readings = read_list(case, testimony=testimony, strict=strict)
         except TooManyReadings:
             continue
-        keep_tidiest(found, weights, outline, readings)
+        keep_tidiest(found, case, readings)
     return list(found.values())
 
 
-def _choose(weights: Sequence[Weight], outline: Outline, readings: Sequence[Reading]) -> Verdict:
+def _heard(case: Case, witness: _Witness) -> Testimony:
+    if witness not in case.heard:
+        case.heard[witness] = witness(case)
+    return case.heard[witness]
+
+
+def _choose(case: Case, readings: Sequence[Reading]) -> Verdict:
     """Take the one reading; among several that differ in custom layers only, the one that hangs together."""
     if len(readings) < 2:
         return Verdict(reading=readings[0], basis="names") if readings else _UNDECIDED
-    units = list(units_of(outline))
-    closed = [number for number, unit in enumerate(units) if not unit.open]
+    closed = [number for number, unit in enumerate(case.units) if not unit.open]
     if len({tuple(_owned(reading, closed)) for reading in readings}) > 1:
         return _UNDECIDED
-    tidy = [reading for reading in readings if not disorder(weights, outline, reading)]
+    tidy = [reading for reading in readings if not disorder(case, reading)]
     return Verdict(reading=tidy[0], basis="custom") if len(tidy) == 1 else _UNDECIDED
 
 
@@ -202,12 +206,12 @@ def _owned(reading: Reading, numbers: Iterable[int]) -> Iterable[tuple[int, ...]
     return ((*reading.spans[number].trainable, *reading.spans[number].rest) for number in numbers)
 
 
-def _ascending(weights: Sequence[Weight]) -> bool:
+def _ascending(case: Case) -> bool:
     """Tell whether the automatic numbers rise along the list, as they do where nothing was frozen."""
     last: dict[str, int] = {}
     seen: set[str] = set()
-    for weight in weights:
-        head = scope(clean(weight.name)).partition("/")[0]
+    for path in case.scopes:
+        head = path.partition("/")[0]
         if head in seen:
             continue
         seen.add(head)

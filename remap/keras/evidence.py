@@ -10,11 +10,11 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from remap.keras.naming import clean, family, runs, scope
+from remap.keras.case import Case, Testimony
+from remap.keras.naming import clean, family, runs
 from remap.keras.outline import Unit
 
 __all__ = [
-    "Testimony",
     "by_listed_name",
     "by_rank",
     "by_scope",
@@ -22,55 +22,52 @@ __all__ = [
     "by_suffix",
 ]
 
-Testimony = tuple[frozenset[int], ...]
-"""For each weight of the flat list the indices of the units that its name speaks for."""
-
 _SUFFIX = re.compile(r"_\d+$")
 
 
-def by_listed_name(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+def by_listed_name(case: Case) -> Testimony:
     """Speak for the unit whose like-file lists a weight of that very name."""
     owners: dict[str, set[int]] = defaultdict(set)
-    for index, unit in enumerate(units):
+    for index, unit in enumerate(case.units):
         for name in unit.names:
             owners[_slotless(name)].add(index)
-    return tuple(frozenset(owners.get(_slotless(name), ())) for name in names)
+    return tuple(frozenset(owners.get(name.partition(":")[0], ())) for name in case.names)
 
 
-def by_scope(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+def by_scope(case: Case) -> Testimony:
     """Speak for the unit that bears the scope's name."""
-    return _testify(names, units, lambda run: (run,))
+    return _testify(case, lambda run: (run,))
 
 
-def by_suffix(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+def by_suffix(case: Case) -> Testimony:
     """Speak for the unit whose name is the scope's less a counter.
 
     TensorFlow 1 counts a scope up that is opened twice: after `cpu_relocation`, a second build or a second
     `load_model` in one session ``fc1`` lives in ``fc1_1``.
     """
-    return _testify(names, units, _without_suffix)
+    return _testify(case, _without_suffix)
 
 
-def by_scope_or_suffix(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+def by_scope_or_suffix(case: Case) -> Testimony:
     """Speak for either: a file of which only a part was built twice."""
-    return _testify(names, units, lambda run: (run, *_without_suffix(run)))
+    return _testify(case, lambda run: (run, *_without_suffix(run)))
 
 
-def by_rank(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
+def by_rank(case: Case) -> Testimony:
     """Speak for the unit that is as far on in its family of automatic names as the scope is.
 
     ``dense_4, dense_5`` of one session are ``dense, dense_1`` of another (tf.keras starts without a number).
     A family that has more members on one side than on the other says nothing, nor does the user's own class,
     of which other layers may have weights than do in the file.
     """
-    heads = [_head(name) for name in names]
+    heads = [path.partition("/")[0] for path in case.scopes]
     theirs = _ranks({head for head in heads if head})
-    ours = _ranks({key for unit in units if not unit.open for key in unit.keys})
+    ours = _ranks({key for unit in case.units if not unit.open for key in unit.keys})
     sizes: dict[str, int] = defaultdict(int)
     for kin, _ in ours.values():
         sizes[kin] += 1
     owners: dict[tuple[str, int], set[int]] = defaultdict(set)
-    for index, unit in enumerate(units):
+    for index, unit in enumerate(case.units):
         for key in () if unit.open else unit.keys:
             owners[ours[key]].add(index)
     counts: dict[str, int] = defaultdict(int)
@@ -84,19 +81,16 @@ def by_rank(names: Sequence[str], units: Sequence[Unit]) -> Testimony:
     )
 
 
-def _testify(
-    names: Sequence[str], units: Sequence[Unit], variants: Callable[[str], Iterable[str]]
-) -> Testimony:
+def _testify(case: Case, variants: Callable[[str], Iterable[str]]) -> Testimony:
     bearers: dict[str, set[int]] = defaultdict(set)
-    for index, unit in enumerate(units):
+    for index, unit in enumerate(case.units):
         for key in unit.keys:
             bearers[key].add(index)
     known: dict[str, frozenset[int]] = {}
-    for name in names:
-        path = scope(clean(name))
+    for path in case.scopes:
         if path not in known:
-            known[path] = _nearest(path, units, bearers, variants)
-    return tuple(known[scope(clean(name))] for name in names)
+            known[path] = _nearest(path, case.units, bearers, variants)
+    return tuple(known[path] for path in case.scopes)
 
 
 def _nearest(
@@ -125,10 +119,6 @@ def _without_suffix(run: str) -> tuple[str, ...]:
 def _slotless(name: str) -> str:
     """Drop the device slot, which Keras 3 does not write."""
     return clean(name).partition(":")[0]
-
-
-def _head(name: str) -> str:
-    return scope(clean(name)).partition("/")[0]
 
 
 def _ranks(members: Iterable[str]) -> dict[str, tuple[str, int]]:

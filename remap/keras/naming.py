@@ -79,6 +79,8 @@ def runs(path: str) -> list[str]:
     """
     parts = path.split("/")
     count = len(parts)
+    if count == 1:
+        return parts
     ends = [(start, count) for start in range(1, count)]
     beginnings = [(0, end) for end in range(count - 1, 0, -1)]
     inside = [(start, end) for start in range(1, count - 1) for end in range(count - 1, start, -1)]

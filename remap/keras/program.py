@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from remap.keras.outline import Nest, Outline, Unit
 
 __all__ = ["Instruction", "lay_out"]
 
 
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """A layer to read, or the beginning or end (`part` None) of a nested model."""
+class Instruction(NamedTuple):
+    """A layer to read (`unit`), the beginning of a nested model (`nest`), or without either its end."""
 
-    part: Unit | Nest | None
+    unit: Unit | None
+    nest: Nest | None
     number: int  # of the unit, or of the instruction that ends the nested model
     depth: int
 
@@ -24,12 +24,12 @@ def lay_out(outline: Outline, numbers: Iterator[int], depth: int, offset: int = 
     position = offset
     for part in outline:
         if isinstance(part, Unit):
-            yield Instruction(part, next(numbers), depth)
+            yield Instruction(part, None, next(numbers), depth)
             position += 1
         else:
             inside = list(lay_out(part.children, numbers, depth + 1, position + 1))
             position += len(inside) + 1
-            yield Instruction(part, position, depth)
+            yield Instruction(None, part, position, depth)
             yield from inside
-            yield Instruction(None, position, depth)
+            yield Instruction(None, None, position, depth)
             position += 1

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from remap.keras.checkpoint import Weight
-from remap.keras.naming import clean, scope
-from remap.keras.outline import Nest, Outline, units_of
+from remap.keras.case import Case
+from remap.keras.outline import Nest, Outline
 
 __all__ = ["Lists", "Reading", "Span", "disorder", "keep_tidiest", "lists"]
 
@@ -15,26 +15,25 @@ Lists = tuple[tuple[int, ...], ...]
 """For each part of an outline the indices of its weights in the order of its group in a flat file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A layer's weights: `count` from `start` in the trainable part, `others` from `other` in the rest."""
+class Span(NamedTuple):
+    """A layer's weights: `length` from `start` in the trainable part, `others` from `other` in the rest."""
 
     start: int
-    count: int
+    length: int
     other: int
     others: int
 
     @property
     def given(self) -> tuple[int, ...]:
         """Name the weights, whichever part they stand in."""
-        if self.other == self.start + self.count or not self.others or not self.count:
-            return (self.start if self.count else self.other, self.count + self.others)
-        return (self.start, self.count, self.other, self.others)
+        if self.other == self.start + self.length or not self.others or not self.length:
+            return (self.start if self.length else self.other, self.length + self.others)
+        return self
 
     @property
     def trainable(self) -> tuple[int, ...]:
         """List the indices in the trainable part."""
-        return tuple(range(self.start, self.start + self.count))
+        return tuple(range(self.start, self.start + self.length))
 
     @property
     def rest(self) -> tuple[int, ...]:
@@ -73,23 +72,22 @@ def _parts(part: object, reading: Reading, spans: Iterator[Span]) -> tuple[tuple
     return tuple(trainable), tuple(rest)
 
 
-def disorder(weights: Sequence[Weight], outline: Outline, reading: Reading) -> int:
+def disorder(case: Case, reading: Reading) -> int:
     """Count the scopes that a reading mixes within custom layers."""
     mixed = 0
-    for unit, span in zip(units_of(outline), reading.spans, strict=True):
+    if case.last_open < 0:
+        return 0
+    for unit, span in zip(case.units, reading.spans, strict=True):
         if unit.open:
             indices = (*span.trainable, *span.rest)
-            heads = {scope(clean(weights[index].name)).partition("/")[0] for index in indices}
+            heads = {case.scopes[index].partition("/")[0] for index in indices}
             mixed += max(len(heads) - 1, 0)
     return mixed
 
 
-def keep_tidiest(
-    kept: dict[Lists, Reading], weights: Sequence[Weight], outline: Outline, readings: Iterable[Reading]
-) -> None:
+def keep_tidiest(kept: dict[Lists, Reading], case: Case, readings: Mapping[Lists, Reading]) -> None:
     """Keep of readings that make the same flat file the one with the least disorder."""
-    for reading in readings:
-        listed = lists(outline, reading)
+    for listed, reading in readings.items():
         rival = kept.get(listed)
-        if rival is None or disorder(weights, outline, reading) < disorder(weights, outline, rival):
+        if rival is None or disorder(case, reading) < disorder(case, rival):
             kept[listed] = reading

@@ -13,24 +13,21 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from typing import NamedTuple
 
-from remap.keras.checkpoint import Weight
-from remap.keras.evidence import Testimony
-from remap.keras.naming import clean, leaf
-from remap.keras.outline import Nest, Outline, Unit, units_of
-from remap.keras.program import Instruction, lay_out
-from remap.keras.reading import Lists, Reading, Span, keep_tidiest
+from remap.keras.case import Case, Testimony
+from remap.keras.outline import Unit
+from remap.keras.program import Instruction
+from remap.keras.reading import Lists, Reading, Span, keep_tidiest, lists
 
 __all__ = ["TooManyReadings", "read_list"]
 
 # The limits stop a search that no evidence guides or that a file was made to inflate; what exceeds them is
-# refused, never guessed.
-_STEPS = 100_000
+# refused, never guessed. Real files need about one step a weight; what takes many more is short, and a long list
+# leaves less time for them.
+_STEPS, _LESS_A_WEIGHT, _LEAST_A_WEIGHT = 100_000, 8, 2
+_BRIEF, _BRIEF_A_WEIGHT = 1_000, 1
 _KEPT = 24
-# Real files need about one step a weight.
-_STEPS_A_WEIGHT, _FIRST_STEPS = 1, 1_000
 _UNKNOWN = -1
 
 
@@ -38,8 +35,7 @@ class TooManyReadings(Exception):
     """More readings than can be told apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
+class _Frame(NamedTuple):
     """Where one list has been read to: its trainable part, where its rest begins, and the rest."""
 
     trainable: int
@@ -55,67 +51,46 @@ _Trail = tuple["_Trail", Span | bool] | None
 
 
 def read_list(
-    weights: Sequence[Weight],
-    outline: Outline,
-    *,
-    testimony: Testimony | None = None,
-    strict: bool = True,
-    brief: bool = False,
-) -> list[Reading]:
-    """Find all readings of a flat list that differ in what a flat file would hold.
+    case: Case, *, testimony: Testimony | None = None, strict: bool = True, brief: bool = False
+) -> dict[Lists, Reading]:
+    """Find all readings of a flat list that differ in what a flat file would hold, by what that is.
 
     With a testimony a weight goes only to a unit that the testimony names for it; unless `strict`, a weight
-    of which the testimony says nothing goes anywhere. An empty list means that nothing fits. Raises
+    of which the testimony says nothing goes anywhere. Nothing found means that nothing fits. Raises
     TooManyReadings when there are too many to tell apart, when `brief` as soon as that is likely.
     """
     if strict and testimony is not None and not all(testimony):
-        return []
-    units = list(units_of(outline))
-    spare = len(weights) - sum(len(unit.slots) for unit in units)
-    if spare < 0 or (spare and not any(unit.open for unit in units)):
-        return []
-    limit = _FIRST_STEPS + _STEPS_A_WEIGHT * len(weights) if brief else _STEPS
-    search = _Search(weights, outline, units, testimony, strict=strict, limit=min(limit, _STEPS))
+        return {}
+    if case.spare < 0 or (case.spare and case.last_open < 0):
+        return {}
+    count = len(case.weights)
+    limit = max(_STEPS - _LESS_A_WEIGHT * count, _LEAST_A_WEIGHT * count)
+    if brief:
+        limit = min(limit, _BRIEF + _BRIEF_A_WEIGHT * count)
+    search = _Search(case, testimony, strict=strict, limit=limit)
     distinct: dict[Lists, Reading] = {}
-    keep_tidiest(distinct, weights, outline, map(search.reading, search.run(spare)))
-    return list(distinct.values())
+    for reading in map(search.reading, search.run()):
+        keep_tidiest(distinct, case, {lists(case.outline, reading): reading})
+    return distinct
 
 
 class _Search:
-    def __init__(
-        self,
-        weights: Sequence[Weight],
-        outline: Outline,
-        units: Sequence[Unit],
-        testimony: Testimony | None,
-        *,
-        strict: bool,
-        limit: int,
-    ) -> None:
-        self.weights = weights
-        self.units = units
-        self.leaves = [leaf(clean(weight.name)) for weight in weights]
+    def __init__(self, case: Case, testimony: Testimony | None, *, strict: bool, limit: int) -> None:
+        self.case = case
+        self.units, self.program = case.units, case.program
+        self.most, self.least = case.most, case.least
+        self.weights = list(zip(case.leaves, (weight.shape for weight in case.weights), strict=True))
         self.testimony = testimony
         self.strict = strict
         self.steps, self.limit = 0, limit
-        self.program = list(lay_out(outline, iter(range(len(units))), 0))
-        self.last_open = max((i for i, unit in enumerate(units) if unit.open), default=-1)
         self.spoken_for: dict[int, list[int]] = defaultdict(list)
         for index, owners in enumerate(testimony or ()):
             for owner in owners:
                 self.spoken_for[owner].append(index)
-        # How many trainable weights the instructions before each one bring at most; at least, by depth, not
-        # counting deeper ones, whose model may be frozen.
-        self.most = [0, *accumulate(self._most(step) for step in self.program)]
-        deepest = max(step.depth for step in self.program) + 1
-        self.least = [
-            [0, *accumulate(_least(step) if step.depth == depth else 0 for step in self.program)]
-            for depth in range(deepest + 1)
-        ]
 
-    def run(self, spare: int) -> Iterator[_Trail]:
+    def run(self) -> Iterator[_Trail]:
         """Yield the trail of every complete reading."""
-        start: _State = ((_Frame(0, _UNKNOWN, _UNKNOWN, len(self.program)),), spare)
+        start: _State = ((_Frame(0, _UNKNOWN, _UNKNOWN, len(self.program)),), self.case.spare)
         # For each state the ways to it, told apart by what was given to each layer: whether that stands in
         # one part or the other changes no group, for every group lists its weights as the file does.
         frontier: dict[_State, dict[int, _Trail]] = {start: {0: None}}
@@ -145,8 +120,8 @@ class _Search:
             trail, decision = trail
             if isinstance(decision, Span):
                 spans.append(decision)
-            elif isinstance(step.part, Nest) and decision:
-                frozen.add(step.part.path)
+            elif step.nest is not None and decision:
+                frozen.add(step.nest.path)
         spans.reverse()
         stored = (unit.same_as for unit in self.units)
         owned = (span if own is None else spans[own] for span, own in zip(spans, stored, strict=True))
@@ -154,31 +129,27 @@ class _Search:
 
     def _moves(self, state: _State, step: Instruction, position: int) -> Iterator[tuple[_State, Span | bool]]:
         frames, spare = state
-        if step.part is None:
+        if step.unit is None and step.nest is None:
             ended = self._leave(frames)
             if ended is not None:
                 yield (ended, spare), False
             return
-        place = max(i for i, frame in enumerate(frames) if frame is not None)
-        frame = frames[place]
-        assert frame is not None  # noqa: S101 - `place` was chosen so
-        if isinstance(step.part, Nest):
+        place, frame = _innermost(frames)
+        if step.unit is None:
             yield ((*frames, None), spare), False
             yield from self._freeze(frames, spare, place, frame, step, position)
             return
-        for span in self._spans(frame, step, position, place, spare):
+        for span in self._spans(step.unit, frame, step, position, place, spare):
             begins = frame.rest if frame.rest != _UNKNOWN or not span.others else span.other
             other = span.other + span.others if span.others else frame.other
-            after = _Frame(span.start + span.count, begins, other, frame.end)
+            after = _Frame(span.start + span.length, begins, other, frame.end)
             if self._possible(after, position + 1, place):
-                left = spare - (span.count + span.others if step.part.open else 0)
+                left = spare - (span.length + span.others if step.unit.open else 0)
                 yield ((*frames[:place], after, *frames[place + 1 :]), left), span
 
     def _spans(
-        self, frame: _Frame, step: Instruction, position: int, place: int, spare: int
+        self, unit: Unit, frame: _Frame, step: Instruction, position: int, place: int, spare: int
     ) -> Iterator[Span]:
-        unit = step.part
-        assert isinstance(unit, Unit)  # noqa: S101 - told by the caller
         start = frame.trainable
         if unit.open:
             yield from self._open_spans(unit, frame, step, position, place, spare)
@@ -204,7 +175,7 @@ class _Search:
     ) -> Iterator[Span]:
         """Give a layer of the user's own class any run of weights in either part."""
         start = frame.trainable
-        fewest = spare if step.number == self.last_open else 0
+        fewest = spare if step.number == self.case.last_open else 0
         longest = self._longest(unit, step.number, start, spare) if unit.splits[0] else 0
         for count in range(longest, -1, -1):
             if count >= fewest:
@@ -218,9 +189,10 @@ class _Search:
 
     def _longest(self, unit: Unit, number: int, start: int, most: int) -> int:
         """Count how many weights from `start` on may be the unit's first ones."""
-        return next(
-            (count for count in range(most) if not self._fit(unit, number, count, start + count, 1)), most
-        )
+        for count in range(most):
+            if not self._fit(unit, number, count, start + count, 1):
+                return count
+        return most
 
     def _claimed(self, index: int, units: frozenset[int]) -> bool:
         """Tell whether a weight can belong to nothing but these units, so that nothing else may take it."""
@@ -274,9 +246,7 @@ class _Search:
         last = min(start + self.most[frame.end] - self.most[step.number], len(self.weights) - 1)
         if self.testimony is None or not self.strict:
             return list(range(start, last + 1))
-        inside = [
-            inner.number for inner in self.program[position : step.number] if isinstance(inner.part, Unit)
-        ]
+        inside = [inner.number for inner in self.program[position : step.number] if inner.unit is not None]
         spoken_for = sorted({index for unit in inside for index in self.spoken_for[unit]})
         claimed = frozenset(inside)
         # A list is one piece: it would have begun before a weight that follows another one of its own.
@@ -293,9 +263,7 @@ class _Search:
             end = self._end(last)
             if end is None:
                 return None
-            place = max(i for i, frame in enumerate(rest) if frame is not None)
-            outer = rest[place]
-            assert outer is not None  # noqa: S101 - `place` was chosen so
+            place, outer = _innermost(rest)
             rest[place] = _Frame(outer.trainable, outer.rest, end, outer.end)
         return tuple(rest)
 
@@ -320,9 +288,7 @@ class _Search:
         for offset in range(count):
             self._count()
             index = start + offset
-            if not unit.open and not unit.slots[first + offset].takes(
-                self.leaves[index], self.weights[index].shape
-            ):
+            if not unit.open and not unit.slots[first + offset].takes(*self.weights[index]):
                 return False
             if self.testimony is not None:
                 owners = self.testimony[index]
@@ -335,13 +301,10 @@ class _Search:
         if self.steps > self.limit:
             raise TooManyReadings
 
-    def _most(self, step: Instruction) -> int:
-        if not isinstance(step.part, Unit):
-            return 0
-        if step.part.open:
-            return len(self.weights) if step.part.splits[0] else 0
-        return max(step.part.splits)
 
-
-def _least(step: Instruction) -> int:
-    return min(step.part.splits) if isinstance(step.part, Unit) and not step.part.open else 0
+def _innermost(frames: Sequence[_Frame | None]) -> tuple[int, _Frame]:
+    """Find the list that is being read: the last that was begun."""
+    place = len(frames) - 1
+    while (frame := frames[place]) is None:
+        place -= 1
+    return place, frame

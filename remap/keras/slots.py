@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["OwnedWeights", "Shape", "Slot", "joined"]
 
@@ -15,8 +16,7 @@ Shape = tuple[int | None, ...]
 _RENAMED = ("depthwise_kernel", "kernel")
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """A place for one weight: its leaf name, its shape as far as the config tells (None: not at all)."""
 
     leaf: str
