@@ -251,6 +251,9 @@ def report(bench: Bench, *, quick: bool) -> Iterator[str]:
     yield from conversions(bench, 6000, 400)
     yield from per_tensor(bench, 6000)
     yield from start_up(bench)
+    yield "\n### Assignment alone\n"
+    script = [sys.executable, str(HERE / "assignment.py"), str(bench.rounds)]
+    yield subprocess.run(script, capture_output=True, text=True, check=True).stdout
     yield "\n### Growth\n"
     yield from growth(bench, quick=quick)
     yield "\n" + (HERE / "history.md").read_text()

@@ -25,7 +25,7 @@ __all__ = ["TooManyReadings", "read_list"]
 # The limits stop a search that no evidence guides or that a file was made to inflate; what exceeds them is
 # refused, never guessed. Real files need about one step a weight; what takes many more is short, and a long list
 # leaves less time for them.
-_STEPS, _LESS_A_WEIGHT, _LEAST_A_WEIGHT = 100_000, 8, 2
+_STEPS, _LESS_A_WEIGHT, _LEAST_A_WEIGHT = 40_000, 2, 2
 _BRIEF, _BRIEF_A_WEIGHT = 1_000, 1
 _KEPT = 24
 _UNKNOWN = -1
