@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from remap.errors import OutputRefused
-from remap.hdf5.layout import Place
+from remap.hdf5.layout import Layout, Place, lay_out
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
 from remap.hdf5.verify import verify
-from remap.hdf5.writer import write as real_write
 from tests.handmade import identity, save_full
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable
     from pathlib import Path
 
-    from remap.hdf5.layout import Layout
-    from remap.hdf5.reader import OpenedCheckpoint
     from remap.keras.checkpoint import Checkpoint, Weight
     from remap.keras.plan import Plan
 
@@ -104,13 +99,12 @@ def test_every_tensor_is_where_it_was_compared(
 def test_an_output_that_cannot_be_read_back_is_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(
-        layout: Layout, opened: OpenedCheckpoint, output: io.FileIO, report: Callable[[int], None]
-    ) -> None:
-        real_write(layout, opened, output, report)
-        os.pwrite(output.fileno(), b"XXXX", 8)
+    def spoilt(plan: Plan) -> Layout:
+        layout = lay_out(plan)
+        (_, piece), *rest = layout.pieces
+        return replace(layout, pieces=((0, piece[:8] + b"XXXX" + piece[12:]), *rest))
 
-    monkeypatch.setattr("remap.hdf5.publish.write", spoil)
+    monkeypatch.setattr("remap.hdf5.publish.lay_out", spoilt)
     with (
         open_checkpoint(save_full(tmp_path / "in.h5")) as opened,
         pytest.raises(OutputRefused, match="what was written cannot be read back"),

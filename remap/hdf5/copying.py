@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from remap.errors import OutputRefused
 from remap.hdf5.source import Source
+from remap.hdf5.stored import LOST
 
 if TYPE_CHECKING:
     import io
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
     from remap.hdf5.layout import Place
     from remap.hdf5.reader import OpenedCheckpoint
 
-__all__ = ["LOST", "copy", "write_at"]
-
-LOST = "nothing was published: this disk loses data, or h5remap has a bug, which please report"
-"""What to say of an output that is not what was written."""
+__all__ = ["copy", "write_at"]
 
 _STEP = 16 << 20
 """Bytes copied between two reports of progress."""

@@ -19,6 +19,7 @@ from remap.hdf5.identify import SIGNATURE, identify, show
 from remap.hdf5.names import path_parts
 from remap.hdf5.refused import DAMAGED, UNFINISHED, Refused
 from remap.hdf5.tensors import Tensor, check_tensor
+from remap.hdf5.twins import Twins
 from remap.hdf5.way import Way
 
 if TYPE_CHECKING:
@@ -42,11 +43,12 @@ class Gate:
 
     A path is a tuple of names, each a path itself; that of the root is empty. Every method raises
     InputRefused: when libhdf5 fails, when an object is not what Keras writes, or when what the file claims
-    cannot be true of a file of its size.
+    cannot be true of a file of its size. `compared` says that the file's bytes are known to be those that libhdf5 wrote.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, compared: bool = False) -> None:
         self._source = source
+        self._twins = Twins(source, compared=compared)
         self._attributes = Attributes(source)
         self._extents: list[tuple[int, int, tuple[bytes, ...]]] = []
         self._require_signature()
@@ -113,11 +115,15 @@ class Gate:
                 for depth in range(1, len(parts)):
                     between = b"/".join(parts[:depth])
                     if between not in known:
-                        _require_hard_link(group, between)
+                        _hard_link(group, between)
                         known.add(between)
                 leaf = b"/".join(parts)
-                _require_hard_link(group, leaf)
-                tensor = check_tensor(h5d.open(group, leaf), size)
+                header = _hard_link(group, leaf)
+                tensor = self._twins.find(header)
+                if tensor is None:
+                    tensor = check_tensor(h5d.open(group, leaf), size)
+                    source.raise_fault()
+                    self._twins.learn(header, tensor)
                 if tensor.extent.size:
                     self._extents.append((*tensor.extent, whole))
                 source.raise_fault()
@@ -172,21 +178,22 @@ def _joined(parts: tuple[bytes, ...]) -> str:
 
 
 def _descend(parent: Any, parts: tuple[bytes, ...]) -> Any:
-    _require_hard_link(parent, parts[-1])
+    _hard_link(parent, parts[-1])
     return h5g.open(parent, parts[-1])
 
 
-def _require_hard_link(group: Any, path: bytes) -> None:
-    """Refuse what stands at the end of a path of hard links, unless it is one too."""
+def _hard_link(group: Any, path: bytes) -> int:
+    """Say where the object at the end of a path of hard links begins; refuse what is no hard link itself."""
     try:
-        kind = group.links.get_info(path).type
+        link = group.links.get_info(path)
     except _LIBRARY as error:
         if group.links.exists(path):
             raise
         raise Refused(f"the file lists this, but does not hold {_last(path)}", hint=UNFINISHED) from error
-    if kind != h5l.TYPE_HARD:
-        name = _LINKS.get(kind, "a link of an unknown kind")
+    if link.type != h5l.TYPE_HARD:
+        name = _LINKS.get(link.type, "a link of an unknown kind")
         raise Refused(f"{name} stands where Keras stores {_last(path)} itself")
+    return int(link.u)
 
 
 def _last(path: bytes) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from remap.hdf5.header import PREFIX, Piece, first_piece
 from remap.hdf5.refused import Refused
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _HEADER = 1 << 20
 _HEAP = 16 << 20
 """Bytes a heap may have; libhdf5 makes them as large as the largest string in them."""
 
-_PREFIX_1 = Struct("<BxHII4x")
 _MESSAGE_1 = Struct("<HHB3x")
 _MESSAGE_2 = Struct("<BHB")
 _RANGE = Struct("<QQ")
@@ -102,28 +102,18 @@ class Strings:
 
     def _messages(self, header: int) -> Iterator[tuple[int, int, bytes]]:
         """Give the messages of an object header: type, flags, content."""
-        first = self._take(header, 16)
-        if first[:4] == b"OHDR":
-            shift, begin = first[5], 6
-            begin += 16 if shift & 0x20 else 0
-            begin += 4 if shift & 0x10 else 0
-            width = 1 << (shift & 3)
-            size = int.from_bytes(self._take(header + begin, width), "little")
-            chunks = [(header + begin + width, size)]
-            extra = 2 if shift & 0x04 else 0
-        elif first[0] == 1:
-            chunks = [(header + _PREFIX_1.size, _PREFIX_1.unpack(first)[3])]
-            extra = -1
-        else:
+        first = first_piece(self._take(header, min(PREFIX, max(16, self._source.size - header))))
+        if first is None:
             raise Refused("its group has no header that the format knows")
+        chunks = [(header + first.begin, first.size)]
         for number, (start, size) in enumerate(chunks):  # grows while it is walked
             if number == _CHUNKS or size > _HEADER:
                 raise Refused("its group's header is larger than any that Keras makes")
-            for kind, flags, message in _split(self._take(start, size), extra):
+            for kind, flags, message in _split(self._take(start, size), first):
                 if kind != _CONTINUATION:
                     yield kind, flags, message
                 elif len(message) >= _RANGE.size:
-                    chunks.append(_continuation(*_RANGE.unpack_from(message), new=extra >= 0))
+                    chunks.append(_continuation(*_RANGE.unpack_from(message), new=first.new))
 
     def _take(self, offset: int, size: int) -> bytes:
         if offset + size > self._source.size:
@@ -138,12 +128,13 @@ def _continuation(offset: int, size: int, *, new: bool) -> tuple[int, int]:
     return (offset + 4, max(0, size - 8)) if new else (offset, size)
 
 
-def _split(data: bytes, extra: int) -> Iterator[tuple[int, int, bytes]]:
-    """Split a piece of an object header into messages; `extra` is -1 for the old form of header."""
+def _split(data: bytes, header: Piece) -> Iterator[tuple[int, int, bytes]]:
+    """Split a piece of an object header into messages."""
     place = 0
-    head = _MESSAGE_1.size if extra < 0 else _MESSAGE_2.size + extra
+    form = _MESSAGE_2 if header.new else _MESSAGE_1
+    head = form.size + (2 if header.ordered else 0)
     while place + head <= len(data):
-        kind, size, flags = (_MESSAGE_1 if extra < 0 else _MESSAGE_2).unpack_from(data, place)
+        kind, size, flags = form.unpack_from(data, place)
         place += head
         yield kind, flags, data[place : place + size]
         place += size

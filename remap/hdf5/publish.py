@@ -15,6 +15,7 @@ from remap.hdf5.identify import show
 from remap.hdf5.layout import lay_out
 from remap.hdf5.reader import read_source
 from remap.hdf5.source import Source
+from remap.hdf5.stored import require_structure
 from remap.hdf5.verify import verify
 from remap.hdf5.writer import write
 
@@ -50,9 +51,11 @@ def publish(
     """
     with publication(target, opened, overwrite=overwrite) as file:
         layout = lay_out(plan)
-        report = Meter(progress, sum(opened.extent(place.source).size for place in layout.places))
+        tensors = [(place.offset, opened.extent(place.source).size) for place in layout.places]
+        report = Meter(progress, sum(size for _, size in tensors))
         with FlushedAlong(file, layout.size):
             write(layout, opened, file, report)
+            require_structure(file, layout.pieces, ((offset, offset + size) for offset, size in tensors))
             with _reopened(file) as written:
                 verify(plan, written, layout.places)
                 if check is not None:
@@ -197,7 +200,7 @@ def _reopened(file: io.FileIO) -> Iterator[OpenedCheckpoint]:
     source = Source(os.dup(file.fileno()), "the output", refusal=OutputRefused)
     try:
         try:
-            written = read_source(source)
+            written = read_source(source, compared=True)
         except InputRefused as error:
             raise OutputRefused(
                 f"what was written cannot be read back: {error.what}",

@@ -66,9 +66,12 @@ def open_checkpoint(path: str | os.PathLike[str]) -> OpenedCheckpoint:
         raise
 
 
-def read_source(source: Source) -> OpenedCheckpoint:
-    """Read what an already open file says; raises as `open_checkpoint` does and leaves the file open."""
-    with Gate(source) as gate:
+def read_source(source: Source, *, compared: bool = False) -> OpenedCheckpoint:
+    """Read what an already open file says; raises as `open_checkpoint` does and leaves the file open.
+
+    `compared` says that its bytes are known to be those that libhdf5 wrote.
+    """
+    with Gate(source, compared=compared) as gate:
         reading = _Reading(gate, source)
         checkpoint = reading.checkpoint()
         gate.require_disjoint()

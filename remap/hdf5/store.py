@@ -10,10 +10,8 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -21,13 +19,12 @@ import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 
 from remap.archive import Archive
-from remap.errors import OutputRefused
-from remap.hdf5.copying import LOST, write_at
+from remap.hdf5.copying import write_at
 from remap.hdf5.layout import Canvas, Layout, Place
 from remap.hdf5.names import path_parts
 from remap.hdf5.publish import Meter, publication
 from remap.hdf5.reader import read_tensor
-from remap.hdf5.source import CHUNK
+from remap.hdf5.stored import require_stored, require_structure, stored
 from remap.hdf5.tensors import native_type
 from remap.hdf5.writer import write
 
@@ -113,11 +110,11 @@ def write_keras(
     with publication(target, opened, overwrite=overwrite) as output:
         _fill(output, opened, drawn, size, progress)
         checksum = 0
-        for piece in _stored(output, archive.start, inner.size):
+        for piece in stored(output, archive.start, inner.size):
             checksum = zlib.crc32(piece, checksum)
         for offset, part in ((0, archive.head(checksum)), (drawn.size, archive.tail(checksum))):
             write_at(output, offset, memoryview(part))
-            _require_stored(output, offset, memoryview(part), "the archive's table of contents")
+            require_stored(output, offset, memoryview(part), "the archive's table of contents")
     return size
 
 
@@ -135,33 +132,16 @@ def _fill(
     """Write what was drawn with its tensors, and compare all of it with what it should be."""
     kept = [one for one in drawn.variables if one.recipe.transform is None]
     made = [one for one in drawn.variables if one.recipe.transform is not None]
-    taken = sorted((one.offset, one.offset + one.size) for one in drawn.variables)
-    if any(begin < end for (_, end), (begin, _) in pairwise(taken)):
-        raise ValueError("two tensors of the output would share bytes")
     places = tuple(Place(_source(one.recipe), one.path, one.offset) for one in kept)
     report = Meter(progress, sum(one.size for one in drawn.variables))
     write(Layout(size, drawn.pieces, places), opened, output, report)
     for one in made:
         data = _bytes(one.recipe, opened)
         write_at(output, one.offset, data)
-        _require_stored(output, one.offset, data, one.path)
+        require_stored(output, one.offset, data, one.path)
         report(one.size)
-    for offset, piece in drawn.pieces:
-        for begin, end in _gaps(offset, offset + len(piece), taken):
-            part = memoryview(piece)[begin - offset : end - offset]
-            _require_stored(output, begin, part, "the file's structure")
-
-
-def _gaps(begin: int, end: int, taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Give the parts of a stretch of bytes that none of the others takes."""
-    for first, last in taken[max(bisect_left(taken, (begin, begin)) - 1, 0) :]:
-        if first >= end:
-            break
-        if begin < first:
-            yield begin, first
-        begin = max(begin, last)
-    if begin < end:
-        yield begin, end
+    taken = ((one.offset, one.offset + one.size) for one in drawn.variables)
+    require_structure(output, drawn.pieces, taken)
 
 
 def _source(recipe: Recipe) -> Weight:
@@ -174,25 +154,6 @@ def _bytes(recipe: Recipe, opened: OpenedCheckpoint) -> memoryview:
     """Make a tensor and give its bytes as they stand in the file."""
     tensors = [] if recipe.source is None else [read_tensor(opened, recipe.source)]
     return memoryview(recipe.make(*tensors).tobytes())
-
-
-def _stored(output: io.FileIO, offset: int, size: int) -> Iterator[bytes]:
-    """Read the output back in pieces."""
-    output.seek(offset)
-    while size:
-        piece = output.read(min(size, CHUNK))
-        if not piece:
-            raise OutputRefused("the file that was written ends too early", hint=LOST)
-        yield piece
-        size -= len(piece)
-
-
-def _require_stored(output: io.FileIO, offset: int, expected: memoryview, what: str) -> None:
-    at = 0
-    for piece in _stored(output, offset, len(expected)):
-        if piece != expected[at : at + len(piece)]:
-            raise OutputRefused("what was written reads back differently", where=what, hint=LOST)
-        at += len(piece)
 
 
 def _draw(groups: Sequence[Group]) -> _Drawn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remap.errors import OutputRefused
-from remap.hdf5.copying import LOST
+from remap.hdf5.stored import LOST
 from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
 
 if TYPE_CHECKING:
