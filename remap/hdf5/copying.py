@@ -61,10 +61,8 @@ def copy(
     blocks = bytearray(_BLOCK), bytearray(_BLOCK)
     with closing(Source(os.dup(target), "the output", refusal=OutputRefused)) as written, copied as counts:
         for step, count in zip(steps, counts, strict=True):
-            at = step.target + count
-            for piece in opened.source.chunks(step.start + count, step.size - count):
-                write_at(output, at, piece)
-                at += len(piece)
+            if count < step.size:
+                _write_rest(step, count, opened.source, output)
             _compare(step, opened.source, written, *blocks)
             report(step.size)
 
@@ -97,6 +95,13 @@ def _copy(step: _Step, source: int, target: int) -> int:
     except (AttributeError, OSError):
         pass
     return done
+
+
+def _write_rest(step: _Step, count: int, source: Source, output: io.FileIO) -> None:
+    at = step.target + count
+    for piece in source.chunks(step.start + count, step.size - count):
+        write_at(output, at, piece)
+        at += len(piece)
 
 
 def _compare(step: _Step, source: Source, written: Source, ours: bytearray, theirs: bytearray) -> None:

@@ -26,7 +26,7 @@ class Piece(NamedTuple):
     ordered: bool
 
 
-def first_piece(head: bytes) -> Piece | None:
+def first_piece(head: bytes | bytearray) -> Piece | None:
     """Find the first piece of a header that begins with these bytes, PREFIX of them if the file has as many.
 
     None when no header that the format knows begins so.

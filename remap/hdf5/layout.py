@@ -235,16 +235,19 @@ class Canvas:
 
     def write(self, data: Any) -> int:
         """Keep bytes."""
+        number, start = divmod(self._at, _PAGE)
+        size = len(data)
+        self.size = max(self.size, self._at + size)
+        if start + size <= _PAGE and number in self._pages:  # as nearly every time
+            self._pages[number][start : start + size] = data
+            return size
         view = memoryview(data)
-        done = 0
-        while done < len(view):
-            number, start = divmod(self._at + done, _PAGE)
+        while view:
             page = self._pages.setdefault(number, bytearray(_PAGE))
-            piece = view[done : done + _PAGE - start]
+            piece = view[: _PAGE - start]
             page[start : start + len(piece)] = piece
-            done += len(piece)
-        self.size = max(self.size, self._at + done)
-        return done
+            view, number, start = view[len(piece) :], number + 1, 0
+        return size
 
     def readinto(self, view: Any) -> int:
         """Give bytes back, zeros where none were kept."""

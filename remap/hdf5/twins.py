@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Twins"]
 
 _ADDRESS = 8
+_NOWHERE = bytes(_ADDRESS)
 _LONGEST = 1 << 12
 _FORMS = 8
 """Lengths of header, and places of the address in it, that are kept; real files have one or two."""
@@ -39,9 +40,11 @@ class Twins:
         """Tell what the tensor whose header begins at this byte is, if the same was said of another before."""
         for (length, place), known in self._forms.items():
             head = self._read(header, length)
-            twin = known.get(head[:place] + head[place + _ADDRESS :])
+            offset = int.from_bytes(head[place : place + _ADDRESS], "little")
+            head[place : place + _ADDRESS] = _NOWHERE
+            twin = known.get(bytes(head))
             if twin is not None:
-                offset, size = int.from_bytes(head[place : place + _ADDRESS], "little"), twin.extent.size
+                size = twin.extent.size
                 # What is wrong with an address outside of the file, libhdf5 may say.
                 fits = offset + size <= self._source.size
                 return Tensor(twin.shape, twin.dtype, Extent(offset, size)) if fits else None
@@ -59,9 +62,10 @@ class Twins:
             return
         form = len(head), place
         if form in self._forms or len(self._forms) < _FORMS:
-            self._forms.setdefault(form, {})[head[:place] + head[place + _ADDRESS :]] = tensor
+            head[place : place + _ADDRESS] = _NOWHERE
+            self._forms.setdefault(form, {})[bytes(head)] = tensor
 
-    def _read(self, offset: int, size: int) -> bytes:
+    def _read(self, offset: int, size: int) -> bytearray:
         data = bytearray(max(0, min(size, self._source.size - offset)))
         self._source.read_into(memoryview(data), offset)
-        return bytes(data)
+        return data
