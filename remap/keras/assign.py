@@ -14,7 +14,6 @@ from remap.keras.config import Layer
 from remap.keras.decide import Verdict, decide, decide_by_like
 from remap.keras.like import Like, named_by
 from remap.keras.mismatch import first_difference
-from remap.keras.names import layers_by_name
 from remap.keras.naming import clean, layer_scope, uniquify
 from remap.keras.outline import Nest, Outline, Unit, load_order, outline_of_model, stored_once, units_of
 from remap.keras.plan import PlannedLayer, PlannedWeight
@@ -151,6 +150,9 @@ def _listed_again(weights: Sequence[Weight], groups: Sequence[LayerGroup]) -> It
 
 
 def _by_names(weights: Sequence[Weight], *, plain: bool, model: str) -> Assignment:
+    # Not before: making its patterns ready takes longer than the other rungs take for most files.
+    from remap.keras.names import layers_by_name
+
     layers = tuple(
         PlannedLayer(name=name, weights=_named([weights[index] for index in indices]))
         for name, indices in layers_by_name(weights, plain=plain, model=model)

@@ -6,7 +6,6 @@ empty set where the name says nothing. No witness is believed alone; a reading b
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -21,8 +20,6 @@ __all__ = [
     "by_scope_or_suffix",
     "by_suffix",
 ]
-
-_SUFFIX = re.compile(r"_\d+$")
 
 
 def by_listed_name(case: Case) -> Testimony:
@@ -112,8 +109,8 @@ def _nearest(
 
 
 def _without_suffix(run: str) -> tuple[str, ...]:
-    bare = _SUFFIX.sub("", run)
-    return (bare,) if bare != run else ()
+    bare, found, number = run.rpartition("_")
+    return (bare,) if found and number.isdecimal() else ()
 
 
 def _slotless(name: str) -> str:

@@ -11,19 +11,19 @@ import re
 
 __all__ = ["clean", "family", "layer_scope", "leaf", "numbered", "runs", "scope", "uniquify"]
 
-_SLOT = re.compile(r":\d+$")
-_NUMBER = re.compile(r"_(\d+)$")
 # Keras 2.3 counts repeated names on bytes objects, so their repr ends up in the file (`_uniquify` in
 # keras/engine/saving.py).
-_BYTES_REPR = re.compile(r"^b(['\"])(.*)\1(_\d+)?$", re.DOTALL)
+_BYTES_REPR = r"^b(['\"])(.*)\1(_\d+)?$"
 
 # What Keras itself puts between a layer's name and a leaf: halves of a Bidirectional, recurrent cells.
-_INNER = re.compile(r"^(forward_.+|backward_.+|stacked_rnn_cells(_\d+)?|(.+_)?cell(_\d+)?)$")
+_INNER = r"^(forward_.+|backward_.+|stacked_rnn_cells(_\d+)?|(.+_)?cell(_\d+)?)$"
 
 
 def clean(name: str) -> str:
     """Undo Keras 2.3's ``b'dense/kernel:0'_2`` to ``dense/kernel:0``; leave every other name alone."""
-    match = _BYTES_REPR.match(name)
+    if not name.startswith(("b'", 'b"')):  # as nearly every name
+        return name
+    match = re.match(_BYTES_REPR, name, re.DOTALL)
     return match[2] if match else name
 
 
@@ -39,7 +39,8 @@ def uniquify(names: list[str]) -> list[str]:
 
 def leaf(name: str) -> str:
     """Give the last part without device slot and counter: ``kernel`` for ``a/b/kernel_1:0``."""
-    return _NUMBER.sub("", _SLOT.sub("", name.rpartition("/")[2]))
+    last = name.rpartition("/")[2]
+    return _split(_split(last, ":")[0], "_")[0]
 
 
 def scope(name: str) -> str:
@@ -50,24 +51,30 @@ def scope(name: str) -> str:
 def layer_scope(name: str) -> str:
     """Give the scope without what Keras puts inside a layer: ``bi`` for ``bi/forward_lstm/kernel:0``."""
     parts = scope(clean(name)).split("/")
-    while len(parts) > 1 and _INNER.match(parts[-1]):
+    while len(parts) > 1 and re.match(_INNER, parts[-1]):
         parts.pop()
     return "/".join(parts)
 
 
 def family(name: str) -> tuple[str, int]:
     """Split Keras's automatic numbering: ``("dense", 3)`` for ``dense_3``, ``("dense", 0)`` for ``dense``."""
-    match = _NUMBER.search(name)
-    return (name[: match.start()], int(match[1])) if match else (name, 0)
+    kin, number = _split(name, "_")
+    return kin, int(number or 0)
 
 
 def numbered(name: str) -> tuple[str, tuple[int, ...]]:
     """Split off all numbers at the end: ``("dense", (3, 1))`` for ``dense_3_1``, ``dense_3`` built twice."""
     numbers: list[int] = []
-    while match := _NUMBER.search(name):
-        numbers.insert(0, int(match[1]))
-        name = name[: match.start()]
+    while (split := _split(name, "_"))[1]:
+        numbers.insert(0, int(split[1]))
+        name = split[0]
     return name, tuple(numbers)
+
+
+def _split(name: str, mark: str) -> tuple[str, str]:
+    """Split off a number behind a mark at the end; it is "" where there is none."""
+    before, found, number = name.rpartition(mark)
+    return (before, number) if found and number.isdecimal() else (name, "")
 
 
 def runs(path: str) -> list[str]:
