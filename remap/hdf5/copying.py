@@ -57,7 +57,7 @@ def copy(
     source, target = opened.source.descriptor, output.fileno()
     copied: AbstractContextManager[Iterable[int]] = nullcontext(_copy(step, source, target) for step in steps)
     if any(step.size >= _WORTH for step in steps):
-        copied = _Ahead(steps, source, target)
+        copied = _CopiedAhead(steps, source, target)
     blocks = bytearray(_BLOCK), bytearray(_BLOCK)
     with closing(Source(os.dup(target), "the output", refusal=OutputRefused)) as written, copied as counts:
         for step, count in zip(steps, counts, strict=True):
@@ -118,7 +118,7 @@ def _compare(step: _Step, source: Source, written: Source, ours: bytearray, thei
             )
 
 
-class _Ahead:
+class _CopiedAhead:
     """A thread in which the kernel copies; gives how many bytes of each step it has copied, in order."""
 
     def __init__(self, steps: Sequence[_Step], source: int, target: int) -> None:
