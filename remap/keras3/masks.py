@@ -14,8 +14,8 @@ from typing import Any
 
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
+from remap.keras3.built import describe
 from remap.keras3.graph import makes_mask, read_graph
-from remap.keras3.layer import describe
 from remap.keras3.writer import Writer
 
 __all__ = ["mask_problems"]

@@ -10,8 +10,9 @@ from remap.errors import InputRefused
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
 from remap.keras.plan import PlannedLayer
+from remap.keras3.built import Built, Setting, describe
 from remap.keras3.graph import read_graph
-from remap.keras3.layer import Built, Setting, build_layer, describe
+from remap.keras3.layer import build_layer
 from remap.keras3.naming import number_names, snake_case, valid_names
 from remap.keras3.objects import dtype_name, dtype_policy, keras_object, plain
 from remap.keras3.recipe import Group
