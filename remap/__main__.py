@@ -6,6 +6,7 @@ On two processors, the child loads h5py in the time that the command line takes 
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from contextlib import ExitStack
 
@@ -23,6 +24,10 @@ def main() -> None:
 
 def command_line() -> None:
     """Run the command line and raise SystemExit with its exit code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Closed by whoever started us: the next file that is opened would be taken for it.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
     with ExitStack() as ending:
         worker = None
         if sys.argv[1:2] and sys.argv[1] in ("inspect", "extract", "check"):

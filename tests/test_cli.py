@@ -19,6 +19,7 @@ from remap.worker import WorkFailed
 from tests.commandline import Run, runner
 from tests.documented import require_documented
 from tests.handmade import save_weights
+from tests.truth import differences
 
 Case = Callable[[str, str], Path]
 
@@ -181,6 +182,14 @@ def test_a_reader_that_has_seen_enough_is_no_bug(here: Path) -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_not_taken_for_files(here: Path, closed: str) -> None:
+    line = f'exec "$0" -m remap extract multi.h5 -o out.h5 {closed}'
+    done = subprocess.run(["sh", "-c", line, sys.executable], capture_output=True, check=False, cwd=here)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert differences(here / "out.h5", here / "single.h5") == []
 
 
 def test_python_dash_m_is_the_same_command(here: Path) -> None:
