@@ -110,7 +110,7 @@ class Ahead:
         """Call the function of a name, once, as `run` would."""
         running, self._running = self._running, None
         if running is None:
-            return found(name)(*args, **_reporting(named, progress))
+            return run(found(name), *args, where=where, progress=progress, **named)
         with _Terminable():
             # Where the child is gone already, what it left says more.
             with suppress(BrokenPipeError), os.fdopen(self._orders, "wb") as orders:

@@ -280,6 +280,13 @@ def test_a_child_ahead_does_what_it_is_told_then() -> None:
         assert worker.run("builtins.sorted", [2, 1], where="", reverse=True) == [2, 1]
 
 
+def test_what_is_asked_of_it_again_is_done_in_another_child() -> None:
+    with Ahead() as worker:
+        processes = {worker.run("os.getpid", where="") for _ in range(2)}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+
+
 def test_a_child_ahead_has_loaded_what_the_work_may_need() -> None:
     script = (
         "import sys\n"
