@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from remap.keras.case import Case, Testimony
-from remap.keras.naming import clean, family, runs
+from remap.keras.naming import clean, family, runs, split_number
 from remap.keras.outline import Unit
 
 __all__ = [
@@ -109,8 +109,8 @@ def _nearest(
 
 
 def _without_suffix(run: str) -> tuple[str, ...]:
-    bare, found, number = run.rpartition("_")
-    return (bare,) if found and number.isdecimal() else ()
+    bare, number = split_number(run, "_")
+    return (bare,) if number else ()
 
 
 def _slotless(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["clean", "family", "layer_scope", "leaf", "numbered", "runs", "scope", "uniquify"]
+__all__ = ["clean", "family", "layer_scope", "leaf", "numbered", "runs", "scope", "split_number", "uniquify"]
 
 # Keras 2.3 counts repeated names on bytes objects, so their repr ends up in the file (`_uniquify` in
 # keras/engine/saving.py).
@@ -40,7 +40,7 @@ def uniquify(names: list[str]) -> list[str]:
 def leaf(name: str) -> str:
     """Give the last part without device slot and counter: ``kernel`` for ``a/b/kernel_1:0``."""
     last = name.rpartition("/")[2]
-    return _split(_split(last, ":")[0], "_")[0]
+    return split_number(split_number(last, ":")[0], "_")[0]
 
 
 def scope(name: str) -> str:
@@ -58,20 +58,20 @@ def layer_scope(name: str) -> str:
 
 def family(name: str) -> tuple[str, int]:
     """Split Keras's automatic numbering: ``("dense", 3)`` for ``dense_3``, ``("dense", 0)`` for ``dense``."""
-    kin, number = _split(name, "_")
+    kin, number = split_number(name, "_")
     return kin, int(number or 0)
 
 
 def numbered(name: str) -> tuple[str, tuple[int, ...]]:
     """Split off all numbers at the end: ``("dense", (3, 1))`` for ``dense_3_1``, ``dense_3`` built twice."""
     numbers: list[int] = []
-    while (split := _split(name, "_"))[1]:
+    while (split := split_number(name, "_"))[1]:
         numbers.insert(0, int(split[1]))
         name = split[0]
     return name, tuple(numbers)
 
 
-def _split(name: str, mark: str) -> tuple[str, str]:
+def split_number(name: str, mark: str) -> tuple[str, str]:
     """Split off a number behind a mark at the end; it is "" where there is none."""
     before, found, number = name.rpartition(mark)
     return (before, number) if found and number.isdecimal() else (name, "")
