@@ -16,10 +16,11 @@ from remap.keras.evidence import (
     by_scope_or_suffix,
     by_suffix,
 )
+from remap.keras.match import TooManyReadings
 from remap.keras.naming import family
 from remap.keras.outline import Outline, free_flags
-from remap.keras.reading import Lists, Reading, disorder, keep_tidiest, lists
-from remap.keras.search import TooManyReadings, read_list
+from remap.keras.reading import Lists, Reading, disorder, keep_tidier, lists
+from remap.keras.search import read_list
 
 __all__ = ["Basis", "Verdict", "decide", "decide_by_like"]
 
@@ -181,7 +182,8 @@ def _confirmed(case: Case, witnesses: Iterable[_Witness], *, strict: bool) -> li
             readings = read_list(case, testimony=testimony, strict=strict)
         except TooManyReadings:
             continue
-        keep_tidiest(found, case, readings)
+        for listed, reading in readings.items():
+            keep_tidier(found, case, listed, reading)
     return list(found.values())
 
 

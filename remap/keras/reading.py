@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from remap.keras.case import Case
 from remap.keras.outline import Nest, Outline
 
-__all__ = ["Lists", "Reading", "Span", "disorder", "keep_tidiest", "lists"]
+__all__ = ["Lists", "Reading", "Span", "disorder", "keep_tidier", "lists"]
 
 Lists = tuple[tuple[int, ...], ...]
 """For each part of an outline the indices of its weights in the order of its group in a flat file."""
@@ -85,9 +85,8 @@ def disorder(case: Case, reading: Reading) -> int:
     return mixed
 
 
-def keep_tidiest(kept: dict[Lists, Reading], case: Case, readings: Mapping[Lists, Reading]) -> None:
-    """Keep of readings that make the same flat file the one with the least disorder."""
-    for listed, reading in readings.items():
-        rival = kept.get(listed)
-        if rival is None or disorder(case, reading) < disorder(case, rival):
-            kept[listed] = reading
+def keep_tidier(kept: dict[Lists, Reading], case: Case, listed: Lists, reading: Reading) -> None:
+    """Keep a reading unless one that makes the same flat file, `listed`, was kept and has no more disorder."""
+    rival = kept.get(listed)
+    if rival is None or disorder(case, reading) < disorder(case, rival):
+        kept[listed] = reading

@@ -11,16 +11,16 @@ required on top.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from remap.keras.case import Case, Testimony
+from remap.keras.match import Match, TooManyReadings
 from remap.keras.outline import Unit
 from remap.keras.program import Instruction
-from remap.keras.reading import Lists, Reading, Span, keep_tidiest, lists
+from remap.keras.reading import Lists, Reading, Span, keep_tidier, lists
 
-__all__ = ["TooManyReadings", "read_list"]
+__all__ = ["read_list"]
 
 # The limits stop a search that no evidence guides or that a file was made to inflate; what exceeds them is
 # refused, never guessed. Real files need about one step a weight; what takes many more is short, and a long list
@@ -29,10 +29,6 @@ _STEPS, _LESS_A_WEIGHT, _LEAST_A_WEIGHT = 40_000, 2, 2
 _BRIEF, _BRIEF_A_WEIGHT = 1_000, 1
 _KEPT = 24
 _UNKNOWN = -1
-
-
-class TooManyReadings(Exception):
-    """More readings than can be told apart."""
 
 
 class _Frame(NamedTuple):
@@ -67,26 +63,18 @@ def read_list(
     limit = max(_STEPS - _LESS_A_WEIGHT * count, _LEAST_A_WEIGHT * count)
     if brief:
         limit = min(limit, _BRIEF + _BRIEF_A_WEIGHT * count)
-    search = _Search(case, testimony, strict=strict, limit=limit)
+    search = _Search(case, Match(case, testimony, strict=strict, limit=limit))
     distinct: dict[Lists, Reading] = {}
     for reading in map(search.reading, search.run()):
-        keep_tidiest(distinct, case, {lists(case.outline, reading): reading})
+        keep_tidier(distinct, case, lists(case.outline, reading), reading)
     return distinct
 
 
 class _Search:
-    def __init__(self, case: Case, testimony: Testimony | None, *, strict: bool, limit: int) -> None:
-        self.case = case
+    def __init__(self, case: Case, match: Match) -> None:
+        self.case, self.match = case, match
         self.units, self.program = case.units, case.program
         self.most, self.least = case.most, case.least
-        self.weights = list(zip(case.leaves, (weight.shape for weight in case.weights), strict=True))
-        self.testimony = testimony
-        self.strict = strict
-        self.steps, self.limit = 0, limit
-        self.spoken_for: dict[int, list[int]] = defaultdict(list)
-        for index, owners in enumerate(testimony or ()):
-            for owner in owners:
-                self.spoken_for[owner].append(index)
 
     def run(self) -> Iterator[_Trail]:
         """Yield the trail of every complete reading."""
@@ -106,7 +94,7 @@ class _Search:
                         kept.setdefault(now, (trail, decision))
             frontier = following
         for (frames, left), trails in frontier.items():
-            if left == 0 and frames[0] is not None and self._end(frames[0]) == len(self.weights):
+            if left == 0 and frames[0] is not None and self._end(frames[0]) == len(self.case.weights):
                 if len(trails) > _KEPT:
                     raise TooManyReadings
                 yield from trails.values()
@@ -155,19 +143,19 @@ class _Search:
             yield from self._open_spans(unit, frame, step, position, place, spare)
             return
         size = len(unit.slots)
-        longest = self._longest(unit, step.number, start, max(unit.splits))
+        longest = self.match.longest(unit, step.number, start, max(unit.splits))
         own = frozenset((step.number,))
         whole = size in unit.splits and longest == size
         for count in unit.splits:
             others = size - count
             if count > longest or (
-                count < longest and start + count != frame.rest and self._claimed(start + count, own)
+                count < longest and start + count != frame.rest and self.match.claimed(start + count, own)
             ):
                 continue
             for other in self._beginnings(frame, step, position, place, start + count, needed=bool(others)):
                 if whole and others and other == start + count and frame.rest == _UNKNOWN:
                     continue  # the same weights as when the layer is read as trainable
-                if self._fit(unit, step.number, count, other, others):
+                if self.match.fits(unit, step.number, count, other, others):
                     yield Span(start, count, other, others)
 
     def _open_spans(
@@ -176,30 +164,16 @@ class _Search:
         """Give a layer of the user's own class any run of weights in either part."""
         start = frame.trainable
         fewest = spare if step.number == self.case.last_open else 0
-        longest = self._longest(unit, step.number, start, spare) if unit.splits[0] else 0
+        longest = self.match.longest(unit, step.number, start, spare) if unit.splits[0] else 0
         for count in range(longest, -1, -1):
             if count >= fewest:
                 yield Span(start, count, frame.other, 0)
             if count == spare:
                 continue
             for other in self._beginnings(frame, step, position, place, start + count, needed=True):
-                most = self._longest(unit, step.number, other, spare - count)
+                most = self.match.longest(unit, step.number, other, spare - count)
                 for others in range(max(1, fewest - count), most + 1):
                     yield Span(start, count, other, others)
-
-    def _longest(self, unit: Unit, number: int, start: int, most: int) -> int:
-        """Count how many weights from `start` on may be the unit's first ones."""
-        for count in range(most):
-            if not self._fit(unit, number, count, start + count, 1):
-                return count
-        return most
-
-    def _claimed(self, index: int, units: frozenset[int]) -> bool:
-        """Tell whether a weight can belong to nothing but these units, so that nothing else may take it."""
-        if self.testimony is None or not self.strict:
-            return False
-        owners = self.testimony[index]
-        return bool(owners) and owners <= units
 
     def _beginnings(
         self, frame: _Frame, step: Instruction, position: int, place: int, start: int, *, needed: bool
@@ -209,15 +183,15 @@ class _Search:
             return (frame.other,)
         least = self.least[place]
         first = start + least[frame.end] - least[position + 1]
-        last = min(start + self.most[frame.end] - self.most[position + 1], len(self.weights) - 1)
-        if self.testimony is None or not self.strict:
+        last = min(start + self.most[frame.end] - self.most[position + 1], len(self.case.weights) - 1)
+        if not self.match.heard:
             return range(first, last + 1)
-        spoken_for = self.spoken_for[step.number]
+        spoken_for = self.match.spoken_for[step.number]
         own = frozenset((step.number,))
         return [
             index
             for index in spoken_for[bisect_left(spoken_for, first) :]
-            if index <= last and (index == first or not self._claimed(index - 1, own))
+            if index <= last and (index == first or not self.match.claimed(index - 1, own))
         ]
 
     def _freeze(
@@ -234,7 +208,7 @@ class _Search:
             return
         start = frame.trainable
         for begin in (frame.other,) if frame.rest != _UNKNOWN else self._openings(frame, step, position):
-            self._count()
+            self.match.step()
             outer = _Frame(start, begin if frame.rest == _UNKNOWN else frame.rest, begin, frame.end)
             if self._possible(outer, step.number, place):
                 inner = _Frame(begin, _UNKNOWN, _UNKNOWN, step.number)
@@ -243,17 +217,17 @@ class _Search:
     def _openings(self, frame: _Frame, step: Instruction, position: int) -> list[int]:
         """Say where the list of a nested model may begin, if it is the first thing in the rest."""
         start = frame.trainable
-        last = min(start + self.most[frame.end] - self.most[step.number], len(self.weights) - 1)
-        if self.testimony is None or not self.strict:
+        last = min(start + self.most[frame.end] - self.most[step.number], len(self.case.weights) - 1)
+        if not self.match.heard:
             return list(range(start, last + 1))
         inside = [inner.number for inner in self.program[position : step.number] if inner.unit is not None]
-        spoken_for = sorted({index for unit in inside for index in self.spoken_for[unit]})
+        spoken_for = sorted({index for unit in inside for index in self.match.spoken_for[unit]})
         claimed = frozenset(inside)
         # A list is one piece: it would have begun before a weight that follows another one of its own.
         return [
             index
             for index in spoken_for[bisect_left(spoken_for, start) :]
-            if index <= last and (index == start or not self._claimed(index - 1, claimed))
+            if index <= last and (index == start or not self.match.claimed(index - 1, claimed))
         ]
 
     def _leave(self, frames: tuple[_Frame | None, ...]) -> tuple[_Frame | None, ...] | None:
@@ -280,26 +254,6 @@ class _Search:
         least = self.least[depth]
         missing = frame.rest - frame.trainable
         return least[frame.end] - least[position] <= missing <= self.most[frame.end] - self.most[position]
-
-    def _fit(self, unit: Unit, number: int, first: int, start: int, count: int) -> bool:
-        """Tell whether `count` weights from `start` on may be the unit's slots from `first` on."""
-        if start + count > len(self.weights):
-            return False
-        for offset in range(count):
-            self._count()
-            index = start + offset
-            if not unit.open and not unit.slots[first + offset].takes(*self.weights[index]):
-                return False
-            if self.testimony is not None:
-                owners = self.testimony[index]
-                if number not in owners and (self.strict or owners):
-                    return False
-        return True
-
-    def _count(self) -> None:
-        self.steps += 1
-        if self.steps > self.limit:
-            raise TooManyReadings
 
 
 def _innermost(frames: Sequence[_Frame | None]) -> tuple[int, _Frame]:
