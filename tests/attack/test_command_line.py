@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.attack.corpus import ATTACKS, Attack, base, make_canary, unpack
+from tests.attack.trust import command, write_like, write_wrapper
 
 ROOT = Path(__file__).resolve().parents[2]
 # One of each kind, in turns at each place; `python -m tests.attack.trust attacks` tries them all.
@@ -44,3 +45,13 @@ def test_refuses_with_exit_code_3(attack: Attack, tmp_path: Path) -> None:
     assert attack.place in words
     assert done.stdout == ""
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of the peak differs from system to system")
+def test_memory_does_not_grow_with_the_tensors(tmp_path: Path) -> None:
+    source = write_wrapper(tmp_path / "in.h5", tensors=16, size=16 << 20)
+    like = write_like(tmp_path / "like.h5", tensors=16, size=16 << 20)
+    ended = command("extract", source, "-o", tmp_path / "out.h5", "--like", like)
+    assert ended.code == 0
+    assert (tmp_path / "out.h5").stat().st_size > 256 << 20
+    assert ended.memory < 64 << 20
