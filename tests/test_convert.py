@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -125,6 +127,20 @@ def test_like_file_of_another_model_is_refused_with_the_difference(case: Case, t
 def test_a_fitting_like_file_of_a_full_file_changes_nothing(folder: Path, tmp_path: Path) -> None:
     extract(folder / "multi.h5", tmp_path / "out.h5", like=folder / "single.h5")
     assert differences(tmp_path / "out.h5", folder / "single.h5") == []
+
+
+def test_says_where_no_load_model_can_build_the_model(case: Case, tmp_path: Path) -> None:
+    """Keras 2.2 and 2.3 lose the InputLayer that a user adds to a Sequential; only the wrapper keeps its shape."""
+    multi = case("keras-2.2.4", "sequential_input") / "multi.h5"
+    told = extract(multi, tmp_path / "out.h5").notes
+    assert any("load_model cannot build the model" in note for note in told)
+    for name, only in (("out.keras", False), ("weights.h5", True)):
+        assert extract(multi, tmp_path / name, weights_only=only).notes == ()
+    with zipfile.ZipFile(tmp_path / "out.keras") as archive:
+        config = json.loads(archive.read("config.json"))["config"]
+    assert config["build_input_shape"] == [None, 6]
+    multi = case("tf.keras-2.3.4", "sequential_input") / "multi.h5"
+    assert extract(multi, tmp_path / "later.h5").notes == ()
 
 
 def test_long_optimizer_lists_get_names_that_old_keras_reads_back(case: Case, tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, where: str) ->
         )
     if verdict.reading is None:
         raise Undecided(
-            "the architecture fits the weights in several ways: whether a model inside the model was frozen "
-            "is not written down, and neither shapes nor names tell",
+            "the architecture fits the weights in several ways: it does not say whether a model inside the model was "
+            "frozen, nor which weights are a custom layer's, and neither shapes nor names tell",
             where=where,
             hint="extract the weights only, with --like and a file of the single model",
         )

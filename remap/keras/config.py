@@ -37,8 +37,9 @@ class Layer:
     `name` is "" where the config does not say it (a Sequential inside a Sequential, Keras up to 2.2.2).
     `children` is None unless the layer is a model. `wrapped` is the inner layer of a TimeDistributed or
     Bidirectional, `backward` the other half of a Bidirectional that was given one of its own. `nodes` are its
-    calls inside the model that holds it, `inputs` and `outputs` the model's own ends. `config` is the raw
-    config, `entry` the class and config that build the layer on its own.
+    calls inside the model that holds it, `inputs` and `outputs` the model's own ends, `feed` the InputLayer of
+    the wrapper that a stack was taken out of. `config` is the raw config, `entry` the class and config that build
+    the layer on its own.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Layer:
     nodes: tuple[Node, ...] = ()
     inputs: Node = ()
     outputs: Node = ()
+    feed: Layer | None = None
 
     @property
     def entry(self) -> dict[str, Any]:

@@ -123,9 +123,14 @@ def free_flags(outline: Outline) -> Outline:
 
 
 def load_order(model: Layer) -> Iterator[Layer]:
-    """Yield the layers that `model.layers` lists: a Sequential's does not have its InputLayer."""
+    """Yield the layers that `model.layers` lists.
+
+    From Keras 2.2 and tf.keras 1.9 on (`Sequential.layers`) a stack's InputLayer is not among them. Before, it was if the
+    user had added one: only then does it stand in the bare list that is the config of such a stack.
+    """
+    unlisted = model.sequential and isinstance(model.config, dict)
     for layer in model.children or ():
-        if not (model.sequential and layer.class_name == "InputLayer"):
+        if not (unlisted and layer.class_name == "InputLayer"):
             yield layer
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remap.errors import InputRefused, NothingToExtract, Undecided
 from remap.keras.checkpoint import Checkpoint, LayerGroup
@@ -98,6 +98,9 @@ def unwrap(model: Layer) -> tuple[Layer, int] | None:
         merge = layers.get(name)
         if merge is None or not _joins_batches(merge, template, len(calls)):
             return None
+    feeds = [layer for layer in others if layer.class_name == "InputLayer"]
+    if template.sequential and len(feeds) == 1:
+        template = replace(template, feed=feeds[0])
     return (template, len(calls)) if model.outputs else None
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from remap.errors import InputRefused
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
+from remap.keras.inputs import dtype_name
 from remap.keras3.built import Setting, refuse
-from remap.keras3.objects import by_argument, dtype_name
+from remap.keras3.objects import by_argument
 from remap.keras3.rules import ANYTHING, Rule
 
 __all__ = ["dtype_of", "translate"]

@@ -9,11 +9,12 @@ from typing import Any
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
+from remap.keras.inputs import plain
 from remap.keras3.arguments import dtype_of, translate
 from remap.keras3.built import Built, Setting, describe, refuse
 from remap.keras3.cells import cell_of, owned_by, share_out
 from remap.keras3.naming import number_names, snake_case
-from remap.keras3.objects import dtype_policy, keras_object, plain
+from remap.keras3.objects import dtype_policy, keras_object
 from remap.keras3.recipe import Group, Recipe, from_cudnn_gru, from_cudnn_lstm, keep, scale_blocks
 from remap.keras3.rules import RULES, Rule
 from remap.keras3.special import custom_layer, input_layer, lambda_layer

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from remap.errors import InputRefused
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
+from remap.keras.inputs import dtype_name, input_of
 from remap.keras.plan import PlannedLayer
 from remap.keras3.built import Built, Setting, describe
 from remap.keras3.graph import read_graph
 from remap.keras3.layer import build_layer
 from remap.keras3.naming import number_names, snake_case, valid_names
-from remap.keras3.objects import dtype_name, dtype_policy, keras_object, plain
+from remap.keras3.objects import dtype_policy, keras_object
 from remap.keras3.recipe import Group
 
 __all__ = ["build_model"]
@@ -108,7 +109,9 @@ def _sequential(
 
 def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict[str, Any] | None:
     """Describe the input of a stack that begins with another layer, if anything tells its shape."""
-    found = _input_of(layer)
+    found = input_of(layer)
+    if found is None and layer.feed is not None:
+        found = input_of(layer.feed)
     if found is None:
         return None
     shape, dtype = found
@@ -119,26 +122,6 @@ def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict
         "name": f"{names[0]}_input",
     }
     return keras_object("keras.layers", "InputLayer", config)
-
-
-def _input_of(layer: Layer) -> tuple[list[Any], str | None] | None:
-    """Find the shape and dtype of what a layer or stack takes: from the first layer that says it."""
-    config = layer.config if isinstance(layer.config, Mapping) else {}
-    shape = plain(config.get("batch_input_shape", config.get("batch_shape")))
-    if isinstance(shape, list):
-        return shape, dtype_name(config.get("dtype"))
-    if layer.children:
-        if layer.sequential:
-            found = _input_of(layer.children[0])
-        else:
-            ends = [child for child in layer.children if child.name == layer.inputs[0][0]]
-            found = _input_of(ends[0]) if len(layer.inputs) == 1 and ends else None
-        if found is not None:
-            return found
-    if layer.wrapped is not None and layer.class_name == "Bidirectional":
-        return _input_of(layer.wrapped)
-    built = plain(config.get("build_input_shape"))
-    return ([None, *built[1:]], None) if isinstance(built, list) and built else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from remap.keras.inputs import plain
+
 __all__ = [
     "BUILT_IN_ACTIVATIONS",
     "activation",
     "by_argument",
-    "dtype_name",
     "dtype_policy",
     "keras_object",
-    "plain",
 ]
 
 
@@ -58,19 +58,6 @@ BUILT_IN_ACTIVATIONS = frozenset(
 """Names that mean the same function in Keras 3, `hard_sigmoid` excepted: its slope was 0.2 and is 1/6."""
 
 
-def plain(value: Any) -> Any:
-    """Undo the ways in which old JSON wraps numpy arrays (``{"type": "ndarray", "value": ..}``) and tuples."""
-    if isinstance(value, Mapping):
-        if value.get("type") == "ndarray" and "value" in value:
-            return value["value"]
-        if value.get("class_name") in {"__tuple__", "TensorShape"} and "items" in value:
-            return [plain(item) for item in value["items"] or ()]
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value
-
-
 def by_argument(name: str, value: Any) -> Any:
     """Translate what a layer's argument of that name holds."""
     family = name.rpartition("_")[2]
@@ -102,14 +89,6 @@ def keras_object(
 ) -> dict[str, Any]:
     """Write an object as `serialize_keras_object` in keras/src/saving/serialization_lib.py does."""
     return {"module": module, "class_name": class_name, "config": config, "registered_name": registered_name}
-
-
-def dtype_name(value: Any) -> str | None:
-    """Find the policy's name: a plain string in Keras 2, ``Policy`` or ``PolicyV1`` in tf.keras; None for none."""
-    if isinstance(value, Mapping):
-        config = value.get("config")
-        value = config.get("name") if isinstance(config, Mapping) else None
-    return value if isinstance(value, str) and not value.startswith("infer") else None
 
 
 def dtype_policy(name: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 from remap.errors import InputRefused, RemapError
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
+from remap.keras.inputs import dtype_name, plain
 from remap.keras3.arguments import dtype_of
 from remap.keras3.built import Built, Setting, describe, refuse
-from remap.keras3.objects import by_argument, dtype_name, dtype_policy, keras_object, plain
+from remap.keras3.objects import by_argument, dtype_policy, keras_object
 from remap.keras3.recipe import Group, keep
 from remap.keras3.rules import GONE
 

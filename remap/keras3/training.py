@@ -15,9 +15,10 @@ import numpy as np
 
 from remap.keras.checkpoint import Weight
 from remap.keras.config import load_json
+from remap.keras.inputs import plain
 from remap.keras.plan import PlannedLayer
 from remap.keras3.naming import snake_case
-from remap.keras3.objects import keras_object, plain
+from remap.keras3.objects import keras_object
 from remap.keras3.recipe import Group, Recipe, constant, keep
 from remap.keras3.translation import Translation
 

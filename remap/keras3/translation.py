@@ -9,12 +9,12 @@ from typing import Any
 
 from remap.errors import InputRefused, RemapError
 from remap.keras.config import Layer
+from remap.keras.inputs import dtype_name
 from remap.keras.plan import PlannedLayer
 from remap.keras3.built import Setting
 from remap.keras3.graph import makes_mask
 from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
-from remap.keras3.objects import dtype_name
 from remap.keras3.recipe import Group, Recipe
 from remap.keras3.writer import Writer
 
