@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 DEMO := demo
 
 MINUTES ?= 60
+MODELS ?= 100
 
-.PHONY: demo test lint fixtures eras fuzz bench clean
+.PHONY: demo test lint fixtures eras drawn fuzz bench clean
 
 demo: $(VENV)/.runtime
 	@rm -rf $(DEMO) && mkdir $(DEMO) && cp fixtures/demo/* $(DEMO)
@@ -34,6 +35,9 @@ fixtures: $(VENV)/.dev
 
 eras: $(VENV)/.dev
 	$(BIN)/python fixtures/make/check_eras.py
+
+drawn: $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python fixtures/make/check_drawn.py --models $(MODELS) --seed $$(date +%s)
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.attack.fuzz --minutes $(MINUTES) --seed $$(date +%s)

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["differences", "flat_arrays", "names_of"]
+__all__ = ["differences", "flat_arrays", "flat_layers", "names_of"]
 
 Layers = list[tuple[str, list[tuple[str, Any]]]]
 
@@ -33,6 +33,12 @@ def flat_arrays(path: Path) -> list[Any]:
     """Read all tensors of a flat file in load order."""
     with h5py.File(path) as file:
         return [array for _, weights in _layers(_root(file)) for _, array in weights]
+
+
+def flat_layers(path: Path) -> list[list[tuple[int, ...]]]:
+    """Read what Keras looks at when it loads a flat file in order: the shapes of each layer that has weights."""
+    with h5py.File(path) as file:
+        return [[array.shape for _, array in weights] for _, weights in _layers(_root(file)) if weights]
 
 
 def names_of(group: Any, attribute: str) -> list[str]:
