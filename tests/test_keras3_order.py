@@ -215,15 +215,35 @@ def test_a_chain_of_thousands_of_layers_needs_no_recursion() -> None:
     ],
 )
 def test_refuses_connections_that_no_keras_writes(node: Any, what: str) -> None:
-    inputs = {"class_name": "InputLayer", "config": {"name": "input_0", "batch_input_shape": [None, 2]}}
-    dense = {
-        "class_name": "Dense",
-        "config": {"name": "dense", "units": 2},
-        "name": "dense",
-        "inbound_nodes": [node],
-    }
-    layers = [{**inputs, "name": "input_0", "inbound_nodes": []}, dense]
-    ends = {"input_layers": [["input_0", 0, 0]], "output_layers": [["dense", 0, 0]]}
-    config = {"class_name": "Model", "config": {"name": "whole", "layers": layers, **ends}}
     with pytest.raises(InputRefused, match=what):
-        translated(config)
+        translated(_chain({"dense": [node]}, outputs=[["dense", 0, 0]]))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "what"),
+    [
+        (
+            {"renamed": [], "dense": [[["renamed", 0, 0, {}]]]},
+            [["dense", 0, 0]],
+            "'renamed', which is not there",
+        ),
+        ({"dense": [[["input_0", 0, 0, {}]]], "renamed": []}, [], "lead to no output: dense, renamed"),
+    ],
+)
+def test_refuses_a_model_whose_layers_were_renamed_after_it_was_built(
+    nodes: dict[str, Any], outputs: list[Any], what: str
+) -> None:
+    """Keras 2 then forgets the calls of these layers; a file of Keras 3 would lack their weights or number them wrongly."""
+    with pytest.raises(InputRefused, match=what):
+        translated(_chain(nodes, outputs=outputs))
+
+
+def _chain(nodes: dict[str, Any], *, outputs: list[Any]) -> dict[str, Any]:
+    inputs = {"class_name": "InputLayer", "config": {"name": "input_0", "batch_input_shape": [None, 2]}}
+    dense = [
+        {"class_name": "Dense", "config": {"name": name, "units": 2}, "name": name, "inbound_nodes": calls}
+        for name, calls in nodes.items()
+    ]
+    layers = [{**inputs, "name": "input_0", "inbound_nodes": []}, *dense]
+    ends = {"input_layers": [["input_0", 0, 0]], "output_layers": outputs}
+    return {"class_name": "Model", "config": {"name": "whole", "layers": layers, **ends}}

@@ -16,7 +16,13 @@ from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
 from remap.keras3.order import Call, Tensor, layer_order
 
-__all__ = ["Graph", "makes_mask", "read_graph"]
+__all__ = ["BROKEN_GRAPH", "Graph", "makes_mask", "read_graph"]
+
+BROKEN_GRAPH = (
+    "old Keras writes such a graph when layers are renamed after their model was built: extract to a .h5 file, whose "
+    "load_weights needs no graph"
+)
+"""What to do about connections that are not all there."""
 
 # Layers that take their input as a list, even when it has one tensor only.
 _LISTS = frozenset(
@@ -121,7 +127,11 @@ class _Reader:
     def __init__(self, model: Layer, renamed: Mapping[str, str]) -> None:
         self._place = f"model {model.name!r}"
         self._renamed = renamed
-        self._counts = {child.name: max(len(child.nodes), 1) for child in model.children or ()}
+        # Of a layer that was renamed within its model, old Keras forgets the calls.
+        self._counts = {
+            child.name: 1 if child.class_name == "InputLayer" else len(child.nodes)
+            for child in model.children or ()
+        }
         used: dict[str, set[int]] = {}
         for name, call, _ in _references(model):
             used.setdefault(name, set()).add(call)
@@ -176,7 +186,7 @@ class _Reader:
         raise self._odd(f"the calls of {model.name!r} are counted neither from 0 nor from 1")
 
     def _odd(self, what: str) -> InputRefused:
-        return InputRefused(what, where=self._place)
+        return InputRefused(what, where=self._place, hint=BROKEN_GRAPH)
 
 
 def _by_kind(order: Sequence[str], kinds: Mapping[str, str]) -> dict[str, list[str]]:

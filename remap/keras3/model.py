@@ -12,7 +12,7 @@ from remap.keras.config import Layer
 from remap.keras.inputs import dtype_name, input_of
 from remap.keras.plan import PlannedLayer
 from remap.keras3.built import Built, Setting, describe
-from remap.keras3.graph import read_graph
+from remap.keras3.graph import BROKEN_GRAPH, read_graph
 from remap.keras3.layer import build_layer
 from remap.keras3.naming import number_names, snake_case, valid_names
 from remap.keras3.objects import dtype_policy, keras_object
@@ -153,6 +153,11 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
             if any(g.recipes for g in one.groups)
         }
     )
+    lost = [called for called in placed if called not in order]
+    if lost:
+        raise InputRefused(
+            f"layers that lead to no output: {', '.join(lost)}", where=describe(layer), hint=BROKEN_GRAPH
+        )
     kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in order)
     groups, entries = [Group(path="", name=name)], []
     for called, kind in zip(order, kinds, strict=True):
@@ -170,12 +175,6 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
     if layer.class_name not in {"Model", "Functional"}:
         notes = (
             f"{describe(layer)} is written as a plain functional model: the same layers, connected alike",
-        )
-    lost = [called for called in placed if called not in order]
-    if lost:
-        problems = (
-            *problems,
-            InputRefused(f"layers that lead to no output: {', '.join(lost)}", where=describe(layer)),
         )
     return Built(
         entry=keras_object(module, class_name, config, registered_name=class_name),
