@@ -221,8 +221,9 @@ def test_a_child_that_does_not_listen_is_ended_too(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143)])
 def test_signals_end_both_and_let_the_child_clean_up(tmp_path: Path, number: int, code: int) -> None:
     script = (
-        "import os, sys, time\n"
+        "import os, signal, sys, time\n"
         "from remap.worker import run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "def told(*_):\n"
         "    print('working', flush=True)\n"
         "def loud(path, progress):\n"
