@@ -41,8 +41,9 @@ def input_of(layer: Layer) -> tuple[list[Any], str | None] | None:
         if layer.sequential:
             found = input_of(layer.children[0])
         else:
-            ends = [child for child in layer.children if child.name == layer.inputs[0][0]]
-            found = input_of(ends[0]) if len(layer.inputs) == 1 and ends else None
+            names = [name for name, _, _ in layer.inputs]
+            ends = [child for child in layer.children if [child.name] == names]
+            found = input_of(ends[0]) if ends else None
         if found is not None:
             return found
     if layer.wrapped is not None and layer.class_name == "Bidirectional":

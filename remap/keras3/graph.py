@@ -163,10 +163,12 @@ class _Reader:
     def tensor(self, name: str, call: int, index: int) -> Tensor:
         """Find a tensor by its new name and the number of its call from 0."""
         if name not in self._counts:
-            raise self._odd(f"a connection to layer {name!r}, which is not there")
+            raise self._odd(f"a connection to layer {name!r}, which is not there", BROKEN_GRAPH)
         call -= self._first.get(name, 0)
         if not 0 <= call < self._counts[name]:
-            raise self._odd(f"a connection to call {call} of layer {name!r}, which is not there")
+            raise self._odd(
+                f"a connection to call {call} of layer {name!r}, which is not there", BROKEN_GRAPH
+            )
         return self._renamed[name], call, index
 
     def _argument(self, value: Any) -> Any:
@@ -183,10 +185,10 @@ class _Reader:
             return 1
         if 0 in used and count not in used:
             return 0
-        raise self._odd(f"the calls of {model.name!r} are counted neither from 0 nor from 1")
+        raise self._odd(f"the calls of {model.name!r} are counted neither from 0 nor from 1", BROKEN_GRAPH)
 
-    def _odd(self, what: str) -> InputRefused:
-        return InputRefused(what, where=self._place, hint=BROKEN_GRAPH)
+    def _odd(self, what: str, hint: str = "") -> InputRefused:
+        return InputRefused(what, where=self._place, hint=hint)
 
 
 def _by_kind(order: Sequence[str], kinds: Mapping[str, str]) -> dict[str, list[str]]:
