@@ -7,7 +7,7 @@ import pytest
 
 from remap import Undecided
 from remap.keras.assign import Assignment, assign
-from remap.keras.checkpoint import LayerGroup
+from remap.keras.checkpoint import LayerGroup, Weight
 from remap.keras.like import Like, like_of_json, named_by
 from remap.keras.wrapper import Wrapper
 from tests.paper import dense, entry, group, listed, model, stack
@@ -138,3 +138,26 @@ def test_flags_inside_a_model_are_noted() -> None:
 def test_names_that_say_another_layer_are_noted() -> None:
     settled = assign(wrapper("x/kernel", "x/bias", architecture=model(dense("a"))), like=None, plain=False)
     assert any("rest on position" in note for note in settled.notes)
+
+
+def test_numbers_of_another_session_object_by_their_order() -> None:
+    """Only a frozen first layer fits the shapes, but then the second Dense of the one is the first of the other."""
+
+    def grouped(name: str, *weights: str) -> LayerGroup:
+        shapes = {"kernel:0": (4, 4), "bias:0": (4,), "alpha:0": (4,)}
+        return LayerGroup(
+            name=name,
+            weights=tuple(
+                Weight(name=one, path=f"/{name}/{one}", shape=shapes[one.rpartition("/")[2]], dtype="<f4")
+                for one in weights
+            ),
+        )
+
+    saved = grouped(
+        "net", "dense_3/kernel:0", "dense_3/bias:0", "p_re_lu_2/alpha:0", "dense_4/kernel:0", "dense_4/bias:0"
+    )
+    first = grouped("dense_1", "dense_1/kernel:0", "dense_1/bias:0")
+    nested = grouped("sequential_1", "dense_2/kernel:0", "dense_2/bias:0", "p_re_lu_1/alpha:0")
+    wrapper = Wrapper(group=saved, architecture=None, replicas=2, surroundings=())
+    with pytest.raises(Undecided, match="in several ways"):
+        assign(wrapper, like=Like(where="like.h5", groups=(first, nested)), plain=False)

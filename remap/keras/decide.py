@@ -138,6 +138,7 @@ def _unopposed(case: Case) -> bool:
         or (
             _confirmed(case, (by_listed_name,), strict=False)
             and _confirmed(case, (by_scope_or_suffix,), strict=False)
+            and _confirmed(case, (by_rank,), strict=False)
         )
     )
 
