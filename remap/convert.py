@@ -12,6 +12,7 @@ from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
 from remap.keras.checkpoint import Checkpoint
 from remap.keras.compose import compose
+from remap.keras.inputs import input_of
 from remap.keras.like import Like
 from remap.keras.loading import load_by_order, planned_layers, saved_layers
 from remap.keras.plan import Plan
@@ -19,6 +20,11 @@ from remap.likefile import read_like
 from remap.report import Report, report_of
 
 __all__ = ["extract", "plan"]
+
+_NO_INPUT = (
+    "nothing in the architecture tells the shape of the input, so load_model cannot build the model, nor can it from "
+    "Keras's own file: extract to a .keras file, or call load_weights on the model that its code builds"
+)
 
 
 def extract(
@@ -58,7 +64,7 @@ def extract(
             progress=progress,
         )
     with open_checkpoint(source) as opened:
-        composed = compose(
+        composed = _composed(
             opened.checkpoint, like=hint, plain=plain, submodel=submodel, weights_only=weights_only
         )
         size = publish(
@@ -83,9 +89,23 @@ def plan(
     """Settle what `extract` would write, and write nothing; raises what it would raise up to there."""
     hint = _like(like, plain=plain)
     with open_checkpoint(source) as opened:
-        return compose(
+        return _composed(
             opened.checkpoint, like=hint, plain=plain, submodel=submodel, weights_only=weights_only
         )
+
+
+def _composed(
+    checkpoint: Checkpoint, *, like: Like | None, plain: bool, submodel: str | None, weights_only: bool
+) -> Plan:
+    """Settle what a .h5 holds, and note when what it says of the model does not suffice to build it.
+
+    Keras 2.2 and 2.3 lose the InputLayer that a user added to a stack; only the wrapper still tells what the stack takes.
+    """
+    composed = compose(checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only)
+    model = composed.architecture if composed.model_config is not None else None
+    if model is None or not model.sequential or input_of(model) is not None:
+        return composed
+    return replace(composed, notes=(*composed.notes, _NO_INPUT))
 
 
 def _like(path: str | os.PathLike[str] | None, *, plain: bool) -> Like | None:

@@ -8,19 +8,12 @@ from collections.abc import Iterator
 from remap.keras.assign import assign
 from remap.keras.checkpoint import Checkpoint
 from remap.keras.config import Layer, parse_model
-from remap.keras.inputs import input_of
 from remap.keras.like import Like
 from remap.keras.plan import Plan, PlannedWeight
 from remap.keras.training import lift_optimizer, lift_training_config
 from remap.keras.wrapper import Wrapper, find_template, unwrap
 
-__all__ = ["NO_INPUT", "compose"]
-
-NO_INPUT = (
-    "nothing in the architecture tells the shape of the input, so load_model cannot build the model, nor can it from "
-    "Keras's own file: extract to a .keras file, or call load_weights on the model that its code builds"
-)
-"""The note on a stack of which only the wrapper around it says what it takes."""
+__all__ = ["compose"]
 
 
 def compose(
@@ -58,11 +51,7 @@ def compose(
         training_config=training_config,
         optimizer=optimizer,
         architecture=assignment.architecture,
-        notes=(
-            *assignment.notes,
-            *_optimizer_note(optimizer),
-            *((NO_INPUT,) if whole and _lacks_input(wrapper.architecture) else ()),
-        ),
+        notes=(*assignment.notes, *_optimizer_note(optimizer)),
         left_behind=tuple(_left_behind(checkpoint, model, wrapper, weights_only=weights_only)),
     )
 
@@ -76,11 +65,6 @@ def _trains(model: Layer, wrapper: Wrapper) -> bool:
 def _optimizer_note(optimizer: tuple[PlannedWeight, ...] | None) -> Iterator[str]:
     if optimizer and optimizer[-1].name == f"w{len(optimizer) - 1}" != optimizer[-1].source.name:
         yield "optimizer weights are named w0, w1 …: Keras before 2.4 cannot read long lists of names back"
-
-
-def _lacks_input(model: Layer | None) -> bool:
-    """Tell whether nothing says what a stack takes: Keras 2.2 to 2.3 lose the InputLayer that a user added."""
-    return model is not None and model.sequential and input_of(model) is None
 
 
 def _left_behind(

@@ -18,8 +18,8 @@ class Match:
     """The weights of a case held against its layers, a `limit` of times in all.
 
     With a testimony a weight goes only to a unit that the testimony names for it; unless `strict`, a weight of which
-    the testimony says nothing goes anywhere. `heard` says that a unit takes no
-    weight but those that the testimony gives it, which `spoken_for` lists.
+    the testimony says nothing goes anywhere. `heard` says that a unit takes no weight but those that the testimony
+    gives it, which `spoken_for` lists.
     """
 
     def __init__(self, case: Case, testimony: Testimony | None, *, strict: bool, limit: int) -> None:

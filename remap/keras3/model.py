@@ -153,7 +153,8 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
             if any(g.recipes for g in one.groups)
         }
     )
-    lost = [called for called in placed if called not in order]
+    reached = frozenset(order)
+    lost = [called for called in placed if called not in reached]
     if lost:
         raise InputRefused(
             f"layers that lead to no output: {', '.join(lost)}", where=describe(layer), hint=BROKEN_GRAPH

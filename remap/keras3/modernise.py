@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from remap.errors import NothingToExtract, Undecided
 from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.keras.compose import NO_INPUT, compose
+from remap.keras.compose import compose
 from remap.keras.config import Layer, parse_model
 from remap.keras.like import Like
 from remap.keras.loading import expected_layers, load_by_order, saved_layers
@@ -55,8 +55,7 @@ def modernise(
             optimizer=[weight.source for weight in plan.optimizer] if plan.optimizer is not None else None,
             outputs=output_names(architecture),
         )
-    settled = (note for note in plan.notes if note != NO_INPUT)  # here the wrapper's input takes its place
-    return replace(plan, layers=layers, notes=(*settled, *translation.notes)), translation
+    return replace(plan, layers=layers, notes=(*plan.notes, *translation.notes)), translation
 
 
 def _flat(checkpoint: Checkpoint, plan: Plan) -> Checkpoint:
