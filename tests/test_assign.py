@@ -7,7 +7,7 @@ import pytest
 
 from remap import Undecided
 from remap.keras.assign import Assignment, assign
-from remap.keras.checkpoint import LayerGroup, Weight
+from remap.keras.checkpoint import LayerGroup
 from remap.keras.like import Like, like_of_json, named_by
 from remap.keras.wrapper import Wrapper
 from tests.paper import dense, entry, group, listed, model, stack
@@ -142,22 +142,8 @@ def test_names_that_say_another_layer_are_noted() -> None:
 
 def test_numbers_of_another_session_object_by_their_order() -> None:
     """Only a frozen first layer fits the shapes, but then the second Dense of the one is the first of the other."""
-
-    def grouped(name: str, *weights: str) -> LayerGroup:
-        shapes = {"kernel:0": (4, 4), "bias:0": (4,), "alpha:0": (4,)}
-        return LayerGroup(
-            name=name,
-            weights=tuple(
-                Weight(name=one, path=f"/{name}/{one}", shape=shapes[one.rpartition("/")[2]], dtype="<f4")
-                for one in weights
-            ),
-        )
-
-    saved = grouped(
-        "net", "dense_3/kernel:0", "dense_3/bias:0", "p_re_lu_2/alpha:0", "dense_4/kernel:0", "dense_4/bias:0"
-    )
-    first = grouped("dense_1", "dense_1/kernel:0", "dense_1/bias:0")
-    nested = grouped("sequential_1", "dense_2/kernel:0", "dense_2/bias:0", "p_re_lu_1/alpha:0")
-    wrapper = Wrapper(group=saved, architecture=None, replicas=2, surroundings=())
+    saved = ("dense_3/kernel", "dense_3/bias", "p_re_lu_2/alpha", "dense_4/kernel", "dense_4/bias")
+    first = group("dense_1", "dense_1/kernel", "dense_1/bias")
+    nested = group("sequential_1", "dense_2/kernel", "dense_2/bias", "p_re_lu_1/alpha")
     with pytest.raises(Undecided, match="in several ways"):
-        assign(wrapper, like=Like(where="like.h5", groups=(first, nested)), plain=False)
+        assign(wrapper(*saved), like=Like(where="like.h5", groups=(first, nested)), plain=False)

@@ -9,38 +9,32 @@ import pytest
 
 from remap.keras.config import parse_model
 from remap.keras.inputs import input_of
-
-
-def _stack(*layers: dict[str, Any], **config: Any) -> dict[str, Any]:
-    return {"class_name": "Sequential", "config": {"name": "stack", "layers": list(layers), **config}}
-
-
-def _dense(**config: Any) -> dict[str, Any]:
-    return {"class_name": "Dense", "config": {"name": "dense", "units": 2, **config}}
+from tests.paper import dense, entry, stack
 
 
 def _model(*inputs: str) -> dict[str, Any]:
-    layers = [
-        {"class_name": "InputLayer", "config": {"name": name, "batch_input_shape": [None, 5]}, "name": name}
-        for name in ("one", "two")
-    ]
+    layers = [entry(name, "InputLayer", batch_input_shape=[None, 5]) for name in ("one", "two")]
     ends = {"input_layers": [[name, 0, 0] for name in inputs], "output_layers": [["one", 0, 0]]}
-    return {"class_name": "Model", "config": {"name": "model", "layers": layers, **ends}}
+    return entry("model", "Model", layers=layers, **ends)
+
+
+def _built(*layers: dict[str, Any], shape: list[Any]) -> dict[str, Any]:
+    return entry("stack", "Sequential", layers=list(layers), build_input_shape=shape)
 
 
 @pytest.mark.parametrize(
     ("model", "shape"),
     [
-        (_stack(_dense(batch_input_shape=[None, 3])), [None, 3]),
-        (_stack(_dense(batch_input_shape={"class_name": "__tuple__", "items": [None, 3]})), [None, 3]),
-        (_stack(_stack(_dense(batch_input_shape=[None, 3]))), [None, 3]),
-        (_stack(_model("two")), [None, 5]),
-        (_stack(_dense(), build_input_shape=[7, 4]), [None, 4]),
-        (_stack(_dense()), None),
-        (_stack(_model()), None),
-        (_stack(_model("one", "two")), None),
-        (_stack(_model("nowhere")), None),
-        (_stack(), None),
+        (stack(dense("a", batch_input_shape=[None, 3])), [None, 3]),
+        (stack(dense("a", batch_input_shape={"class_name": "__tuple__", "items": [None, 3]})), [None, 3]),
+        (stack(stack(dense("a", batch_input_shape=[None, 3]))), [None, 3]),
+        (stack(_model("two")), [None, 5]),
+        (_built(dense("a"), shape=[7, 4]), [None, 4]),
+        (stack(dense("a")), None),
+        (stack(_model()), None),
+        (stack(_model("one", "two")), None),
+        (stack(_model("nowhere")), None),
+        (stack(), None),
     ],
 )
 def test_finds_the_shape_where_a_config_says_it(model: dict[str, Any], shape: list[Any] | None) -> None:
