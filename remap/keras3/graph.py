@@ -15,6 +15,7 @@ from typing import Any
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
 from remap.keras3.order import Call, Tensor, layer_order
+from remap.keras3.rules import RULES
 
 __all__ = ["BROKEN_GRAPH", "Graph", "makes_mask", "read_graph"]
 
@@ -117,10 +118,13 @@ def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, An
 
 
 def makes_mask(layer: Layer) -> bool:
-    """Tell whether a layer makes a mask of what it takes."""
-    return layer.class_name == "Masking" or (
-        layer.class_name == "Embedding" and bool(layer.config.get("mask_zero"))
-    )
+    """Tell whether a layer makes a mask of what it takes; a custom class may that has an argument of those that do."""
+    config = layer.config if isinstance(layer.config, dict) else {}
+    if layer.class_name in RULES:
+        return layer.class_name == "Masking" or (
+            layer.class_name == "Embedding" and bool(config.get("mask_zero"))
+        )
+    return layer.children is None and (bool(config.get("mask_zero")) or config.get("mask_value") is not None)
 
 
 class _Reader:

@@ -1,21 +1,26 @@
-"""Where Keras 3 would treat a mask otherwise than old Keras did, so that predictions would differ without a word.
+"""Where Keras 3 would treat a mask otherwise than old Keras did, so that predictions would differ silently.
 
 Old merge layers let a step count when all inputs that have a mask let it count (`_Merge.compute_mask` and
 `Concatenate.compute_mask` in keras/layers/merge.py); Keras 3's when any does, and not at all when an input
-has none (keras/src/layers/merging). That is the same as long as all inputs bear the same mask. And an old
-TimeDistributed made a mask of what the layer inside it made; Keras 3's does not.
+has none (keras/src/layers/merging). That is the same as long as all inputs have the same mask. An old
+TimeDistributed made a mask of what the layer inside it made; Keras 3's does not. What a class outside the
+catalogue does with a mask is unknown, and old and new Keras call it under different conditions: Keras 2 asked
+every layer's `compute_mask`, Keras 3 only that of layers with `supports_masking` (`Layer.__call__` in
+keras/src/layers/layer.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
 from remap.keras3.built import describe
-from remap.keras3.graph import makes_mask, read_graph
+from remap.keras3.graph import Graph, makes_mask, read_graph
+from remap.keras3.rules import RULES
 from remap.keras3.writer import Writer
 
 __all__ = ["mask_problems"]
@@ -24,109 +29,182 @@ _READERS = frozenset(
     "AdditiveAttention Attention Bidirectional ConvLSTM2D CuDNNGRU CuDNNLSTM GRU GlobalAveragePooling1D LSTM RNN "
     "SimpleRNN".split()
 )
-_MERGES = frozenset("Add Average Maximum Minimum Multiply Subtract".split())
+_MERGES = frozenset("Add Average Concatenate Maximum Minimum Multiply Subtract".split())
 _PASS_ON = frozenset(
     "Activation ActivityRegularization AlphaDropout BatchNormalization BatchNormalizationV1 BatchNormalizationV2 Dense "
     "Dropout ELU GaussianDropout GaussianNoise LayerNormalization LeakyReLU PReLU ReLU Softmax SpatialDropout1D "
-    "ThresholdedReLU TimeDistributed".split()
+    "SpatialDropout2D SpatialDropout3D SyncBatchNormalization ThresholdedReLU".split()
 )
-_TAKES_MASK = _READERS | {"Softmax", "TimeDistributed"}
+# Their mask ends there in old Keras and goes on in Keras 3.
+_PASS_ON_NOW = frozenset({"Normalization", "Rescaling"})
+_KNOWN = frozenset({*RULES, "Bidirectional", "InputLayer", "Lambda", "TimeDistributed"})
+_TAKES_MASK = _READERS | {"Lambda", "Softmax", "TimeDistributed"}
 _HINT = "convert to .weights.h5 instead, and pass the masks yourself in a model built with Keras 3"
+# The work is bounded by so many visits for each call that the file describes.
+_VISITS = 64
 
 Mask = Any
-"""None; a token, equal for masks that are equal; or a Differing."""
+"""None; a token, equal for masks that are equal; or a _Differing.
+
+A token is a number, or (class, value, identity of the tensor) of a mask that a built-in layer makes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Differing:
-    """A mask that Keras 3 makes otherwise (or may, where the file's writer is not known), and where."""
+    """A mask that Keras 3 makes otherwise, or may (`unsure`), where, and why that is not known."""
 
     where: str
     unsure: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
     """A tensor: what it is (equal for equal tensors) and its mask."""
 
-    identity: Any
+    identity: int
     mask: Mask = None
 
 
 def mask_problems(model: Layer, writer: Writer) -> tuple[RemapError, ...]:
-    """Find the layers that would work under another mask in Keras 3."""
-    if not any(makes_mask(layer) for layer in model.walk()):
+    """Find the layers that would work under another mask in Keras 3.
+
+    Args:
+        model: The architecture in its old form.
+        writer: The Keras that wrote it.
+
+    Returns:
+        One problem for each place where masks differ or may differ and a layer uses the result.
+
+    Raises:
+        InputRefused: The layers are connected in a circle, or call models in more ways than any model does.
+    """
+    layers = tuple(model.walk())
+    if not any(makes_mask(layer) for layer in layers):
         return ()
-    search = _Search(writer)
+    search = _Search(writer, sum(max(len(layer.nodes), 1) for layer in layers))
     ends = max(len(model.inputs), 1)
-    search.model(model, [_Signal(("input", index)) for index in range(ends)], ())
+    search.model(model, [search.signal() for _ in range(ends)])
     return tuple(search.problems.values())
 
 
 class _Search:
-    """One walk through a model, with the masks that each call of a layer takes and gives."""
+    """One walk through a model, with the masks that each call of a layer takes and gives.
 
-    def __init__(self, writer: Writer) -> None:
+    A model is followed once for each pattern of what it is called on (which inputs are the same tensor, which
+    masks are equal), not once for each call: models that call models twice would take 2^depth steps.
+    """
+
+    def __init__(self, writer: Writer, calls: int) -> None:
         self.writer = writer
         self.problems: dict[str, RemapError] = {}
+        self._left = _VISITS * calls
+        self._fresh = count()
+        self._joined: dict[tuple[Mask, ...], int] = {}
+        self._further: dict[tuple[int, int], _Signal] = {}
+        self._followed: dict[tuple[int, tuple[_Signal, ...]], list[_Signal]] = {}
 
-    def model(self, model: Layer, inputs: Sequence[_Signal], path: tuple[Any, ...]) -> list[_Signal]:
-        """Follow the masks through a model, from its inputs to its outputs."""
-        if model.sequential:
-            signals = list(inputs)
-            for index, child in enumerate(model.children or ()):
-                if child.class_name != "InputLayer":
-                    signals = self._layer(child, signals, (*path, index))
-            return signals
+    def signal(self, mask: Mask = None) -> _Signal:
+        """Give a tensor that no other is equal to."""
+        return _Signal(next(self._fresh), mask)
+
+    def model(self, model: Layer, inputs: Sequence[_Signal]) -> list[_Signal]:
+        """Give the outputs of a model for what it is called on."""
+        to_pattern = _Renaming(count(-1, -1))
+        pattern = tuple(to_pattern.signal(one) for one in inputs)
+        key = (id(model), pattern)
+        if key not in self._followed:
+            follow = self._stack if model.sequential else self._functional
+            self._followed[key] = follow(model, pattern)
+        back = _Renaming(self._fresh, {new: old for old, new in to_pattern.numbers.items()})
+        return [back.signal(one) for one in self._followed[key]]
+
+    def _stack(self, model: Layer, inputs: Sequence[_Signal]) -> list[_Signal]:
+        signals = list(inputs)
+        for child in model.children or ():
+            if child.class_name != "InputLayer":
+                signals = self._layer(child, signals)
+        return signals
+
+    def _functional(self, model: Layer, inputs: Sequence[_Signal]) -> list[_Signal]:
         children = {str(index): child for index, child in enumerate(model.children or ())}
         graph = read_graph(model, list(children), [None] * len(children))
         known: dict[tuple[str, int], list[_Signal]] = {}
         for (name, call, _), signal in zip(graph.inputs, inputs, strict=False):
             known[name, call] = [signal]
-        pending = [(name, call) for name, calls in graph.calls.items() for call in range(len(calls))]
-        while pending:
-            waiting = []
-            for name, call in pending:
-                taken = graph.calls[name][call]
-                if (name, call) in known:
-                    continue
-                if children[name].class_name == "InputLayer":
-                    known[name, call] = [_Signal((*path, name))]
-                elif all((above, number) in known for above, number, _ in taken):
-                    signals = [_output(known[above, number], index) for above, number, index in taken]
-                    known[name, call] = self._layer(children[name], signals, (*path, name, call))
-                else:
-                    waiting.append((name, call))
-            if len(waiting) == len(pending):
-                raise InputRefused("the layers are connected in a circle", where=f"model {model.name!r}")
-            pending = waiting
-        return [_output(known[name, call], index) for name, call, index in graph.outputs]
+        for name, call in _calls_in_order(graph):
+            if (name, call) in known:
+                continue
+            if children[name].class_name == "InputLayer":
+                known[name, call] = [self.signal()]
+                continue
+            taken = [
+                self._output(known[above, number], index) for above, number, index in graph.calls[name][call]
+            ]
+            known[name, call] = self._layer(children[name], taken)
+        return [self._output(known[name, call], index) for name, call, index in graph.outputs]
 
-    def _layer(self, layer: Layer, taken: Sequence[_Signal], place: tuple[Any, ...]) -> list[_Signal]:
+    def _output(self, signals: Sequence[_Signal], index: int) -> _Signal:
+        if index < len(signals):
+            return signals[index]
+        return self._further.setdefault((signals[0].identity, index), self.signal())
+
+    def _layer(self, layer: Layer, taken: Sequence[_Signal]) -> list[_Signal]:
+        self._left -= 1
+        if self._left < 0:
+            raise InputRefused(
+                "models are called in so many ways that their masks cannot be followed", where=describe(layer)
+            )
         if layer.children is not None:
-            return self._inside(layer, taken, place)
-        masks = [signal.mask for signal in taken]
-        out: Mask = None
-        if makes_mask(layer):
-            out = (layer.class_name, repr(layer.config.get("mask_value")), taken[0].identity)
-        elif layer.class_name in _READERS:
-            out = self._reader(layer, masks)
-        elif layer.class_name in _MERGES or layer.class_name == "Concatenate":
-            out = _merged(layer, masks)
-        elif layer.class_name == "TimeDistributed" and layer.wrapped is not None:
-            out = self._time_distributed(layer, layer.wrapped, masks[0], place)
-        elif layer.class_name in _PASS_ON:
-            out = masks[0]
-        return [_Signal(place, out)]
+            return self._inside(layer, taken)
+        if not taken:
+            return [self.signal()]
+        return [self.signal(self._mask_after(layer, taken))]
 
-    def _inside(self, model: Layer, taken: Sequence[_Signal], place: tuple[Any, ...]) -> list[_Signal]:
-        """Follow a model inside; tf.keras before TensorFlow 1.14 let no mask out of it that none came into."""
-        found = self.model(model, taken, place)
+    def _mask_after(self, layer: Layer, taken: Sequence[_Signal]) -> Mask:
+        """Give the mask of a layer's output."""
+        masks = [signal.mask for signal in taken]
+        name = layer.class_name
+        if name not in _KNOWN:
+            return self._unknown(layer, masks)
+        if makes_mask(layer):
+            return (name, repr(layer.config.get("mask_value")), taken[0].identity)
+        if name in _READERS:
+            return self._reader(layer, masks)
+        if name in _MERGES:
+            return self._merged(layer, masks)
+        if name == "TimeDistributed" and layer.wrapped is not None:
+            return self._time_distributed(layer, layer.wrapped, masks[0])
+        if name == "Lambda":
+            # Its function may have an argument for masks; the layer gives none on.
+            for mask in masks:
+                self._read(layer, mask)
+            return None
+        if name in _PASS_ON_NOW and masks[0] is not None:
+            return _Differing(describe(layer))
+        return masks[0] if name in _PASS_ON else None
+
+    def _inside(self, model: Layer, taken: Sequence[_Signal]) -> list[_Signal]:
+        """Follow a nested model; tf.keras before TensorFlow 1.14 let no mask out of it that none came into."""
+        found = self.model(model, taken)
         settled = not self.writer.before_1_13 and not self.writer.ambiguous
         if settled or any(signal.mask is not None for signal in taken):
             return found
         here = _Differing(describe(model), unsure=self.writer.ambiguous)
         return [signal if signal.mask is None else replace(signal, mask=here) for signal in found]
+
+    def _unknown(self, layer: Layer, masks: Sequence[Mask]) -> Mask:
+        """Let a custom layer use what masks it takes, and give on what cannot be known."""
+        for mask in masks:
+            self._read(layer, mask)
+        if all(mask is None for mask in masks) and not makes_mask(layer):
+            return None
+        return _Differing(
+            describe(layer),
+            unsure=True,
+            why=f": what class {layer.class_name!r} does with masks is not known",
+        )
 
     def _reader(self, layer: Layer, masks: Sequence[Mask]) -> Mask:
         attends = layer.class_name in {"Attention", "AdditiveAttention"}
@@ -150,19 +228,76 @@ class _Search:
         if isinstance(mask, _Differing):
             kind = Undecided if mask.unsure else InputRefused
             verb = "may be" if mask.unsure else "would be"
-            what = f"the mask that layer {layer.name!r} works under {verb} another in Keras 3"
+            what = f"the mask that layer {layer.name!r} works under {verb} another in Keras 3{mask.why}"
             self.problems.setdefault(mask.where, kind(what, where=mask.where, hint=_HINT))
 
-    def _time_distributed(self, layer: Layer, inner: Layer, mask: Mask, place: tuple[Any, ...]) -> Mask:
+    def _time_distributed(self, layer: Layer, inner: Layer, mask: Mask) -> Mask:
         here = _Differing(describe(layer))
-        if mask is not None and (inner.children is not None or inner.class_name in _TAKES_MASK):
+        takes_mask = inner.class_name in _TAKES_MASK or inner.class_name not in _KNOWN
+        if mask is not None and (inner.children is not None or takes_mask):
             self._read(layer, here)
-        made = self._layer(inner, [_Signal((place, "step"))], (place, "step"))
+        made = self._layer(inner, [self.signal()])
         return here if made[0].mask is not None else mask
 
+    def _merged(self, layer: Layer, masks: Sequence[Mask]) -> Mask:
+        if all(mask is None for mask in masks):
+            return None
+        differing = [mask for mask in masks if isinstance(mask, _Differing)]
+        if differing:
+            return differing[0]
+        if len(set(masks)) == 1:
+            return masks[0]
+        if layer.class_name == "Concatenate" and layer.config.get("axis") == 1 and None not in masks:
+            return self._joined.setdefault(tuple(masks), next(self._fresh))
+        return _Differing(f"{describe(layer)}, where masks meet")
 
-def _output(signals: Sequence[_Signal], index: int) -> _Signal:
-    return signals[index] if index < len(signals) else _Signal((signals[0].identity, index))
+
+class _Renaming:
+    """Other numbers for tensors and masks: those given, else the next new one."""
+
+    def __init__(self, fresh: count[int], numbers: dict[int, int] | None = None) -> None:
+        self.numbers = numbers or {}
+        self._fresh = fresh
+
+    def signal(self, signal: _Signal) -> _Signal:
+        """Rename a tensor and its mask."""
+        return _Signal(self._number(signal.identity), self._mask(signal.mask))
+
+    def _mask(self, mask: Mask) -> Mask:
+        if isinstance(mask, int):
+            return self._number(mask)
+        if isinstance(mask, tuple):
+            maker, value, identity = mask
+            return maker, value, self._number(identity)
+        return mask
+
+    def _number(self, number: int) -> int:
+        if number not in self.numbers:
+            self.numbers[number] = next(self._fresh)
+        return self.numbers[number]
+
+
+def _calls_in_order(graph: Graph) -> list[tuple[str, int]]:
+    """List the calls of layers, each after those that it takes a tensor of."""
+    needs = {
+        (name, call): {(above, number) for above, number, _ in taken}
+        for name, calls in graph.calls.items()
+        for call, taken in enumerate(calls)
+    }
+    waiting = {node: len(above) for node, above in needs.items()}
+    leads_to: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    for node, above in needs.items():
+        for one in above:
+            leads_to.setdefault(one, []).append(node)
+    order = [node for node, number in waiting.items() if not number]
+    for node in order:
+        for following in leads_to.get(node, ()):
+            waiting[following] -= 1
+            if not waiting[following]:
+                order.append(following)
+    if len(order) < len(needs):
+        raise InputRefused("the layers are connected in a circle", where=graph.place)
+    return order
 
 
 def _returns_sequences(layer: Layer) -> bool:
@@ -184,16 +319,3 @@ def _zeroes_here_and_there(layer: Layer) -> bool:
         and (layer.class_name == "Bidirectional" or bool(inner.config.get("zero_output_for_mask")))
         and all(inner.config.get(key) == value for key, value in fast.items())
     )
-
-
-def _merged(layer: Layer, masks: Sequence[Mask]) -> Mask:
-    if all(mask is None for mask in masks):
-        return None
-    differing = [mask for mask in masks if isinstance(mask, _Differing)]
-    if differing:
-        return differing[0]
-    if len(set(masks)) == 1:
-        return masks[0]
-    if layer.class_name == "Concatenate" and layer.config.get("axis") == 1 and None not in masks:
-        return ("one after the other", tuple(masks))
-    return _Differing(f"{describe(layer)}, where masks meet")
