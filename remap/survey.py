@@ -13,10 +13,11 @@ from remap.flags import flags_of
 from remap.inspection import InspectedLayer, InspectedWeight, Inspection, Kind, Role
 from remap.keras.assign import assign
 from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.keras.config import Layer, load_json, parse_model
+from remap.keras.config import Layer, parse_model
 from remap.keras.naming import layer_scope
 from remap.keras.outline import load_order
 from remap.keras.plan import PlannedLayer
+from remap.keras.values import read_json
 from remap.keras.wrapper import Wrapper, find_template
 
 if TYPE_CHECKING:
@@ -270,10 +271,9 @@ def _optimizer(checkpoint: Checkpoint) -> str | None:
     """Name the optimizer that the training configuration describes."""
     if checkpoint.training_config is None:
         return None
-    config = load_json(checkpoint.training_config, where="training_config")
-    entry = config.get("optimizer_config") if isinstance(config, dict) else None
-    name = entry.get("class_name") if isinstance(entry, dict) else None
-    return name if isinstance(name, str) else None
+    config = read_json(checkpoint.training_config, where=f"{checkpoint.root}, training_config").object()
+    entry = config.object("optimizer_config", default=None)
+    return None if entry is None else entry.optional_text("class_name")
 
 
 def _with_shared(layers: tuple[InspectedLayer, ...]) -> tuple[InspectedLayer, ...]:

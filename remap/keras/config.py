@@ -7,24 +7,21 @@ Nothing in it is run: code of Lambda layers is a string like any other.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 from remap.errors import InputRefused
+from remap.keras.values import Config, Value, read_json
 
-__all__ = ["Layer", "Node", "load_json", "parse_model"]
+__all__ = ["Config", "Layer", "Node", "parse_model", "read_layer"]
 
-# A nested model costs five levels of JSON; no real model comes near this, and json's own parser recurses.
-_DEEPEST = 200
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKET = re.compile(r"[\[\]{}]")
 _CONTAINERS = frozenset({"Model", "Functional", "Sequential"})
 _FUNCTIONAL_KEYS = frozenset({"layers", "input_layers", "output_layers"})
 _SEQUENTIAL_KEYS = frozenset({"name", "layers", "build_input_shape", "trainable", "dtype"})
+
+_GIVE = "give the output of model.to_json()"
+_NOTHING = read_json("{}", where="a bare list of layers").object()
 
 Node = tuple[tuple[str, int, int], ...]
 """One call of a layer: (layer name, node index, tensor index) of each tensor it was called on."""
@@ -38,18 +35,20 @@ class Layer:
     `children` is None unless the layer is a model. `wrapped` is the inner layer of a TimeDistributed or
     Bidirectional, `backward` the other half of a Bidirectional that was given one of its own. `nodes` are its
     calls inside the model that holds it, `inputs` and `outputs` the model's own ends, `feed` the InputLayer of
-    the wrapper that a stack was taken out of. `config` is the raw config, `entry` the class and config that build
-    the layer on its own.
+    the wrapper that a stack was taken out of. `config` has the arguments of the class; it is empty where `stored`,
+    the config as the file has it, is a bare list of layers. `calls` are the calls as the file has them.
     """
 
     name: str
     class_name: str
     trainable: bool
-    config: Any = field(repr=False)
+    config: Config = field(repr=False)
+    stored: Value = field(repr=False)
     children: tuple[Layer, ...] | None = None
     wrapped: Layer | None = None
     backward: Layer | None = None
     nodes: tuple[Node, ...] = ()
+    calls: tuple[Value, ...] = field(default=(), repr=False)
     inputs: Node = ()
     outputs: Node = ()
     feed: Layer | None = None
@@ -57,12 +56,17 @@ class Layer:
     @property
     def entry(self) -> dict[str, Any]:
         """Give the class and config as Keras writes them for a model saved on its own."""
-        return {"class_name": self.class_name, "config": self.config}
+        return {"class_name": self.class_name, "config": self.stored.json()}
 
     @property
     def sequential(self) -> bool:
         """Tell whether the model is a plain stack."""
-        return self.children is not None and not _FUNCTIONAL_KEYS <= _keys(self.config)
+        return self.children is not None and not _FUNCTIONAL_KEYS <= frozenset(self.config.keys())
+
+    @property
+    def bare(self) -> bool:
+        """Tell whether the model's config is a bare list of layers, as Keras up to 2.2.2 writes a stack's."""
+        return self.stored.kind == "list"
 
     def walk(self) -> Iterator[Layer]:
         """Yield the layer, what it wraps and all layers inside it, depth first in load order."""
@@ -80,97 +84,84 @@ def parse_model(text: str, *, where: str) -> Layer:
     Raises InputRefused, naming `where`, for text that is not JSON, is nested too deeply or does not describe
     a model.
     """
-    layer = _layer(_mapping(load_json(text, where=where), where), where=where)
+    value = read_json(text, where=where)
+    if value.kind != "object" or not {"class_name", "config"} <= set(value.object().keys()):
+        value.refuse(
+            "not a Keras architecture: an object with class_name and config was expected", hint=_GIVE
+        )
+    layer = read_layer(value.object())
     if layer.children is None:
         raise InputRefused(
-            f"the JSON describes a {layer.class_name} layer, not a model",
-            where=where,
-            hint="give the output of model.to_json()",
+            f"the JSON describes a {layer.class_name} layer, not a model", where=where, hint=_GIVE
         )
     return layer
 
 
-def load_json(text: str, *, where: str) -> Any:
-    """Read JSON that a file holds, bounded in depth.
+def read_layer(entry: Config) -> Layer:
+    """Read the description of a layer or model: its class, its config, the layers in it, its calls.
 
-    Raises InputRefused, naming `where`, for anything else.
+    Raises InputRefused, naming the JSON path, for what Keras does not write.
     """
-    steps = (1 if bracket in "[{" else -1 for bracket in _BRACKET.findall(_STRING.sub("", text)))
-    deepest = max(accumulate(steps), default=0)
-    if deepest > _DEEPEST:
-        raise InputRefused(f"the JSON is nested {deepest:,} levels deep, which no model is", where=where)
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise InputRefused(f"not valid JSON: {error}", where=where) from None
-
-
-def _layer(entry: Mapping[str, Any], *, where: str) -> Layer:
-    class_name = entry.get("class_name")
-    config = entry.get("config")
-    if not isinstance(class_name, str) or not isinstance(config, dict | list):
-        raise InputRefused("not a Keras architecture: an entry lacks class_name or config", where=where)
-    fields = config if isinstance(config, dict) else {}
-    name = entry.get("name") or fields.get("name") or ""
-    if not isinstance(name, str):
-        raise InputRefused("not a Keras architecture: a layer's name is not text", where=where)
-    here = f"{where}, {class_name} {name!r}"
-    listed = config if isinstance(config, list) else fields.get("layers")
-    children = None
-    if class_name in _CONTAINERS or _is_model(config):
-        if not isinstance(listed, list):
-            raise InputRefused("not a Keras architecture: a model without a list of layers", where=here)
-        children = tuple(_layer(_mapping(child, here), where=here) for child in listed)
-    wrapped, backward = (
-        _layer(inner, where=here)
-        if children is None and isinstance(inner := fields.get(key), dict) and "class_name" in inner
-        else None
-        for key in ("layer", "backward_layer")
-    )
-    calls = entry.get("inbound_nodes")
+    class_name = entry.text("class_name")
+    stored = entry.value("config")
+    if stored.kind not in {"object", "list"}:
+        stored.refuse("the config of a layer is neither an object nor, in an old stack, a list of layers")
+    config = stored.object() if stored.kind == "object" else _NOTHING
+    is_model = class_name in _CONTAINERS or _describes_model(stored.kind == "list", config)
+    inner = {} if is_model else {key: _wrapped(config, key) for key in ("layer", "backward_layer")}
+    nodes = entry.values("inbound_nodes", default=None) or ()
     return Layer(
-        name=name,
+        name=entry.optional_text("name") or config.optional_text("name") or "",
         class_name=class_name,
-        trainable=fields.get("trainable") is not False,
+        trainable=config.flag("trainable", default=True),
         config=config,
-        children=children,
-        wrapped=wrapped,
-        backward=backward,
-        nodes=tuple(tuple(_tensors(call)) for call in calls) if isinstance(calls, list) else (),
-        inputs=tuple(_tensors(fields.get("input_layers"))) if children is not None else (),
-        outputs=tuple(_tensors(fields.get("output_layers"))) if children is not None else (),
+        stored=stored,
+        children=_children(stored, config) if is_model else None,
+        wrapped=inner.get("layer"),
+        backward=inner.get("backward_layer"),
+        nodes=tuple(tuple(_tensors(call)) for call in nodes),
+        calls=nodes,
+        inputs=_ends(config, "input_layers") if is_model else (),
+        outputs=_ends(config, "output_layers") if is_model else (),
     )
 
 
-def _is_model(config: Any) -> bool:
+def _describes_model(bare: bool, config: Config) -> bool:
     """Tell whether a class of the user's own derives from Keras's models: it describes itself as they do."""
-    keys = _keys(config)
-    return isinstance(config, list) or _FUNCTIONAL_KEYS <= keys or {"layers"} <= keys <= _SEQUENTIAL_KEYS
+    keys = frozenset(config.keys())
+    return bare or _FUNCTIONAL_KEYS <= keys or {"layers"} <= keys <= _SEQUENTIAL_KEYS
 
 
-def _keys(config: Any) -> frozenset[str]:
-    return frozenset(config) if isinstance(config, dict) else frozenset()
+def _children(stored: Value, config: Config) -> tuple[Layer, ...]:
+    listed = config.objects("layers") if stored.kind == "object" else stored.objects()
+    return tuple(read_layer(child) for child in listed)
 
 
-def _tensors(value: Any) -> Iterator[tuple[str, int, int]]:
-    """Find the tensors a node refers to, in every form that Keras 2, tf.keras and Keras 3 write them."""
-    if isinstance(value, dict):
-        history = value.get("keras_history")
-        parts = [history] if history is not None else list(value.values())
-    elif isinstance(value, list):
-        match value:
-            case [str(name), int(node), int(tensor), *rest] if not isinstance(node, bool):
-                yield name, node, tensor
-                parts = list(rest)
-            case _:
-                parts = value
-    else:
-        return
-    for part in parts:
-        yield from _tensors(part)
+def _wrapped(config: Config, key: str) -> Layer | None:
+    """Read the layer that an argument holds; other things of that name are of a class of the user's own."""
+    if not config.has(key) or config.value(key).kind != "object" or not config.object(key).has("class_name"):
+        return None
+    return read_layer(config.object(key))
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise InputRefused("not a Keras architecture: a layer is not described by an object", where=where)
-    return value
+def _ends(config: Config, key: str) -> Node:
+    return tuple(_tensors(config.value(key))) if config.has(key) else ()
+
+
+def _tensors(value: Value) -> Iterator[tuple[str, int, int]]:
+    """Find the tensors that a node refers to, in every form that Keras 2, tf.keras and Keras 3 write them."""
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        parts: list[Value] = []
+        if one.kind == "object":
+            fields = one.object()
+            parts = [value for key, value in fields.items()]
+            if fields.given("keras_history"):
+                parts = [fields.value("keras_history")]
+        elif one.kind == "list":
+            parts = list(one.values())
+            if [part.kind for part in parts[:3]] == ["text", "integer", "integer"]:
+                yield parts[0].text(), parts[1].integer(), parts[2].integer()
+                parts = parts[3:]
+        pending.extend(reversed(parts))

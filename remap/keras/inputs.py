@@ -33,7 +33,7 @@ def dtype_name(value: Any) -> str | None:
 
 def input_of(layer: Layer) -> tuple[list[Any], str | None] | None:
     """Find the shape and dtype of what a layer or stack takes: from the first layer that says it."""
-    config = layer.config if isinstance(layer.config, Mapping) else {}
+    config = layer.config.json()
     shape = plain(config.get("batch_input_shape", config.get("batch_shape")))
     if isinstance(shape, list):
         return shape, dtype_name(config.get("dtype"))

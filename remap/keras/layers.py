@@ -5,8 +5,6 @@ A class that is not known here is the user's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from remap.keras.config import Layer
 from remap.keras.rules import RULES
 from remap.keras.slots import OwnedWeights, joined
@@ -22,7 +20,7 @@ def owned_weights(layer: Layer) -> OwnedWeights | None:
     """
     if is_weightless(layer):
         return OwnedWeights()
-    config = layer.config if isinstance(layer.config, Mapping) else {}
+    config = layer.config.json()
     if layer.wrapped is not None:
         if layer.wrapped.children is not None or layer.class_name not in {"TimeDistributed", "Bidirectional"}:
             return None

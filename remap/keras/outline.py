@@ -128,7 +128,7 @@ def load_order(model: Layer) -> Iterator[Layer]:
     From Keras 2.2 and tf.keras 1.9 on (`Sequential.layers`) a stack's InputLayer is not among them. Before, it was if the
     user had added one: only then does it stand in the bare list that is the config of such a stack.
     """
-    unlisted = model.sequential and isinstance(model.config, dict)
+    unlisted = model.sequential and not model.bare
     for layer in model.children or ():
         if not (unlisted and layer.class_name == "InputLayer"):
             yield layer
@@ -205,7 +205,7 @@ def _splits(layer: Layer, owned: OwnedWeights) -> tuple[int, ...]:
     every, none = len(owned.trainable), 0
     if layer.wrapped is not None and layer.wrapped.trainable != layer.trainable:
         return (none, every)
-    cell = layer.config.get("cell") if isinstance(layer.config, dict) else None
+    cell = layer.config.json().get("cell")
     if layer.trainable and isinstance(cell, dict) and _is_frozen_cell(cell):
         return (none, every)
     if not layer.trainable and layer.class_name in _RECURRENT:
@@ -220,10 +220,12 @@ def _is_frozen_cell(cell: dict[str, object]) -> bool:
 
 def _without_name(layer: Layer) -> str:
     """Describe how a layer is built, whatever it is called."""
-    if not isinstance(layer.config, dict):
-        return ""
     return repr(
-        sorted((key, repr(value)) for key, value in layer.config.items() if key not in {"name", "trainable"})
+        sorted(
+            (key, repr(value))
+            for key, value in layer.config.json().items()
+            if key not in {"name", "trainable"}
+        )
     )
 
 

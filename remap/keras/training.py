@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer, load_json
+from remap.keras.config import Layer
 from remap.keras.naming import clean, uniquify
 from remap.keras.outline import load_order
 from remap.keras.plan import PlannedWeight
+from remap.keras.values import read_json
 
 __all__ = ["lift_optimizer", "lift_training_config", "output_names"]
 
@@ -32,7 +33,7 @@ def lift_training_config(text: str, wrapper: Layer, template: Layer, *, where: s
     """
     theirs = [name for name, _, _ in wrapper.outputs]
     ours = output_names(template)
-    config = load_json(text, where=where)
+    config = read_json(text, where=where).json()
     if theirs == ours or len(theirs) != len(ours) or not isinstance(config, dict):
         return text
     lifted = {

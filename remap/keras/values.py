@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Final, Literal, NoReturn, TypeVar, final
+from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeVar, final
 
 from remap.errors import InputRefused
 
@@ -64,24 +64,22 @@ REQUIRED: Final = Required()
 """In place of a default: the key must be there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class _Place:
-    """Where a value stands: the file, and the steps down to it, innermost first."""
+class _Place(NamedTuple):
+    """Where a value stands: the file, or a step down from the value above it."""
 
-    where: str
-    step: str | int | None = None
-    above: _Place | None = None
+    above: _Place | None
+    step: str | int
 
     def below(self, step: str | int) -> _Place:
-        return _Place(where=self.where, step=step, above=self)
+        return _Place(self, step)
 
     def __str__(self) -> str:
         steps = []
-        place: _Place | None = self
-        while place is not None and place.step is not None:
+        place = self
+        while place.above is not None:
             steps.append(_shown_step(place.step))
             place = place.above
-        return f"{self.where}, ${''.join(reversed(steps))}"
+        return f"{place.step}, ${''.join(reversed(steps))}"
 
 
 def _shown_step(step: str | int) -> str:
@@ -146,10 +144,10 @@ class Value:
         return float(self._raw)
 
     def flag(self) -> bool:
-        """Give true or false."""
-        if type(self._raw) is not bool:
+        """Give true or false, which Python programs also write as 1 and 0."""
+        if type(self._raw) is not bool and not (type(self._raw) is int and self._raw in {0, 1}):
             self._expected("true or false")
-        return self._raw
+        return bool(self._raw)
 
     def text(self) -> str:
         """Give text."""
@@ -415,7 +413,7 @@ def read_json(text: str, *, where: str) -> Value:
         )
     _require_unicode(text, where)
     _require_shallow(text, where)
-    place = _Place(where=where)
+    place = _Place(None, where)
     try:
         raw = json.loads(text, parse_int=_integer)
     except ValueError as error:

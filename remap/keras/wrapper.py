@@ -164,7 +164,7 @@ def _origins(
 
 def _joins_batches(merge: Layer, template: Layer, replicas: int) -> bool:
     """Tell whether a layer puts one output of all replicas together, in the order of the batch."""
-    config = merge.config if isinstance(merge.config, dict) else {}
+    config = merge.config.json()
     along = None
     if merge.class_name == "Concatenate":
         along = config.get("axis")

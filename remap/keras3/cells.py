@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from remap.errors import InputRefused
 from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer
+from remap.keras.config import Layer, read_layer
 from remap.keras.layers import owned_weights
 from remap.keras.slots import OwnedWeights
 from remap.keras3.built import describe
 from remap.keras3.rules import RULES
 
-__all__ = ["cell_of", "owned_by", "share_out"]
-
-
-def cell_of(entry: Any, owner: Layer) -> Layer:
-    """Read the description of a cell; raises InputRefused where there is none."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict) or "class_name" not in entry:
-        raise InputRefused("a recurrent layer without a cell", where=describe(owner))
-    config = entry["config"]
-    return Layer(
-        name=config.get("name") or "",
-        class_name=entry["class_name"],
-        trainable=config.get("trainable") is not False,
-        config=config,
-    )
+__all__ = ["owned_by", "share_out"]
 
 
 def share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) -> list[Sequence[Weight]]:
@@ -54,7 +40,7 @@ def share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) -
 def _count(cell: Layer) -> int | None:
     """Count a cell's weights; None for a class that Keras does not have."""
     if cell.class_name == "StackedRNNCells":
-        inner = [_count(cell_of(entry, cell)) for entry in cell.config.get("cells") or []]
+        inner = [_count(read_layer(entry)) for entry in cell.config.objects("cells")]
         return None if None in inner else sum(count or 0 for count in inner)
     if cell.class_name not in RULES:
         return None

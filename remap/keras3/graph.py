@@ -87,9 +87,8 @@ def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, An
     reader = _Reader(model, dict(zip((child.name for child in children), names, strict=True)))
     calls: dict[str, tuple[Call, ...]] = {}
     nodes: dict[str, list[dict[str, Any]]] = {}
-    entries = model.config["layers"]
-    for child, entry, name, extra in zip(children, entries, names, before, strict=True):
-        read = [reader.call(child, raw) for raw in entry.get("inbound_nodes") or []]
+    for child, name, extra in zip(children, names, before, strict=True):
+        read = [reader.call(child, raw.json()) for raw in child.calls]
         if extra is not None:
             front = extra["config"]["name"]
             calls[front] = tuple(tensors for tensors, _ in read)
@@ -119,7 +118,7 @@ def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, An
 
 def makes_mask(layer: Layer) -> bool:
     """Tell whether a layer makes a mask of what it takes; a custom class may that has an argument of those that do."""
-    config = layer.config if isinstance(layer.config, dict) else {}
+    config = layer.config.json()
     if layer.class_name in RULES:
         return layer.class_name == "Masking" or (
             layer.class_name == "Embedding" and bool(config.get("mask_zero"))

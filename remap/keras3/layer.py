@@ -8,11 +8,11 @@ from typing import Any
 
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer
+from remap.keras.config import Layer, read_layer
 from remap.keras.inputs import plain
 from remap.keras3.arguments import dtype_of, translate
 from remap.keras3.built import Built, Setting, describe, refuse
-from remap.keras3.cells import cell_of, owned_by, share_out
+from remap.keras3.cells import owned_by, share_out
 from remap.keras3.naming import number_names, snake_case
 from remap.keras3.objects import dtype_policy, keras_object
 from remap.keras3.recipe import Group, Recipe, from_cudnn_gru, from_cudnn_lstm, keep, scale_blocks
@@ -29,7 +29,7 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
 
     Raises InputRefused when there are more or fewer weights than the class has.
     """
-    config = layer.config if isinstance(layer.config, dict) else {}
+    config: Mapping[str, Any] = layer.config.json()
     rule = RULES.get(layer.class_name)
     if layer.class_name == "InputLayer":
         return input_layer(layer, name, config)
@@ -157,9 +157,8 @@ def _with_cells(
 ) -> Built:
     """Write an RNN with its cell, or a stack of cells; the weights of frozen cells come last in the old order."""
     single = layer.class_name == "RNN"
-    cells = [
-        cell_of(entry, layer) for entry in ([config.get("cell")] if single else config.get("cells") or [])
-    ]
+    entries = [layer.config.object("cell")] if single else layer.config.objects("cells")
+    cells = [read_layer(entry) for entry in entries]
     shares = share_out(layer, cells, weights)
     names = number_names(snake_case(cell.class_name) for cell in cells)
     parts = [
@@ -168,8 +167,8 @@ def _with_cells(
     ]
     rest = {key: value for key, value in config.items() if key not in {"cell", "cells"}}
     arguments, refused = translate(layer, RULES[layer.class_name], rest)
-    entries = [part.entry for part in parts]
-    arguments |= {"cell": entries[0]} if single else {"cells": entries}
+    written = [part.entry for part in parts]
+    arguments |= {"cell": written[0]} if single else {"cells": written}
     base = {
         "name": name,
         "trainable": layer.trainable,

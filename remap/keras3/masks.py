@@ -169,7 +169,7 @@ class _Search:
         if name not in _KNOWN:
             return self._unknown(layer, masks)
         if makes_mask(layer):
-            return (name, repr(layer.config.get("mask_value")), taken[0].identity)
+            return (name, repr(layer.config.json().get("mask_value")), taken[0].identity)
         if name in _READERS:
             return self._reader(layer, masks)
         if name in _MERGES:
@@ -247,7 +247,7 @@ class _Search:
             return differing[0]
         if len(set(masks)) == 1:
             return masks[0]
-        if layer.class_name == "Concatenate" and layer.config.get("axis") == 1 and None not in masks:
+        if layer.class_name == "Concatenate" and layer.config.json().get("axis") == 1 and None not in masks:
             return self._joined.setdefault(tuple(masks), next(self._fresh))
         return _Differing(f"{describe(layer)}, where masks meet")
 
@@ -302,7 +302,7 @@ def _calls_in_order(graph: Graph) -> list[tuple[str, int]]:
 
 def _returns_sequences(layer: Layer) -> bool:
     config = layer.config if layer.wrapped is None else layer.wrapped.config
-    return bool(config.get("return_sequences"))
+    return bool(config.json().get("return_sequences"))
 
 
 def _zeroes_here_and_there(layer: Layer) -> bool:
@@ -315,7 +315,7 @@ def _zeroes_here_and_there(layer: Layer) -> bool:
     fast = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "unroll": False}
     return (
         inner.class_name in {"GRU", "LSTM"}
-        and bool(inner.config.get("return_sequences"))
-        and (layer.class_name == "Bidirectional" or bool(inner.config.get("zero_output_for_mask")))
-        and all(inner.config.get(key) == value for key, value in fast.items())
+        and bool(inner.config.json().get("return_sequences"))
+        and (layer.class_name == "Bidirectional" or bool(inner.config.json().get("zero_output_for_mask")))
+        and all(inner.config.json().get(key) == value for key, value in fast.items())
     )

@@ -215,7 +215,7 @@ def _bidirectional(layer: Layer, name: str, weights: Sequence[Weight], setting: 
         # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither
         # yes nor no.
         entry["config"]["zero_output_for_mask"] = None
-    arguments = {"layer": entry, "merge_mode": layer.config.get("merge_mode", "concat")}
+    arguments = {"layer": entry, "merge_mode": layer.config.json().get("merge_mode", "concat")}
     return _wrapped(layer, name, parts[0], arguments, groups, setting)
 
 
@@ -230,7 +230,7 @@ def _wrapped(
     base = {
         "name": name,
         "trainable": layer.trainable,
-        "dtype": dtype_policy(dtype_name(layer.config.get("dtype")) or setting.floatx),
+        "dtype": dtype_policy(dtype_name(layer.config.json().get("dtype")) or setting.floatx),
     }
     problems = part.problems
     if part.before is not None:
@@ -238,7 +238,7 @@ def _wrapped(
             *problems,
             InputRefused("hard_sigmoid inside, whose slope is another now", where=describe(layer)),
         )
-    if layer.config.get("num_constants") or layer.config.get("backward_layer") is not None:
+    if layer.config.json().get("num_constants") or layer.config.json().get("backward_layer") is not None:
         problems = (*problems, InputRefused("constants or another backward layer", where=describe(layer)))
     if not layer.trainable:
         groups = [replace(group, trainable=0) for group in groups]

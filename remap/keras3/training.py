@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from remap.keras.checkpoint import Weight
-from remap.keras.config import load_json
 from remap.keras.inputs import plain
 from remap.keras.plan import PlannedLayer
+from remap.keras.values import read_json
 from remap.keras3.naming import snake_case
 from remap.keras3.objects import keras_object
 from remap.keras3.recipe import Group, Recipe, constant, keep
@@ -93,7 +93,7 @@ def add_training(
     """
     if training_config is None:
         return translation
-    config = load_json(training_config, where="training_config")
+    config = read_json(training_config, where="training_config").json()
     try:
         compiled = _optimizer(config)
         compile_config = _compile_config(config, compiled, translation, outputs)
