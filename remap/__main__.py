@@ -5,42 +5,78 @@ On two processors, the child loads h5py in the time that the command line takes 
 
 from __future__ import annotations
 
-import gc
+import errno
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import suppress
+from typing import NoReturn, TextIO
 
-__all__ = ["command_line", "main"]
+from remap.errors import InputRefused, OutputRefused
+from remap.isolation import EXHAUSTED, Isolation, exhausted
+
+__all__ = ["main"]
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+_LOADED_AHEAD = ("remap.hdf5.reader.open_checkpoint",)
 
 
 def main() -> None:
-    """Run the command line and leave the process with its exit code."""
-    gc.disable()  # a command ends before its rubbish matters
-    try:
-        command_line()
-    finally:
-        gc.freeze()  # or the interpreter's last act would be to look through everything that was loaded
-
-
-def command_line() -> None:
     """Run the command line and raise SystemExit with its exit code."""
+    _open_streams()
+    try:
+        _command_line()
+    except KeyboardInterrupt:
+        _leave("Interrupted.", 130)
+    except BrokenPipeError:
+        _leave("", 141)  # whoever read our output has seen enough
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            _leave(f"Error: {exhausted(error)}", InputRefused.exit_code)
+        if error.errno in _UNWRITABLE:
+            _leave(
+                f"Error: the result cannot be written to standard output: {error.strerror}",
+                OutputRefused.exit_code,
+            )
+        raise
+
+
+def _command_line() -> None:
+    with Isolation(fork=True) as isolation:
+        if sys.argv[1:2] and sys.argv[1] in ("inspect", "extract", "check"):
+            isolation.start(*_LOADED_AHEAD, f"remap.{sys.argv[1]}")
+        from remap.cli import app
+
+        try:
+            app(prog_name="h5remap", obj=isolation)
+        finally:
+            sys.stdout.flush()
+
+
+def _open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             # Closed by whoever started us: the next file that is opened would be taken for it.
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-    with ExitStack() as ending:
-        worker = None
-        if sys.argv[1:2] and sys.argv[1] in ("inspect", "extract", "check"):
-            from remap.worker import Ahead
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A name that the terminal's encoding does not have must not end a command.
+            stream.reconfigure(errors="backslashreplace")
 
-            worker = ending.enter_context(Ahead("remap.hdf5.reader.open_checkpoint", f"remap.{sys.argv[1]}"))
-        from remap.cli import app
 
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                # A name that the terminal's encoding does not have must not end a command.
-                stream.reconfigure(errors="backslashreplace")
-        app(prog_name="h5remap", obj=worker)
+def _leave(message: str, code: int) -> NoReturn:
+    """End where a stream cannot be used: what is left in its buffer has nowhere to go."""
+    with suppress(OSError):
+        sys.stderr.write(f"{message}\n" if message else "")
+    for stream in (sys.stdout, sys.stderr):
+        _flush_or_drop(stream)
+    raise SystemExit(code) from None
+
+
+def _flush_or_drop(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from remap.document import as_json
 from remap.errors import RemapError
+from remap.isolation import run
 from remap.keras.checkpoint import Checkpoint, LayerGroup
 from remap.keras.config import parse_model
 from remap.keras.loading import (
@@ -77,13 +78,18 @@ class Check:
         }
 
 
-def check(source: str | os.PathLike[str], like: str | os.PathLike[str]) -> Check:
+def check(source: str | os.PathLike[str], like: str | os.PathLike[str], *, isolated: bool = False) -> Check:
     """Replay what `load_weights` of Keras does with a file, without Keras and without reading a tensor.
 
     `like` describes the model: JSON of `model.to_json()`, a Keras .h5 or a .keras file of it, of any values.
+    With `isolated` both files are read in a child process with limits on time and memory (see SECURITY.md).
+
     Raises InputRefused for a file that is neither, and Undecided for a like-file that is a multi-GPU
     checkpoint itself.
     """
+    if isolated:
+        checked: Check = run("remap.check", source, like, where=os.fsdecode(source))
+        return checked
     from remap.hdf5.reader import open_checkpoint
 
     described = read_like(like)

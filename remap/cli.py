@@ -7,8 +7,7 @@ and completion answer at once.
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,10 +24,14 @@ if TYPE_CHECKING:
     from remap.console.meter import Meter
     from remap.console.terminal import Terminal
     from remap.inspection import Inspection
+    from remap.isolation import Isolation
     from remap.keras.plan import Plan
     from remap.report import Report
 
 __all__ = ["app"]
+
+_COMPLETION_DEADLINE = 5
+_UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 
 app = typer.Typer(
     name="h5remap",
@@ -46,17 +49,26 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _submodels(ctx: typer.Context, incomplete: str) -> Iterator[str]:
-    """Complete the names of the models in the file that stands on the command line."""
+def _submodels(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the names of the models in the file that stands on the command line.
+
+    Shells evaluate or split what they are given to complete, each by rules of its own. So only names that no
+    shell has to quote are offered, which most names in Keras are.
+    """
     # Without a value the option ends the parser's work, and the file is still among what was not parsed.
     source = next((word for word in (ctx.params.get("file"), *ctx.args) if word), None)
     if source is None:
-        return
-    from remap.survey import inspect
+        return []
+    from remap.isolation import Isolation, IsolationFailed
 
-    with contextlib.suppress(RemapError):
-        models = inspect(Path(source).expanduser()).models
-        yield from (layer.name for layer in models if layer.name.startswith(incomplete))
+    try:
+        with Isolation(fork=True) as isolation:
+            path = Path(source).expanduser()
+            found: Inspection = isolation.run("remap.inspect", path, where="", deadline=_COMPLETION_DEADLINE)
+    except (RemapError, IsolationFailed, RuntimeError):  # expanduser raises the last
+        return []
+    names = (layer.name for layer in found.models)
+    return [name for name in names if name.startswith(incomplete) and _UNQUOTED.fullmatch(name)]
 
 
 @app.callback()
@@ -234,14 +246,12 @@ def _check(
 
 
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:
-    """Call the library, the one place where that happens: in a child, which a damaged file may take along.
+    """Call the library, the one place where that happens: in a child, which a damaged file may crash.
 
     What only has to be shown is imported before: the child is loading h5py meanwhile.
     """
-    from remap.worker import Ahead
-
-    worker: Ahead = ctx.obj or Ahead()
-    return worker.run(f"remap.{name}", file, *args, where=str(file), **named)
+    isolation: Isolation = ctx.obj
+    return isolation.run(f"remap.{name}", file, *args, where=str(file), **named)
 
 
 @contextlib.contextmanager
@@ -249,7 +259,6 @@ def _endings(invocation: list[str], *, json: bool) -> Iterator[None]:
     """Map every way a command can end to its exit code and message; a bug keeps its traceback."""
     try:
         yield
-        sys.stdout.flush()
     except RemapError as error:
         from remap.console.failure import failure_json, failure_lines
 
@@ -258,11 +267,9 @@ def _endings(invocation: list[str], *, json: bool) -> Iterator[None]:
         _terminal(stderr=True).print(failure_lines(error, invocation))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        typer.echo("Interrupted: nothing was written.", err=True)
+        typer.echo("Interrupted: an output file is complete or absent, never partial.", err=True)
         raise typer.Exit(130) from None
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. What is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has seen enough; typer would call this an error
         raise typer.Exit(141) from None
 
 

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from remap.errors import OutputRefused, UsageRefused
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
+from remap.isolation import run
 from remap.keras.checkpoint import Checkpoint
 from remap.keras.compose import compose
 from remap.keras.inputs import input_of
@@ -37,18 +38,34 @@ def extract(
     weights_only: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    isolated: bool = False,
 ) -> Report:
     """Write the single model inside a multi-GPU checkpoint to a file of its own.
 
     `like` is JSON of `model.to_json()`, a Keras .h5 or a .keras file of the single model, of any values;
     `plain` says that nothing was frozen and no model is inside the model; `submodel` names one of several
-    models in the file. `progress` is called with bytes done and bytes in all.
+    models in the file. `progress` is called with bytes done and bytes in all. With `isolated` the work is done in
+    a child process with limits on time and memory (see SECURITY.md).
 
     Raises RemapError: UsageRefused for arguments that contradict each other or an output name Keras would
     misread, InputRefused for a file that is not a sound Keras .h5, Undecided where the file does not settle
     the answer, NothingToExtract for a single model, OutputRefused where the output cannot be written or is
     there already. The output appears whole and verified, or not at all.
     """
+    if isolated:
+        report: Report = run(
+            "remap.extract",
+            source,
+            target,
+            where=os.fsdecode(source),
+            progress=progress,
+            like=like,
+            plain=plain,
+            submodel=submodel,
+            weights_only=weights_only,
+            overwrite=overwrite,
+        )
+        return report
     form = _form(target)
     hint = _like(like, plain=plain)
     if form != "h5":
@@ -85,8 +102,20 @@ def plan(
     plain: bool = False,
     submodel: str | None = None,
     weights_only: bool = False,
+    isolated: bool = False,
 ) -> Plan:
     """Settle what `extract` would write, and write nothing; raises what it would raise up to there."""
+    if isolated:
+        planned: Plan = run(
+            "remap.plan",
+            source,
+            where=os.fsdecode(source),
+            like=like,
+            plain=plain,
+            submodel=submodel,
+            weights_only=weights_only,
+        )
+        return planned
     hint = _like(like, plain=plain)
     with open_checkpoint(source) as opened:
         return _composed(

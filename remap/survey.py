@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from remap.errors import InputRefused, NothingToExtract, RemapError, Undecided
 from remap.flags import flags_of
 from remap.inspection import InspectedLayer, InspectedWeight, Inspection, Kind, Role
+from remap.isolation import run
 from remap.keras.assign import assign
 from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.keras.config import Layer, parse_model
@@ -31,13 +32,21 @@ def inspect(
     *,
     stats: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    isolated: bool = False,
 ) -> Inspection:
     """Tell what is in a Keras .h5 file: a multi-GPU checkpoint, a single model, several, or no weights.
 
     Only headers are read, so the time does not depend on the size of the tensors; with `stats` every tensor
-    is read once, in small pieces, and `progress` is called with bytes done and bytes in all. Raises
-    InputRefused for a file that is not a sound Keras .h5.
+    is read once, in small pieces, and `progress` is called with bytes done and bytes in all. With
+    `isolated` the file is read in a child process with limits on time and memory (see SECURITY.md).
+
+    Raises InputRefused for a file that is not a sound Keras .h5.
     """
+    if isolated:
+        inspected: Inspection = run(
+            "remap.inspect", source, where=os.fsdecode(source), stats=stats, progress=progress
+        )
+        return inspected
     from remap.hdf5.reader import open_checkpoint
 
     with open_checkpoint(source) as opened:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from remap.__main__ import command_line
+from remap.__main__ import main
 
 __all__ = ["Outcome", "Run", "runner"]
 
@@ -38,7 +38,7 @@ def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             monkeypatch.setenv(name, value)
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            command_line()
+            main()
         for name in environment:
             monkeypatch.delenv(name)
         code: Any = ended.value.code

@@ -15,7 +15,7 @@ import h5py
 import pytest
 
 import remap.__main__
-from remap.worker import WorkFailed
+from remap.isolation import IsolationFailed
 from tests.commandline import Run, runner
 from tests.documented import require_documented
 from tests.handmade import save_weights
@@ -155,8 +155,8 @@ def test_a_bug_keeps_its_traceback(
 
     monkeypatch.setattr("remap.survey.inspection_of", broken)
     monkeypatch.setattr(sys, "argv", ["h5remap", "inspect", str(here / "multi.h5")])
-    with pytest.raises(WorkFailed, match="ZeroDivisionError"):
-        remap.__main__.command_line()
+    with pytest.raises(IsolationFailed, match="ZeroDivisionError"):
+        remap.__main__.main()
     assert capsys.readouterr().out == ""
 
 
@@ -168,7 +168,7 @@ def test_an_interrupt_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("remap.hdf5.reader.open_checkpoint", interrupted)
     outcome = run("inspect", "multi.h5")
     assert (outcome.code, outcome.out) == (130, "")
-    assert outcome.err == "Interrupted: nothing was written.\n"
+    assert outcome.err == "Interrupted: an output file is complete or absent, never partial.\n"
 
 
 def test_a_reader_that_has_seen_enough_is_no_bug(here: Path) -> None:

@@ -1,0 +1,540 @@
+"""Work on files from strangers in a process of its own, with limits on its time and its memory.
+
+libhdf5 can loop for ever, crash or take all memory on damaged metadata, with the interpreter locked: nothing
+inside the process can stop it. So the work is done in a child process that the system ends.
+
+What is guaranteed where:
+
+- Everywhere, a crash of the child is an error of the caller, and only values of this package are taken from it.
+- Linux: the time limit counts processor time, the memory limit holds, and the child ends with its parent.
+- macOS: the time limit counts processor time; the system does not enforce the memory limit.
+- Windows: the time limit counts the time on the clock; there is no memory limit.
+- Outside Linux, a child whose parent was killed ends at its next report of progress or at its time limit.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import importlib
+import io
+import os
+import pickle
+import signal
+import struct
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from remap.errors import InputRefused, RemapError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from subprocess import Popen
+
+    Progress = Callable[[int, int], None]
+
+__all__ = ["DEADLINE", "EXHAUSTED", "MEMORY", "Isolation", "IsolationFailed", "exhausted", "run"]
+
+DEADLINE = 30
+"""Seconds of processor time that may pass without progress; real files need less than two in all."""
+MEMORY = 1 << 30
+"""Bytes that the work may take; real files need less than a tenth."""
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
+"""What the system says when it has no files, processes, threads or memory left."""
+
+_HEAD = struct.Struct("<cQ")  # how a message to the parent begins: its kind, and the bytes that follow
+_PROGRESS = struct.Struct("<QQ")  # bytes done, bytes in all
+_LARGEST_MESSAGE = 1 << 28
+_REPORT_INTERVAL = 0.05
+_GRACE = 5
+# The exit status of a child that faulthandler ended at its time limit; every other end has status 0 or a signal.
+_TIMED_OUT = 1
+_NO_THREAD = "can't start new thread"  # what the threading module says, as a RuntimeError
+_DAMAGED = "the file may be damaged; get it again from where it came from"
+_BOOT = "import sys; sys.path[:] = {path!r}; from remap.isolation import _fresh; _fresh({preload!r})"
+
+
+class IsolationFailed(Exception):
+    """A bug met in the child process; the message is the child's traceback."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What the child is to call, and how far it may go."""
+
+    function: str
+    args: tuple[Any, ...]
+    named: Mapping[str, Any]
+    reporting: bool
+    deadline: int
+    memory: int
+    parent: int
+
+
+def run(
+    function: str,
+    *args: Any,
+    where: str,
+    progress: Progress | None = None,
+    deadline: int = DEADLINE,
+    memory: int = MEMORY,
+    **named: Any,
+) -> Any:
+    """Call a function in a new child process and return what it returns.
+
+    Args:
+        function: module and name, such as ``remap.inspect``.
+        *args: its arguments, which must be picklable.
+        where: the file to name in messages.
+        progress: called in this process with the bytes done and the bytes in all that the function reports;
+            the function is then given a `progress` of its own.
+        deadline: seconds of processor time (on Windows: of time), counted anew at every report of progress.
+        memory: bytes on top of what the child has when it begins.
+        **named: its keyword arguments.
+
+    Returns:
+        What the function returns: values of this package and plain Python, nothing else is taken from the child.
+
+    Raises:
+        RemapError: what the function raises; InputRefused when the child crashes, meets a limit or cannot be
+            started.
+        IsolationFailed: for any other exception in the child.
+    """
+    with Isolation() as isolation:
+        return isolation.run(
+            function, *args, where=where, progress=progress, deadline=deadline, memory=memory, **named
+        )
+
+
+class Isolation:
+    """One call in a child process that can be started before it is known what to call.
+
+    With `fork` the child is a copy of this process, which takes half a millisecond but is safe only where no other
+    thread runs, as on our own command line; otherwise, and where the system cannot fork, it is a new interpreter.
+    A context manager that ends a child which was told nothing.
+    """
+
+    def __init__(self, *, fork: bool = False) -> None:
+        self._fork = fork and hasattr(os, "fork")
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Isolation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.abandon()
+
+    def start(self, *preload: str) -> None:
+        """Start the child, and let it load the modules of functions that it may have to call."""
+        with suppress(OSError):  # `run` tries again, and says what is wrong
+            self._child = _started(preload, fork=self._fork)
+
+    def run(
+        self,
+        function: str,
+        *args: Any,
+        where: str,
+        progress: Progress | None = None,
+        deadline: int = DEADLINE,
+        memory: int = MEMORY,
+        **named: Any,
+    ) -> Any:
+        """Call a function as the module's `run` does; each call after the first starts another child."""
+        order = pickle.dumps(
+            _Order(
+                function=function,
+                args=tuple(map(_portable, args)),
+                named={key: _portable(value) for key, value in named.items()},
+                reporting=progress is not None,
+                deadline=deadline,
+                memory=memory,
+                parent=os.getpid(),
+            )
+        )
+        child, self._child = self._child, None
+        try:
+            child = child or _started((), fork=self._fork)
+        except OSError as error:
+            raise exhausted(error, where=where) from None
+        with _Terminable():
+            outcome, status = child.obey(order, progress)
+        return _conclude(outcome, status, where, deadline)
+
+
+# The parent's side
+
+
+def _portable(value: Any) -> Any:
+    """Give a path as text: its class may not be known in the child."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+class _Forked:
+    """A forked child, used like subprocess.Popen."""
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        return self._reaped(os.WNOHANG)
+
+    def wait(self) -> int:
+        status = self._reaped(0)
+        assert status is not None  # noqa: S101 - for the type checker: without WNOHANG there is one
+        return status
+
+    def terminate(self) -> None:
+        os.kill(self._process, signal.SIGTERM)
+
+    def kill(self) -> None:
+        os.kill(self._process, signal.SIGKILL)
+
+    def _reaped(self, options: int) -> int | None:
+        if self._status is None:
+            try:
+                process, status = os.waitpid(self._process, options)
+            except ChildProcessError:  # who ignores SIGCHLD learns no status of its children
+                self._status = 0
+            else:
+                self._status = os.waitstatus_to_exitcode(status) if process else None
+        return self._status
+
+
+class _Child:
+    """A child process, a pipe for its order and a pipe for its messages."""
+
+    def __init__(self, process: Popen[bytes] | _Forked, orders: IO[bytes], messages: IO[bytes]) -> None:
+        self._process = process
+        self._orders = orders
+        self._messages = messages
+
+    def obey(self, order: bytes, progress: Progress | None) -> tuple[tuple[bytes, bytes] | None, int]:
+        """Let it do its work; give its last message, if any, and its exit status."""
+        try:
+            # Where the child is gone already, how it ended says more.
+            with suppress(BrokenPipeError, OSError), self._orders:
+                self._orders.write(order)
+            with self._messages:
+                outcome = _listen(self._messages, progress)
+        except BaseException:
+            self._stop()
+            raise
+        return outcome, self._process.wait()
+
+    def abandon(self) -> None:
+        """End it at once; it has begun nothing."""
+        self._orders.close()
+        self._messages.close()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def _stop(self) -> None:
+        """End it, and let it clean up unless it takes too long."""
+        end = time.monotonic() + _GRACE
+        if self._process.poll() is None:
+            self._process.terminate()
+        while self._process.poll() is None:
+            if time.monotonic() > end:
+                self._process.kill()
+                self._process.wait()
+            time.sleep(0.01)
+
+
+def _started(preload: Sequence[str], *, fork: bool) -> _Child:
+    return _forked(preload) if fork else _new(preload)
+
+
+def _forked(preload: Sequence[str]) -> _Child:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pipes: list[int] = []
+    try:
+        pipes += os.pipe()
+        pipes += os.pipe()
+        parent = os.getpid()
+        process = os.fork()
+    except OSError:
+        for pipe in pipes:
+            os.close(pipe)
+        raise
+    orders, order_end, message_end, messages = pipes
+    if process == 0:
+        os.close(order_end)
+        os.close(message_end)
+        _serve(orders, messages, preload, parent)
+    os.close(orders)
+    os.close(messages)
+    return _Child(_Forked(process), os.fdopen(order_end, "wb"), os.fdopen(message_end, "rb"))
+
+
+def _new(preload: Sequence[str]) -> _Child:
+    import subprocess
+
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError("this program has no Python interpreter to start")
+    process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+        [sys.executable, "-c", _BOOT.format(path=sys.path, preload=tuple(preload))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | _ENVIRONMENT,
+    )
+    assert process.stdin is not None  # noqa: S101 - for the type checker
+    assert process.stdout is not None  # noqa: S101
+    return _Child(process, process.stdin, process.stdout)
+
+
+def exhausted(error: OSError | RuntimeError, *, where: str = "") -> InputRefused:
+    """Put into words that the system has no files, processes, threads or memory left."""
+    return InputRefused(
+        f"the system has no room to read the file: {getattr(error, 'strerror', None) or error}",
+        where=where,
+        hint="raise the limits of this session (ulimit -n, ulimit -u) or end other programs",
+    )
+
+
+def _listen(messages: IO[bytes], progress: Progress | None) -> tuple[bytes, bytes] | None:
+    """Pass progress on until the child has said how it ended; None when it ended without a message."""
+    while True:
+        head = messages.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return None
+        kind, size = _HEAD.unpack(head)
+        content = messages.read(min(size, _LARGEST_MESSAGE))
+        if len(content) < size:
+            return None
+        if kind != b"p":
+            return kind, content
+        if progress is not None:
+            progress(*_PROGRESS.unpack(content))
+
+
+def _conclude(outcome: tuple[bytes, bytes] | None, status: int, where: str, deadline: int) -> Any:
+    if outcome is None:
+        raise _death(status, where, deadline)
+    kind, content = outcome
+    try:
+        value = _Values(io.BytesIO(content)).load()
+    except Exception as error:
+        raise IsolationFailed(f"the child process sent an unexpected value: {error}") from error
+    if kind == b"r":
+        return value
+    if kind == b"i":
+        raise KeyboardInterrupt
+    raise value if isinstance(value, RemapError) else IsolationFailed(value)
+
+
+def _death(status: int, where: str, deadline: int) -> InputRefused:
+    if status in (-getattr(signal, "SIGXCPU", 0), _TIMED_OUT):
+        return InputRefused(
+            f"stopped at the time limit: {deadline} s of work without progress",
+            where=where,
+            hint="a damaged file can cause this, an extremely large model too; the Python functions, such as "
+            "remap.inspect, have no time limit unless isolated=True is given",
+        )
+    if status == -getattr(signal, "SIGKILL", 0):
+        return InputRefused(
+            "the process that read this file was killed, perhaps by the system for lack of memory",
+            where=where,
+            hint="try again on a machine with more free memory",
+        )
+    return InputRefused("the HDF5 library crashed on this file", where=where, hint=_DAMAGED)
+
+
+class _Terminable:
+    """Let SIGTERM and SIGHUP end this process by an exception, so that it can end its child first."""
+
+    def __enter__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+        for name in ("SIGTERM", "SIGHUP"):
+            # Only the main thread may handle signals, and handlers of others are theirs.
+            with suppress(ValueError, AttributeError):
+                number = getattr(signal, name)
+                if signal.getsignal(number) == signal.SIG_DFL:
+                    self._before[number] = signal.signal(number, _terminate)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+class _Values(pickle.Unpickler):
+    """Values that came from the child, which may be under somebody else's control by now."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Find a class of this package, or what makes its errors again, and nothing else."""
+        if module.split(".")[0] == "remap":
+            value = getattr(importlib.import_module(module), name, None)
+            if getattr(value, "__module__", None) == module and (
+                isinstance(value, type) or module == "remap.errors"
+            ):
+                return value
+        raise pickle.UnpicklingError(f"{module}.{name} is no value of this package")
+
+
+# The child's side
+
+# Read when the libraries are loaded: no plug-ins, no threads that nothing here would use.
+_ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _fresh(preload: Sequence[str]) -> NoReturn:
+    """Serve in an interpreter that was started for it: the order is on stdin, messages go to stdout."""
+    _serve(os.dup(0), os.dup(1), preload, os.getppid())
+
+
+def _serve(orders: int, messages: int, preload: Sequence[str], parent: int) -> NoReturn:
+    """Wait for an order, carry it out, say how that ended, and leave."""
+    try:
+        _end_with(parent)
+        _prepare()
+        for name in preload:
+            with suppress(Exception):  # it will be met again by the call
+                _found(name)
+        with os.fdopen(orders, "rb") as file:
+            content = file.read()
+        if content:
+            order: _Order = pickle.loads(content)  # noqa: S301 - from the parent, which reads no file
+            _carry_out(order, _Reporter(messages, order))
+    finally:
+        os._exit(0)
+
+
+def _carry_out(order: _Order, reporter: _Reporter) -> None:
+    try:
+        kind, value = _outcome(order, reporter)
+        reporter.send(kind, pickle.dumps(value))
+    except BaseException:  # the parent is gone, or what was returned cannot be sent
+        import traceback
+
+        with suppress(BaseException):
+            reporter.send(b"e", pickle.dumps(traceback.format_exc()))
+
+
+def _outcome(order: _Order, reporter: _Reporter) -> tuple[bytes, Any]:
+    named = {**order.named, "progress": reporter} if order.reporting else order.named
+    try:
+        reporter.limit()
+        return b"r", _found(order.function)(*order.args, **named)
+    except RemapError as error:
+        return b"e", error
+    except MemoryError:
+        limit = f"{order.memory / (1 << 30):.3g} GiB"
+        return b"e", InputRefused(f"reading this file takes more memory than {limit}", hint=_DAMAGED)
+    except KeyboardInterrupt:
+        return b"i", None
+    except (OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) in EXHAUSTED or str(error) == _NO_THREAD:
+            return b"e", exhausted(error)
+        raise
+
+
+def _found(name: str) -> Any:
+    """Find a function by its module's name and its own, and load what it needs."""
+    module, _, own = name.rpartition(".")
+    return getattr(importlib.import_module(module), own)
+
+
+def _end_with(parent: int) -> None:
+    """Have the system kill this process when its parent ends, where the system can."""
+    if sys.platform != "linux":
+        return
+    with suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_death_signal, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _prepare() -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+    silent = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # what a dying library prints is for nobody
+        os.dup2(silent, stream)
+    os.environ.update(_ENVIRONMENT)
+    gc.disable()  # what is built here lives until the end, and the end is near
+
+
+def _interrupt(*_: object) -> NoReturn:
+    """Interrupt the work once; nothing may interrupt the cleaning up."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+class _Reporter:
+    """Tells the parent of progress, and keeps the child to its limits."""
+
+    def __init__(self, messages: int, order: _Order) -> None:
+        self._messages = messages
+        self._order = order
+        self._reported = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell the parent of progress, not too often, and begin to count the deadline anew."""
+        now = time.monotonic()
+        if now - self._reported >= _REPORT_INTERVAL or done == total:
+            self._reported = now
+            self._extend()
+            self.send(b"p", _PROGRESS.pack(done, total))
+
+    def limit(self) -> None:
+        """Set the limits of memory and time."""
+        with suppress(ImportError):
+            import resource
+
+            _set_limit(resource.RLIMIT_CORE, 0)
+            _set_limit(resource.RLIMIT_DATA, _data_size() + self._order.memory)
+        self._extend()
+
+    def send(self, kind: bytes, content: bytes) -> None:
+        """Write one message."""
+        view = memoryview(_HEAD.pack(kind, len(content)) + content)
+        while view:
+            view = view[os.write(self._messages, view) :]
+
+    def _extend(self) -> None:
+        try:
+            import resource
+        except ImportError:
+            import faulthandler
+
+            # Its watchdog needs no Python code to run, and ends the process with status _TIMED_OUT.
+            faulthandler.dump_traceback_later(max(self._order.deadline, 1), exit=True, file=2)
+        else:
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            spent = int(used.ru_utime + used.ru_stime)
+            _set_limit(resource.RLIMIT_CPU, spent + 1 + self._order.deadline)
+
+
+def _set_limit(kind: int, value: int) -> None:
+    import resource
+
+    hard = resource.getrlimit(kind)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    with suppress(ValueError, OSError):  # macOS takes not every limit
+        resource.setrlimit(kind, (value, hard))
+
+
+def _data_size() -> int:
+    """Give the bytes of data that this process has, where the system tells."""
+    with suppress(OSError), open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - pathlib is not needed else
+        return int(file.read().split()[5]) * os.sysconf("SC_PAGESIZE")
+    return 0
