@@ -87,3 +87,16 @@ def test_walks_what_wrappers_hold() -> None:
     model = parse_model(json.dumps({"class_name": "Sequential", "config": [both]}), where="file")
     assert [layer.name for layer in model.walk()] == ["", "b", "l", "g"]
     assert model.entry == {"class_name": "Sequential", "config": [both]}
+
+
+@pytest.mark.parametrize("config", [[dense("d"), dense("d")], {"layers": [dense("d"), dense("d")]}])
+def test_refuses_two_layers_of_one_name_in_one_model(config: object) -> None:
+    with pytest.raises(InputRefused, match="a second layer of this model is called 'd'"):
+        parse_model(json.dumps({"class_name": "Sequential", "config": config}), where="file")
+
+
+def test_stacks_in_a_bare_list_have_no_name_of_their_own() -> None:
+    inner = {"class_name": "Sequential", "config": [dense("d")]}
+    model = parse_model(json.dumps({"class_name": "Sequential", "config": [inner, inner]}), where="file")
+    assert [layer.name for layer in model.walk()] == ["", "", "d", "", "d"]
+    assert model.bare

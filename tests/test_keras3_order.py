@@ -212,6 +212,11 @@ def test_a_chain_of_thousands_of_layers_needs_no_recursion() -> None:
         ([["input_0", 7, 0, {}]], "which is not there"),
         ({"a": 1}, "in a form"),
         ([["input_0", 0, 0, {"constants": [1]}]], "constants"),
+        ([["input_0", 0, -1, {}]], "output -1 .* which is not there"),
+        ([["input_0", 0, 0, 3]], "an object was expected"),
+        ([[["input_0", 0, 0], 0, 0, {}]], "in a form"),
+        ([["dense", 0, 0, {}]], "in a circle"),
+        ([], "in a form"),
     ],
 )
 def test_refuses_connections_that_no_keras_writes(node: Any, what: str) -> None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+import pytest
+
+from remap import InputRefused
 from remap.keras.checkpoint import Weight
 from remap.keras.training import lift_optimizer, lift_training_config
 from tests.paper import dense, model
@@ -34,7 +37,11 @@ def test_outputs_of_one_name_are_listed_in_order() -> None:
 def test_what_is_keyed_by_no_output_stays_to_the_letter() -> None:
     text = '{"loss":   "mse"}'
     assert lift_training_config(text, model(outputs=("x",)), model(outputs=("y",)), where="paper") == text
-    assert lift_training_config("[]", model(outputs=("x",)), model(outputs=("y",)), where="paper") == "[]"
+
+
+def test_a_training_configuration_that_is_no_object_is_refused() -> None:
+    with pytest.raises(InputRefused, match="an object was expected and a list was found"):
+        lift_training_config("[]", model(outputs=("x",)), model(outputs=("y",)), where="paper")
 
 
 def test_optimizer_weights_keep_their_names_unless_keras_would_split_the_list() -> None:

@@ -133,8 +133,17 @@ def _describes_model(bare: bool, config: Config) -> bool:
 
 
 def _children(stored: Value, config: Config) -> tuple[Layer, ...]:
+    """Read the layers of a model; their names differ, but for those that old stacks do not write down."""
     listed = config.objects("layers") if stored.kind == "object" else stored.objects()
-    return tuple(read_layer(child) for child in listed)
+    children = []
+    names: set[str] = set()
+    for entry in listed:
+        layer = read_layer(entry)
+        if layer.name and layer.name in names:
+            entry.refuse(f"a second layer of this model is called {layer.name!r}, which Keras does not allow")
+        names.add(layer.name)
+        children.append(layer)
+    return tuple(children)
 
 
 def _wrapped(config: Config, key: str) -> Layer | None:

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from remap.keras.config import Config, Layer
+from remap.keras.values import Json, Value
 
-from remap.keras.config import Layer
-
-__all__ = ["dtype_name", "input_of", "plain"]
+__all__ = ["dtype_name", "input_of", "input_shape"]
 
 
-def plain(value: Any) -> Any:
-    """Undo the ways in which old JSON wraps numpy arrays (``{"type": "ndarray", "value": ..}``) and tuples."""
-    if isinstance(value, Mapping):
-        if value.get("type") == "ndarray" and "value" in value:
-            return value["value"]
-        if value.get("class_name") in {"__tuple__", "TensorShape"} and "items" in value:
-            return [plain(item) for item in value["items"] or ()]
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value
+def dtype_name(config: Config) -> str | None:
+    """Name the dtype of a layer, None where its config leaves it to the model.
+
+    Keras 2 writes a plain string, tf.keras also a ``Policy`` or ``PolicyV1``, Keras 3 a ``DTypePolicy``.
+    """
+    if not config.given("dtype"):
+        return None
+    dtype = config.value("dtype")
+    name = dtype.keras_object().config.text("name") if dtype.kind == "object" else dtype.text()
+    return None if name.startswith("infer") else name
 
 
-def dtype_name(value: Any) -> str | None:
-    """Find the policy's name: a plain string in Keras 2, ``Policy`` or ``PolicyV1`` in tf.keras; None for none."""
-    if isinstance(value, Mapping):
-        config = value.get("config")
-        value = config.get("name") if isinstance(config, Mapping) else None
-    return value if isinstance(value, str) and not value.startswith("infer") else None
+def input_shape(config: Config) -> Value | None:
+    """Find the shape that a layer's config says it takes."""
+    key = "batch_input_shape" if config.has("batch_input_shape") else "batch_shape"
+    return config.value(key) if config.given(key) else None
 
 
-def input_of(layer: Layer) -> tuple[list[Any], str | None] | None:
+def input_of(layer: Layer) -> tuple[list[Json], str | None] | None:
     """Find the shape and dtype of what a layer or stack takes: from the first layer that says it."""
-    config = layer.config.json()
-    shape = plain(config.get("batch_input_shape", config.get("batch_shape")))
-    if isinstance(shape, list):
-        return shape, dtype_name(config.get("dtype"))
+    shape = input_shape(layer.config)
+    if shape is not None:
+        return list(shape.shape()), dtype_name(layer.config)
     if layer.children:
         if layer.sequential:
             found = input_of(layer.children[0])
@@ -48,5 +42,5 @@ def input_of(layer: Layer) -> tuple[list[Any], str | None] | None:
             return found
     if layer.wrapped is not None and layer.class_name == "Bidirectional":
         return input_of(layer.wrapped)
-    built = plain(config.get("build_input_shape"))
-    return ([None, *built[1:]], None) if isinstance(built, list) and built else None
+    built = layer.config.shape("build_input_shape", default=None)
+    return ([None, *built[1:]], None) if built else None

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
 from remap.keras.naming import clean, uniquify
 from remap.keras.outline import load_order
 from remap.keras.plan import PlannedWeight
-from remap.keras.values import read_json
+from remap.keras.values import Json, Value, read_json
 
 __all__ = ["lift_optimizer", "lift_training_config", "output_names"]
 
@@ -33,14 +32,14 @@ def lift_training_config(text: str, wrapper: Layer, template: Layer, *, where: s
     """
     theirs = [name for name, _, _ in wrapper.outputs]
     ours = output_names(template)
-    config = read_json(text, where=where).json()
-    if theirs == ours or len(theirs) != len(ours) or not isinstance(config, dict):
+    config = read_json(text, where=where).object()
+    if theirs == ours or len(theirs) != len(ours):
         return text
     lifted = {
-        key: _rekeyed(value, theirs, ours) if key in _BY_OUTPUT and isinstance(value, dict) else value
+        key: _rekeyed(value, theirs, ours) if key in _BY_OUTPUT else value.json()
         for key, value in config.items()
     }
-    return text if lifted == config else json.dumps(lifted)
+    return text if lifted == config.json() else json.dumps(lifted)
 
 
 def lift_optimizer(weights: Sequence[Weight]) -> tuple[PlannedWeight, ...]:
@@ -59,9 +58,12 @@ def output_names(model: Layer) -> list[str]:
     return [name for name, _, _ in model.outputs]
 
 
-def _rekeyed(value: dict[str, Any], theirs: Sequence[str], ours: Sequence[str]) -> Any:
-    """Rename the keys; a list in the order of outputs where two of them share a name."""
+def _rekeyed(value: Value, theirs: Sequence[str], ours: Sequence[str]) -> Json:
+    """Rename the keys of what is given output by output; a list in the order of outputs where two share a name."""
+    if value.kind != "object" or not set(value.object().keys()) <= set(theirs):
+        return value.json()
+    by_name = value.object()
     if len(set(ours)) < len(ours):
-        return [value.get(name) for name in theirs]
+        return [by_name.value(name).json() if by_name.has(name) else None for name in theirs]
     names = dict(zip(theirs, ours, strict=True))
-    return {names.get(key, key): item for key, item in value.items()}
+    return {names[key]: item.json() for key, item in by_name.items()}

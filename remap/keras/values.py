@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeVar, final
 
 from remap.errors import InputRefused
 
-__all__ = ["REQUIRED", "Config", "KerasObject", "Kind", "Required", "Value", "read_json"]
+__all__ = ["REQUIRED", "Config", "Json", "KerasObject", "Kind", "Required", "Value", "read_json"]
 
 # A nested model costs five levels of JSON; no real model comes near this, and json's own parser recurses.
 _DEEPEST = 200
@@ -50,6 +50,9 @@ _ARTICLES: dict[Kind, str] = {
     "flag": "true or false",
     "null": "null",
 }
+
+Json = Any
+"""JSON that is to be written, as Python's `json` takes it."""
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -117,9 +120,22 @@ class Value:
         """Tell what the value is."""
         return _KINDS[type(self._raw)]
 
-    def json(self) -> Any:
+    def json(self) -> Json:
         """Give the JSON as Python's `json` reads it, to be written into a file as it stands."""
         return self._raw
+
+    def plain(self) -> Json:
+        """Give the JSON, to be written for Keras 3, with tuples and arrays of old Keras as lists."""
+        if self.kind == "object":
+            items, place = self._listed()
+            if items is self._raw:
+                return self.object().plain()
+            return [item.plain() for item in Value(items, place).values()] if type(items) is list else items
+        return [item.plain() for item in self.values()] if self.kind == "list" else self._raw
+
+    def is_one_of(self, values: Collection[bool | int | float | str | None]) -> bool:
+        """Tell whether the value is equal to one of some that are not lists or objects."""
+        return self.kind not in {"object", "list"} and self._raw in values
 
     def refuse(self, what: str, *, hint: str = "") -> NoReturn:
         """Raise InputRefused for this value."""
@@ -226,7 +242,7 @@ class Value:
         raw = self._raw
         if type(raw) is dict:
             if raw.get("class_name") in ("__tuple__", "TensorShape") and "items" in raw:
-                return raw["items"] or [], self._place.below("items")
+                return [] if raw["items"] is None else raw["items"], self._place.below("items")
             if raw.get("type") == "ndarray" and "value" in raw:
                 return raw["value"], self._place.below("value")
         return raw, self._place
@@ -256,9 +272,13 @@ class Config:
         """Name the file and the JSON path of the object, for messages."""
         return str(self._place)
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> dict[str, Json]:
         """Give the JSON as Python's `json` reads it, to be written into a file as it stands."""
         return self._fields
+
+    def plain(self) -> dict[str, Json]:
+        """Give the JSON, to be written for Keras 3, with tuples and arrays of old Keras as lists."""
+        return {key: value.plain() for key, value in self.items()}
 
     def refuse(self, what: str, *, hint: str = "") -> NoReturn:
         """Raise InputRefused for this object."""

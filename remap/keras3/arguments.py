@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from remap.errors import InputRefused
 from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer
+from remap.keras.config import Config, Layer
 from remap.keras.inputs import dtype_name
+from remap.keras.values import Json
 from remap.keras3.built import Setting, refuse
 from remap.keras3.objects import by_argument
 from remap.keras3.rules import ANYTHING, Rule
@@ -19,11 +19,9 @@ __all__ = ["dtype_of", "translate"]
 _COMMON = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activity_regularizer", "autocast"})
 
 
-def translate(
-    layer: Layer, rule: Rule, config: Mapping[str, Any]
-) -> tuple[dict[str, Any], tuple[InputRefused, ...]]:
+def translate(layer: Layer, rule: Rule, config: Config) -> tuple[dict[str, Json], tuple[InputRefused, ...]]:
     """Translate the arguments; what cannot be is given back as refusals."""
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Json] = {}
     refused = []
     for key, value in config.items():
         if key in rule.keeps:
@@ -32,13 +30,15 @@ def translate(
             arguments[rule.renamed[key]] = by_argument(key, value)
         elif key in rule.dropped:
             allowed = rule.dropped[key]
-            if allowed is not ANYTHING and value not in allowed:
-                refused.append(refuse(layer, f"{key}={value!r}, which {rule.name} of Keras 3 does not have"))
+            if allowed is not ANYTHING and not value.is_one_of(allowed):
+                refused.append(
+                    refuse(layer, f"{key}={value.json()!r}, which {rule.name} of Keras 3 does not have")
+                )
         elif key not in _COMMON:
             refused.append(refuse(layer, f"an argument {key!r} that h5remap does not know of this class"))
-    if config.get("activity_regularizer") is not None:
+    if config.given("activity_regularizer"):
         arguments["activity_regularizer"] = by_argument(
-            "activity_regularizer", config["activity_regularizer"]
+            "activity_regularizer", config.value("activity_regularizer")
         )
     arguments = {**rule.missing, **arguments, **rule.fixed}
     if rule.name == "BatchNormalization" and isinstance(arguments.get("axis"), list):
@@ -51,12 +51,12 @@ def translate(
     return arguments, tuple(refused)
 
 
-def dtype_of(config: Mapping[str, Any], weights: Sequence[Weight], setting: Setting) -> str:
+def dtype_of(config: Config, weights: Sequence[Weight], setting: Setting) -> str:
     """Find a layer's dtype: Keras 2 rarely says it, so its weights do.
 
     BatchNormalization of tf.keras keeps float32 weights in a float16 layer, which Keras 3 calls mixed.
     """
-    named = dtype_name(config.get("dtype"))
+    named = dtype_name(config)
     kept = [f"float{8 * int(weight.dtype[2:])}" for weight in weights if weight.dtype[1] == "f"]
     if named == "float16" and kept and set(kept) == {"float32"}:
         return "mixed_float16"

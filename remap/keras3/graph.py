@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
+from remap.keras.values import Json, Value
 from remap.keras3.order import Call, Tensor, layer_order
 from remap.keras3.rules import RULES
 
@@ -32,19 +32,22 @@ _LISTS = frozenset(
 _RECURRENT = frozenset("Bidirectional ConvLSTM2D CuDNNGRU CuDNNLSTM GRU LSTM RNN SimpleRNN".split())
 # Steps that a mask's way may be longer in some version of Keras 3 than that of what it masks.
 _DELAYS = range(1, 9)
+_MOST_OUTPUTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
     """A model's connections under the new names.
 
-    `calls` are the tensors each call takes, `nodes` the calls as config.json holds them. `models` are the
-    layers that are functional models themselves, `masking` those that make a mask.
+    `calls` are the tensors each call takes, `nodes` the calls as config.json holds them. `in_order` has each call
+    (layer, which of its calls) after those that it takes a tensor of. `models` are the layers that are functional
+    models themselves, `masking` those that make a mask.
     """
 
     place: str
     calls: Mapping[str, tuple[Call, ...]]
-    nodes: Mapping[str, list[dict[str, Any]]]
+    nodes: Mapping[str, list[dict[str, Json]]]
+    in_order: tuple[tuple[str, int], ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     models: frozenset[str]
@@ -71,38 +74,40 @@ class Graph:
                 return order, (problem,)
         return order, ()
 
-    def ends(self, tensors: Sequence[Tensor]) -> list[Any]:
+    def ends(self, tensors: Sequence[Tensor]) -> list[Json]:
         """Write the model's inputs or outputs."""
         ends = [[name, call + (name in self.models), tensor] for name, call, tensor in tensors]
         return ends[0] if len(ends) == 1 else ends
 
 
-def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, Any] | None]) -> Graph:
+def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, Json] | None]) -> Graph:
     """Read the connections of a functional model whose layers are now called `names`.
 
     `before` describes, layer by layer, what must stand in front of it. Raises InputRefused for connections
-    that lead nowhere or are not in a form that Keras 2 or tf.keras writes.
+    that lead nowhere or in a circle, or are not in a form that Keras 2 or tf.keras writes.
     """
+    place = f"model {model.name!r}"
     children = model.children or ()
     reader = _Reader(model, dict(zip((child.name for child in children), names, strict=True)))
     calls: dict[str, tuple[Call, ...]] = {}
-    nodes: dict[str, list[dict[str, Any]]] = {}
+    nodes: dict[str, list[dict[str, Json]]] = {}
     for child, name, extra in zip(children, names, before, strict=True):
-        read = [reader.call(child, raw.json()) for raw in child.calls]
+        read = [reader.call(child, call) for call in child.calls]
         if extra is not None:
             front = extra["config"]["name"]
             calls[front] = tuple(tensors for tensors, _ in read)
             nodes[front] = [node for _, node in read]
             read = [
-                (((front, number, 0),), _node([_tensor((front, number, 0))], {}))
+                (((front, number, 0),), _node([_written((front, number, 0))], {}))
                 for number in range(len(read))
             ]
         calls[name] = tuple(tensors for tensors, _ in read) or ((),)
         nodes[name] = [node for _, node in read]
     return Graph(
-        place=f"model {model.name!r}",
+        place=place,
         calls=calls,
         nodes=nodes,
+        in_order=tuple(_in_order(calls, place)),
         inputs=tuple(reader.tensor(*end) for end in model.inputs),
         outputs=tuple(reader.tensor(*end) for end in model.outputs),
         models=frozenset(
@@ -114,6 +119,29 @@ def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, An
             name for child, name in zip(children, names, strict=True) if any(map(makes_mask, child.walk()))
         ),
     )
+
+
+def _in_order(calls: Mapping[str, Sequence[Call]], place: str) -> list[tuple[str, int]]:
+    """List the calls of layers, each after those that it takes a tensor of."""
+    needs = {
+        (name, call): {(above, number) for above, number, _ in taken}
+        for name, listed in calls.items()
+        for call, taken in enumerate(listed)
+    }
+    waiting = {node: len(above) for node, above in needs.items()}
+    leads_to: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    for node, above in needs.items():
+        for one in above:
+            leads_to.setdefault(one, []).append(node)
+    order = [node for node, number in waiting.items() if not number]
+    for node in order:
+        for following in leads_to.get(node, ()):
+            waiting[following] -= 1
+            if not waiting[following]:
+                order.append(following)
+    if len(order) < len(needs):
+        raise InputRefused("the layers are connected in a circle", where=place)
+    return order
 
 
 def makes_mask(layer: Layer) -> bool:
@@ -144,42 +172,58 @@ class _Reader:
             if child.children is not None
         }
 
-    def call(self, layer: Layer, raw: Any) -> tuple[Call, dict[str, Any]]:
+    def call(self, layer: Layer, stored: Value) -> tuple[Call, dict[str, Json]]:
         """Read one call: the tensors it takes, and the call as Keras 3 writes it."""
-        if not isinstance(raw, list) or not raw or not all(map(_is_tensor, raw)):
-            raise self._odd(
-                f"a call of layer {layer.name!r} in a form that neither Keras 2 nor tf.keras writes"
+        items = stored.values() if stored.kind == "list" else ()
+        taken = [_tensor_in(item) for item in items]
+        tensors = [self.tensor(*one) for one in taken if one is not None]
+        if not tensors or len(tensors) < len(taken):
+            stored.refuse(
+                f"a call of layer {layer.name!r} in a form that neither Keras 2 nor tf.keras writes",
+                hint=BROKEN_GRAPH,
             )
-        tensors = [self.tensor(*item[:3]) for item in raw]
-        extra = raw[0][3] if len(raw[0]) > 3 else {}
-        keywords = {key: self._argument(value) for key, value in (extra or {}).items() if value is not None}
+        more: list[Tensor] = []
+        first = items[0].values()
+        given = first[3].object() if len(first) > 3 and first[3].kind != "null" else None
+        keywords = {
+            key: self._argument(value, more)
+            for key, value in (() if given is None else given.items())
+            if value.kind != "null"
+        }
         if "constants" in keywords:
             raise self._odd(f"constants given to layer {layer.name!r}, which Keras 3 does not take")
-        positional: list[Any] = [_tensor(tensor) for tensor in tensors]
+        positional: list[Json] = [_written(tensor) for tensor in tensors]
         if layer.class_name in _RECURRENT and len(positional) > 1:
             keywords["initial_state"] = positional[1:]
             positional = positional[:1]
         elif layer.class_name in _LISTS or len(positional) > 1:
             positional = [positional]
-        return (*tensors, *_tensors_in(keywords, tensors)), _node(positional, keywords)
+        known = set(tensors)
+        return (*tensors, *(tensor for tensor in more if tensor not in known)), _node(positional, keywords)
 
     def tensor(self, name: str, call: int, index: int) -> Tensor:
         """Find a tensor by its new name and the number of its call from 0."""
         if name not in self._counts:
             raise self._odd(f"a connection to layer {name!r}, which is not there", BROKEN_GRAPH)
         call -= self._first.get(name, 0)
+        if not 0 <= index <= _MOST_OUTPUTS:
+            raise self._odd(f"a connection to output {index} of layer {name!r}, which is not there")
         if not 0 <= call < self._counts[name]:
             raise self._odd(
                 f"a connection to call {call} of layer {name!r}, which is not there", BROKEN_GRAPH
             )
         return self._renamed[name], call, index
 
-    def _argument(self, value: Any) -> Any:
-        if _is_tensor(value) and value[0] in self._counts:
-            return _tensor(self.tensor(*value[:3]))
-        if isinstance(value, list):
-            return [self._argument(item) for item in value]
-        return value
+    def _argument(self, value: Value, found: list[Tensor]) -> Json:
+        """Write a keyword argument, and note the tensors in it."""
+        named = _tensor_in(value)
+        if named is not None and named[0] in self._counts:
+            tensor = self.tensor(*named)
+            found.append(tensor)
+            return _written(tensor)
+        if value.kind == "list":
+            return [self._argument(item, found) for item in value.values()]
+        return value.json()
 
     def _first_call(self, model: Layer, used: set[int]) -> int:
         """Tell whether the calls of a model inside are counted from 1 or from 0: every call leads somewhere."""
@@ -209,17 +253,17 @@ def _references(model: Layer) -> Iterator[Tensor]:
             yield from node
 
 
-def _is_tensor(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) in {3, 4}
-        and isinstance(value[0], str)
-        and type(value[1]) is int
-        and type(value[2]) is int
-    )
+def _tensor_in(value: Value) -> tuple[str, int, int] | None:
+    """Read a tensor as old Keras names it: layer, call, output, and perhaps keyword arguments."""
+    if value.kind != "list":
+        return None
+    parts = value.values()
+    if len(parts) not in {3, 4} or [part.kind for part in parts[:3]] != ["text", "integer", "integer"]:
+        return None
+    return parts[0].text(), parts[1].integer(), parts[2].integer()
 
 
-def _tensor(tensor: Tensor) -> dict[str, Any]:
+def _written(tensor: Tensor) -> dict[str, Json]:
     """Write a tensor; Keras 3 takes shape and dtype from the layer that made it and not from here."""
     return {
         "class_name": "__keras_tensor__",
@@ -227,19 +271,5 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
     }
 
 
-def _tensors_in(keywords: Any, known: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield the tensors among the keyword arguments that are not among the others."""
-    if isinstance(keywords, dict):
-        history = keywords.get("config", {}).get("keras_history") if "class_name" in keywords else None
-        if history is not None and tuple(history) not in known:
-            yield tuple(history)
-        elif history is None:
-            for value in keywords.values():
-                yield from _tensors_in(value, known)
-    elif isinstance(keywords, list):
-        for value in keywords:
-            yield from _tensors_in(value, known)
-
-
-def _node(positional: list[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+def _node(positional: list[Json], keywords: Mapping[str, Json]) -> dict[str, Json]:
     return {"args": positional, "kwargs": dict(keywords)}

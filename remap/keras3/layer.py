@@ -8,8 +8,7 @@ from typing import Any
 
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer, read_layer
-from remap.keras.inputs import plain
+from remap.keras.config import Config, Layer, read_layer
 from remap.keras3.arguments import dtype_of, translate
 from remap.keras3.built import Built, Setting, describe, refuse
 from remap.keras3.cells import owned_by, share_out
@@ -29,7 +28,7 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
 
     Raises InputRefused when there are more or fewer weights than the class has.
     """
-    config: Mapping[str, Any] = layer.config.json()
+    config = layer.config
     rule = RULES.get(layer.class_name)
     if layer.class_name == "InputLayer":
         return input_layer(layer, name, config)
@@ -37,10 +36,9 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
         return lambda_layer(layer, name, config, setting)
     if rule is None:
         return custom_layer(layer, name, config, weights, setting)
-    if layer.class_name == "Softmax" and setting.masks and config.get("axis", -1) == -1:
+    if layer.class_name == "Softmax" and setting.masks and _over_last_axis(config):
         # Keras 3's Softmax obeys a mask, the old one did not, nor does the activation.
-        config = {**{key: config[key] for key in config if key != "axis"}, "activation": "softmax"}
-        rule = RULES["Activation"]
+        config, rule = config.without("axis"), replace(RULES["Activation"], fixed={"activation": "softmax"})
     if layer.class_name in {"RNN", "StackedRNNCells"}:
         return _with_cells(layer, name, config, weights, setting)
     owned = owned_by(layer)
@@ -58,7 +56,7 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
     recipes = _recipes(layer.class_name, weights)
     recipes, notes, trouble = _fold(layer, rule, arguments, recipes, [slot.leaf for slot in slots])
     problems += trouble
-    if layer.class_name == "UpSampling2D" and setting.writer.ambiguous and "interpolation" not in config:
+    if layer.class_name == "UpSampling2D" and setting.writer.ambiguous and not config.has("interpolation"):
         notes = (f"{describe(layer)}: TensorFlow 1.13 did not write down how it interpolates: by nearest",)
     before = None
     if layer.class_name == "Activation" and arguments.get("activation") == "hard_sigmoid":
@@ -125,17 +123,18 @@ def _fold(
     return recipes, tuple(notes), tuple(refused)
 
 
-def _problems(layer: Layer, config: Mapping[str, Any], setting: Setting) -> Iterable[RemapError]:
+def _problems(layer: Layer, config: Config, setting: Setting) -> Iterable[RemapError]:
     """Find values that mean something else in Keras 3, or that it does not take."""
     if layer.class_name == "GaussianNoise":
-        stddev = plain(config.get("stddev"))
-        if isinstance(stddev, int | float) and not 0 <= stddev <= 1:
+        stddev = config.number("stddev")
+        if not 0 <= stddev <= 1:
             yield refuse(layer, f"stddev={stddev!r}: Keras 3 takes 0 to 1")
-    if layer.class_name == "Softmax" and setting.masks and "axis" in config:
+    if layer.class_name == "Softmax" and setting.masks and config.has("axis"):
         yield refuse(
-            layer, f"axis={config['axis']!r} in a model with masks, which this layer obeys in Keras 3"
+            layer,
+            f"axis={config.value('axis').json()!r} in a model with masks, which this layer obeys in Keras 3",
         )
-    if layer.class_name == "UpSampling2D" and config.get("interpolation") not in {None, "nearest"}:
+    if layer.class_name == "UpSampling2D" and config.optional_text("interpolation") not in {None, "nearest"}:
         if not setting.writer.tensorflow:
             yield refuse(layer, "bilinear interpolation, whose sampling points lie elsewhere in Keras 3")
         elif setting.writer.ambiguous:
@@ -147,13 +146,17 @@ def _problems(layer: Layer, config: Mapping[str, Any], setting: Setting) -> Iter
             )
 
 
+def _over_last_axis(config: Config) -> bool:
+    return not config.has("axis") or config.value("axis").is_one_of([-1])
+
+
 def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
     config = {"name": f"{name}_slope", "trainable": True, "dtype": dtype_policy(setting.floatx)}
     return keras_object("keras.layers", "Rescaling", {**config, "scale": _SLOPE, "offset": 0.0})
 
 
 def _with_cells(
-    layer: Layer, name: str, config: Mapping[str, Any], weights: Sequence[Weight], setting: Setting
+    layer: Layer, name: str, config: Config, weights: Sequence[Weight], setting: Setting
 ) -> Built:
     """Write an RNN with its cell, or a stack of cells; the weights of frozen cells come last in the old order."""
     single = layer.class_name == "RNN"
@@ -165,7 +168,7 @@ def _with_cells(
         build_layer(cell, cell.name or called, share, setting)
         for cell, called, share in zip(cells, names, shares, strict=True)
     ]
-    rest = {key: value for key, value in config.items() if key not in {"cell", "cells"}}
+    rest = config.without("cell", "cells")
     arguments, refused = translate(layer, RULES[layer.class_name], rest)
     written = [part.entry for part in parts]
     arguments |= {"cell": written[0]} if single else {"cells": written}

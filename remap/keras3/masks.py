@@ -19,7 +19,7 @@ from typing import Any
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
 from remap.keras3.built import describe
-from remap.keras3.graph import Graph, makes_mask, read_graph
+from remap.keras3.graph import makes_mask, read_graph
 from remap.keras3.rules import RULES
 from remap.keras3.writer import Writer
 
@@ -133,7 +133,7 @@ class _Search:
         known: dict[tuple[str, int], list[_Signal]] = {}
         for (name, call, _), signal in zip(graph.inputs, inputs, strict=False):
             known[name, call] = [signal]
-        for name, call in _calls_in_order(graph):
+        for name, call in graph.in_order:
             if (name, call) in known:
                 continue
             if children[name].class_name == "InputLayer":
@@ -275,29 +275,6 @@ class _Renaming:
         if number not in self.numbers:
             self.numbers[number] = next(self._fresh)
         return self.numbers[number]
-
-
-def _calls_in_order(graph: Graph) -> list[tuple[str, int]]:
-    """List the calls of layers, each after those that it takes a tensor of."""
-    needs = {
-        (name, call): {(above, number) for above, number, _ in taken}
-        for name, calls in graph.calls.items()
-        for call, taken in enumerate(calls)
-    }
-    waiting = {node: len(above) for node, above in needs.items()}
-    leads_to: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    for node, above in needs.items():
-        for one in above:
-            leads_to.setdefault(one, []).append(node)
-    order = [node for node, number in waiting.items() if not number]
-    for node in order:
-        for following in leads_to.get(node, ()):
-            waiting[following] -= 1
-            if not waiting[following]:
-                order.append(following)
-    if len(order) < len(needs):
-        raise InputRefused("the layers are connected in a circle", where=graph.place)
-    return order
 
 
 def _returns_sequences(layer: Layer) -> bool:

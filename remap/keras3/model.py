@@ -20,6 +20,7 @@ from remap.keras3.recipe import Group
 
 __all__ = ["build_model"]
 
+_MERGE_MODES = frozenset({"ave", "concat", "mul", "sum"})
 _FUNCTIONAL = ("keras.src.models.functional", "Functional")
 
 
@@ -159,6 +160,8 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
         raise InputRefused(
             f"layers that lead to no output: {', '.join(lost)}", where=describe(layer), hint=BROKEN_GRAPH
         )
+    if not graph.inputs or not graph.outputs:
+        raise InputRefused("the model has no inputs or no outputs", where=describe(layer), hint=BROKEN_GRAPH)
     kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in order)
     groups, entries = [Group(path="", name=name)], []
     for called, kind in zip(order, kinds, strict=True):
@@ -215,8 +218,15 @@ def _bidirectional(layer: Layer, name: str, weights: Sequence[Weight], setting: 
         # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither
         # yes nor no.
         entry["config"]["zero_output_for_mask"] = None
-    arguments = {"layer": entry, "merge_mode": layer.config.json().get("merge_mode", "concat")}
+    arguments = {"layer": entry, "merge_mode": _merge_mode(layer)}
     return _wrapped(layer, name, parts[0], arguments, groups, setting)
+
+
+def _merge_mode(layer: Layer) -> str | None:
+    """Tell how a Bidirectional joins both directions; null keeps them apart, and "concat" is what Keras defaults to."""
+    if layer.config.has("merge_mode") and not layer.config.given("merge_mode"):
+        return None
+    return layer.config.choice("merge_mode", _MERGE_MODES, default="concat")
 
 
 def _wrapped(
@@ -230,7 +240,7 @@ def _wrapped(
     base = {
         "name": name,
         "trainable": layer.trainable,
-        "dtype": dtype_policy(dtype_name(layer.config.json().get("dtype")) or setting.floatx),
+        "dtype": dtype_policy(dtype_name(layer.config) or setting.floatx),
     }
     problems = part.problems
     if part.before is not None:
@@ -238,7 +248,7 @@ def _wrapped(
             *problems,
             InputRefused("hard_sigmoid inside, whose slope is another now", where=describe(layer)),
         )
-    if layer.config.json().get("num_constants") or layer.config.json().get("backward_layer") is not None:
+    if layer.config.integer("num_constants", default=None) or layer.config.given("backward_layer"):
         problems = (*problems, InputRefused("constants or another backward layer", where=describe(layer)))
     if not layer.trainable:
         groups = [replace(group, trainable=0) for group in groups]

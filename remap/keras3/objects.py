@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from remap.keras.inputs import plain
+from remap.keras.values import Json, Value
 
 __all__ = [
     "BUILT_IN_ACTIVATIONS",
     "activation",
     "by_argument",
     "dtype_policy",
+    "function_name",
     "keras_object",
 ]
 
@@ -58,54 +58,67 @@ BUILT_IN_ACTIVATIONS = frozenset(
 """Names that mean the same function in Keras 3, `hard_sigmoid` excepted: its slope was 0.2 and is 1/6."""
 
 
-def by_argument(name: str, value: Any) -> Any:
-    """Translate what a layer's argument of that name holds."""
+def by_argument(name: str, value: Value) -> Json:
+    """Translate what a layer's argument of that name holds.
+
+    Raises InputRefused for what no release of Keras writes there.
+    """
     family = name.rpartition("_")[2]
     if name in {"activation", "recurrent_activation"}:
         return activation(value)
     if family in _FAMILIES:
         return _object(family, value)
-    return plain(value)
+    return value.plain()
 
 
-def activation(value: Any) -> Any:
+def activation(value: Value) -> Json:
     """Name a function: Keras's own by its name, another so that `custom_objects` finds it."""
-    if isinstance(value, Mapping) and value.get("class_name") == "function":
-        value = value.get("config")
-    if value is None or (isinstance(value, str) and value in BUILT_IN_ACTIVATIONS):
-        return value
-    if isinstance(value, str):
-        return {
-            "module": "builtins",
-            "class_name": "function",
-            "config": value,
-            "registered_name": "function",
-        }
-    return plain(value)
+    if value.kind == "object":
+        entry = value.object()
+        if entry.text("class_name") != "function":
+            return value.plain()
+        value = entry.value("config")
+    if value.kind == "null":
+        return None
+    return function_name(value.text())
+
+
+def function_name(name: str) -> Json:
+    """Name a function: Keras's own activations as they are, another so that `custom_objects` finds it."""
+    if name in BUILT_IN_ACTIVATIONS:
+        return name
+    return keras_object("builtins", "function", name, registered_name="function")
 
 
 def keras_object(
-    module: str | None, class_name: str, config: Any, *, registered_name: str | None = None
-) -> dict[str, Any]:
+    module: str | None, class_name: str, config: Json, *, registered_name: str | None = None
+) -> dict[str, Json]:
     """Write an object as `serialize_keras_object` in keras/src/saving/serialization_lib.py does."""
     return {"module": module, "class_name": class_name, "config": config, "registered_name": registered_name}
 
 
-def dtype_policy(name: str) -> dict[str, Any]:
+def dtype_policy(name: str) -> dict[str, Json]:
     """Write a dtype as Keras 3 does."""
     return keras_object("keras", "DTypePolicy", {"name": name})
 
 
-def _object(family: str, value: Any) -> Any:
+def _object(family: str, value: Value) -> Json:
     """Translate an initializer, regularizer or constraint; those of the user's own stay as they are."""
-    if not isinstance(value, Mapping) or "class_name" not in value:
-        return plain(value)
+    if value.kind == "null":
+        return None
+    if value.kind == "text":
+        return value.text()
+    entry = value.object()
     module, known = _FAMILIES[family]
-    name, config = value["class_name"], plain(value.get("config") or {})
+    name = entry.text("class_name")
     if name not in known:
+        config = entry.value("config").plain() if entry.given("config") else {}
         return keras_object(None, name, config, registered_name=name)
-    kept = {key: item for key, item in config.items() if key in known[name]}
-    if not isinstance(kept.get("seed", 0), int):
+    arguments = entry.object("config", default=None)
+    if arguments is None:
+        return keras_object(module, name, {})
+    kept = {key: item.plain() for key, item in arguments.items() if key in known[name]}
+    if "seed" in kept and arguments.value("seed").kind != "integer":
         kept["seed"] = None
     if kept.get("distribution") == "normal":
         kept["distribution"] = "truncated_normal"

@@ -6,17 +6,15 @@ keras/src/optimizers); left out, with a note, where anything is not known to mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from remap.keras.checkpoint import Weight
-from remap.keras.inputs import plain
 from remap.keras.plan import PlannedLayer
-from remap.keras.values import read_json
+from remap.keras.values import Config, Json, Value, read_json
 from remap.keras3.naming import snake_case
 from remap.keras3.objects import keras_object
 from remap.keras3.recipe import Group, Recipe, constant, keep
@@ -24,6 +22,10 @@ from remap.keras3.translation import Translation
 
 __all__ = ["add_training"]
 
+# Keras 3 keeps it as float32.
+_LARGEST_RATE = 3e38
+# The square of anything larger is no float.
+_LARGEST_EPSILON = 1e150
 _COMMON = frozenset({"clipnorm", "clipvalue"})
 # Class -> its own arguments, equal in old and new.
 _OPTIMIZERS: Mapping[str, frozenset[str]] = {
@@ -74,7 +76,7 @@ class _Optimizer:
     """An optimizer of Keras 3: its class, its entry, and whether its learning rate is a variable of it."""
 
     class_name: str
-    entry: dict[str, Any]
+    entry: dict[str, Json]
     rate: float
     scheduled: bool
 
@@ -93,7 +95,7 @@ def add_training(
     """
     if training_config is None:
         return translation
-    config = read_json(training_config, where="training_config").json()
+    config = read_json(training_config, where="training_config").object()
     try:
         compiled = _optimizer(config)
         compile_config = _compile_config(config, compiled, translation, outputs)
@@ -101,7 +103,7 @@ def add_training(
         note = f"the model is not compiled and its training state is left out: {unknown}"
         return replace(translation, notes=(*translation.notes, note))
     notes = translation.notes
-    if compile_config["metrics"] is None and config.get("metrics"):
+    if compile_config["metrics"] is None and _some_metrics(config) is not None:
         notes = (*notes, "metrics are left out: not all of them are known to be the same in Keras 3")
     changed = replace(
         translation, config={**translation.config, "compile_config": compile_config}, notes=notes
@@ -113,46 +115,62 @@ def add_training(
     return replace(changed, groups=(*translation.groups, group), notes=notes)
 
 
-def _optimizer(config: Any) -> _Optimizer:
-    entry = config.get("optimizer_config") if isinstance(config, dict) else None
-    if not isinstance(entry, dict) or not isinstance(entry.get("config"), dict):
+def _optimizer(config: Config) -> _Optimizer:
+    entry = config.object("optimizer_config", default=None)
+    if entry is None or not entry.given("config"):
         raise _Unknown("the file does not describe an optimizer")
-    name, old = entry.get("class_name"), plain(entry["config"])
-    own = _OPTIMIZERS.get(name) if isinstance(name, str) else None
-    if own is None or not isinstance(name, str):
+    name, old = entry.text("class_name"), entry.object("config")
+    own = _OPTIMIZERS.get(name)
+    if own is None:
         raise _Unknown(f"optimizer {name!r}")
-    rate = old.get("lr", old.get("learning_rate"))
-    if not isinstance(rate, int | float):
+    rate = old.value("lr" if old.has("lr") else "learning_rate")
+    if rate.kind not in {"integer", "number"}:
         raise _Unknown("a learning rate that is not a number")
-    arguments = {key: old[key] for key in own | _COMMON if old.get(key) is not None}
+    arguments = {key: _setting(old.value(key)) for key in own | _COMMON if old.given(key)}
     if "momentum" in arguments:
-        arguments["momentum"] = float(arguments["momentum"])
+        arguments["momentum"] = old.number("momentum")
     if name == "RMSprop" and "epsilon" in arguments:
         # It was added to the root and is now added under it.
-        arguments["epsilon"] **= 2
-    decay = old.get("decay") or 0
-    learning_rate: Any = rate
+        arguments["epsilon"] = old.number("epsilon", at_most=_LARGEST_EPSILON) ** 2
+    decay = old.number("decay", default=None) or 0
+    learning_rate: Json = rate.json()
     if decay:
-        schedule = {"initial_learning_rate": rate, "decay_steps": 1, "decay_rate": decay, "staircase": False}
+        schedule = {
+            "initial_learning_rate": learning_rate,
+            "decay_steps": 1,
+            "decay_rate": decay,
+            "staircase": False,
+        }
         learning_rate = keras_object("keras.optimizers.schedules", "InverseTimeDecay", schedule)
     arguments = {"name": snake_case(name), "learning_rate": learning_rate, **dict(sorted(arguments.items()))}
     return _Optimizer(
         class_name=name,
         entry=keras_object("keras.optimizers", name, arguments),
-        rate=float(rate),
+        rate=rate.number(at_least=-_LARGEST_RATE, at_most=_LARGEST_RATE),
         scheduled=bool(decay),
     )
 
 
+def _setting(value: Value) -> Json:
+    """Take an optimizer's argument as it is: a finite number or a flag."""
+    return value.flag() if value.kind == "flag" else _finite(value)
+
+
+def _finite(value: Value) -> Json:
+    value.number()
+    return value.json()
+
+
 def _compile_config(
-    config: Mapping[str, Any], compiled: _Optimizer, translation: Translation, outputs: Sequence[str]
-) -> dict[str, Any]:
+    config: Config, compiled: _Optimizer, translation: Translation, outputs: Sequence[str]
+) -> dict[str, Json]:
     names = dict(zip(outputs, _output_names(translation.config, len(outputs)), strict=True))
-    loss = _by_output(config.get("loss"), names, _loss)
+    loss = _by_output(config.value("loss"), names, _loss) if config.given("loss") else None
     if len(outputs) > 1 and isinstance(loss, str):
         loss = [loss] * len(outputs)
+    given = _some_metrics(config)
     try:
-        metrics = _by_output(config.get("metrics") or None, names, _metrics)
+        metrics = None if given is None else _by_output(given, names, _metrics)
         if len(outputs) > 1 and isinstance(metrics, list) and all(isinstance(one, str) for one in metrics):
             metrics = [metrics] * len(outputs)
     except _Unknown:
@@ -160,7 +178,7 @@ def _compile_config(
     return {
         "optimizer": compiled.entry,
         "loss": loss,
-        "loss_weights": _by_output(config.get("loss_weights"), names, plain),
+        "loss_weights": _loss_weights(config, names),
         "metrics": metrics,
         "weighted_metrics": None,
         "run_eagerly": False,
@@ -169,7 +187,27 @@ def _compile_config(
     }
 
 
-def _output_names(config: Mapping[str, Any], count: int) -> list[str]:
+def _loss_weights(config: Config, names: Mapping[str, str]) -> Json:
+    if not config.given("loss_weights"):
+        return None
+    weights = config.value("loss_weights")
+    if weights.kind == "list":
+        return [_finite(weight) for weight in weights.values()]
+    return _by_output(weights, names, _finite)
+
+
+def _some_metrics(config: Config) -> Value | None:
+    """Give the metrics, None where the file has none: null, an empty list or an empty object."""
+    if not config.given("metrics"):
+        return None
+    metrics = config.value("metrics")
+    nothing = (metrics.kind == "list" and not metrics.values()) or (
+        metrics.kind == "object" and not metrics.object().keys()
+    )
+    return None if nothing else metrics
+
+
+def _output_names(config: Mapping[str, Json], count: int) -> list[str]:
     inner = config["config"]
     if "output_layers" not in inner:
         return [inner["layers"][-1]["config"]["name"]] * count
@@ -177,37 +215,47 @@ def _output_names(config: Mapping[str, Any], count: int) -> list[str]:
     return [name for name, _, _ in (ends if isinstance(ends[0], list) else [ends])]
 
 
-def _by_output(value: Any, names: Mapping[str, str], translate: Any) -> Any:
+def _by_output(value: Value, names: Mapping[str, str], translate: Callable[[Value], Json]) -> Json:
     """Translate a value, or each of those that are given output by output."""
-    if isinstance(value, dict) and "class_name" not in value:
-        if not value.keys() <= names.keys():
-            raise _Unknown("names of outputs that the model does not have")
-        return {names[key]: translate(item) for key, item in value.items()}
-    return translate(value)
+    if value.kind != "object" or value.object().has("class_name"):
+        return translate(value)
+    by_name = value.object()
+    if not set(by_name.keys()) <= names.keys():
+        raise _Unknown("names of outputs that the model does not have")
+    return {names[key]: translate(item) for key, item in by_name.items()}
 
 
-def _loss(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_loss(item) for item in value]
-    if value is None:
+def _loss(value: Value) -> Json:
+    if value.kind == "list":
+        return [_loss(item) for item in value.values()]
+    if value.kind == "null":
         return None
-    if isinstance(value, str) and value in _LOSSES:
-        return _LOSSES[value]
-    if isinstance(value, dict):
-        name, config = value.get("class_name"), value.get("config")
-        if isinstance(name, str) and snake_case(name) in _LOSSES and isinstance(config, dict):
-            kept = {key: item for key, item in config.items() if key in {"from_logits", "label_smoothing"}}
-            if config.get("reduction", "auto") in {"auto", "sum_over_batch_size"}:
-                return keras_object("keras.losses", name, kept)
-    raise _Unknown(f"loss {value!r}")
+    if value.kind == "text" and value.text() in _LOSSES:
+        return _LOSSES[value.text()]
+    if value.kind == "object" and value.object().has("class_name"):
+        loss = value.keras_object()
+        if snake_case(loss.class_name) in _LOSSES and _usual_reduction(loss.config):
+            kept: dict[str, Json] = {}
+            if loss.config.has("from_logits"):
+                kept["from_logits"] = loss.config.flag("from_logits")
+            if loss.config.given("label_smoothing"):
+                kept["label_smoothing"] = _finite(loss.config.value("label_smoothing"))
+            return keras_object("keras.losses", loss.class_name, kept)
+    raise _Unknown(f"loss {value.json()!r}")
 
 
-def _metrics(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_metrics(item) for item in value]
-    if value is None or (isinstance(value, str) and value in _METRICS):
-        return value if value is None else _METRICS[value]
-    raise _Unknown(f"metric {value!r}")
+def _usual_reduction(config: Config) -> bool:
+    return config.text("reduction", default="auto") in {"auto", "sum_over_batch_size"}
+
+
+def _metrics(value: Value) -> Json:
+    if value.kind == "list":
+        return [_metrics(item) for item in value.values()]
+    if value.kind == "null":
+        return None
+    if value.kind == "text" and value.text() in _METRICS:
+        return _METRICS[value.text()]
+    raise _Unknown(f"metric {value.json()!r}")
 
 
 def _state(

@@ -84,7 +84,7 @@ def _float_type(architecture: Layer, planned: Sequence[PlannedLayer]) -> str:
         return found.most_common(1)[0][0]
     for layer in architecture.walk():
         if layer.class_name == "InputLayer":
-            name = dtype_name(layer.config.json().get("dtype")) or ""
+            name = dtype_name(layer.config) or ""
             if name.startswith("float"):
                 return name
     return "float32"
