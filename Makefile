@@ -7,7 +7,7 @@ DEMO := demo
 MINUTES ?= 60
 MODELS ?= 100
 
-.PHONY: demo test lint fixtures eras drawn fuzz bench clean
+.PHONY: demo test test-keras check lint fixtures eras drawn fuzz bench clean
 
 demo: $(VENV)/.runtime
 	@rm -rf $(DEMO) && mkdir $(DEMO) && cp fixtures/demo/* $(DEMO)
@@ -22,8 +22,17 @@ demo: $(VENV)/.runtime
 	@echo; echo '# Would Keras load it into the model?'
 	cd $(DEMO) && ../$(BIN)/h5remap check single_weights.h5 --like model.json
 
-test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term
+# Everything but what imports a real Keras: needs neither TensorFlow nor JAX.
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto --ignore tests/real_keras --cov --cov-report=term
+
+# What real Keras, of today and the last of Keras 2, makes of what comes out.
+test-keras: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto tests/real_keras
+
+# Lint, and the tests of what changed since the branch left main.
+check: lint
+	$(BIN)/python -m pytest -n auto $$($(BIN)/python .ci/affected.py)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -55,6 +64,10 @@ $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/.runtime
+
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ $(VENV)/.runtime
+	@touch $@ $(VENV)/.test $(VENV)/.runtime

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
+LAYER_ARCHIVES = {path.name.removesuffix(".txz"): path for path in sorted(FIXTURES.glob("layers/*.txz"))}
 
 
 def all_cases() -> list[tuple[str, str]]:
@@ -44,3 +45,13 @@ def told(folder: Path) -> dict[str, object]:
     content = json.loads((folder / "meta.json").read_text())
     assert isinstance(content, dict)
     return content
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Give for each era the folder with a full file for every built-in layer."""
+    root = tmp_path_factory.mktemp("layers")
+    for era, path in LAYER_ARCHIVES.items():
+        with tarfile.open(path) as archive:
+            archive.extractall(root / era, filter="data")
+    return {era: root / era for era in LAYER_ARCHIVES}

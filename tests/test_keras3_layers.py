@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
 
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras3.rules import GONE, RULES
-from tests.conftest import FIXTURES
-from tests.keras3_convert import Job, convert, judged, translate_flat
-
-ARCHIVES = {path.name.removesuffix(".txz"): path for path in sorted(FIXTURES.glob("layers/*.txz"))}
-# The second backend takes longer and sees the same files: two eras, which between them have every layer.
-RUNS = [(era, "tensorflow") for era in ARCHIVES]
-RUNS += [(era, "jax") for era in ("keras-2.2.4", "tf.keras-2.3.4-eager") if era in ARCHIVES]
+from tests.conftest import FIXTURES, LAYER_ARCHIVES
+from tests.keras3_convert import convert, translate_flat
 
 NO_LAYER = (InputRefused, "Keras 3 has no such layer")
 OTHER_MASK = (InputRefused, "would be another in Keras 3")
@@ -59,47 +53,13 @@ REFUSED_IN = {
     ("keras-2.0.9", "cells"): (InputRefused, "cells are not described"),
     ("keras-2.0.9", "mask_cells"): (InputRefused, "cells are not described"),
 }
-# This release does not write down that it interpolates: the file tells of another model than was saved.
-UNTRUE = {("tf.keras-1.13.2", "upsampling_bilinear")}
-RECURRENT = ("lstm", "gru", "simplernn", "cells", "conv_lstm2d", "bidirectional", "cudnn", "mask", "float64")
 
 
 def expected_refusal(era: str, name: str) -> tuple[type[RemapError], str] | None:
     return REFUSED_IN.get((era, name)) or REFUSED.get(name)
 
 
-@pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("layers")
-    for era, path in ARCHIVES.items():
-        with tarfile.open(path) as archive:
-            archive.extractall(root / era, filter="data")
-    return {era: root / era for era in ARCHIVES}
-
-
-@pytest.mark.parametrize(("era", "backend"), RUNS)
-def test_predictions_are_those_of_old_keras(
-    era: str, backend: str, unpacked: dict[str, Path], tmp_path: Path
-) -> None:
-    jobs = []
-    for source in sorted(unpacked[era].glob("*.h5")):
-        if backend == "jax" and source.stem == "float64":
-            continue  # JAX works in 32 bits unless told otherwise, and GRU without a bias fails when it is told
-        if expected_refusal(era, source.stem) is None:
-            keras, weights = convert(translate_flat(source), source, tmp_path / source.stem)
-            jobs.append(Job(source.stem, keras, weights, source.with_suffix(".npz")))
-    assert len(jobs) > 100
-    verdicts = judged(jobs, tmp_path, backend)
-    wrong = {}
-    for name, verdict in verdicts.items():
-        limit = 1e-4 if name.startswith(RECURRENT) else 1e-5
-        right = "error" not in verdict and max(verdict["model"], verdict["weights"]) <= limit
-        if not right or verdict["layout"]:
-            wrong[era, name] = verdict
-    assert wrong.keys() == UNTRUE & {(era, job.name) for job in jobs}, wrong
-
-
-@pytest.mark.parametrize("era", ARCHIVES)
+@pytest.mark.parametrize("era", LAYER_ARCHIVES)
 def test_what_would_differ_is_refused_by_name(era: str, unpacked: dict[str, Path], tmp_path: Path) -> None:
     for source in sorted(unpacked[era].glob("*.h5")):
         refusal = expected_refusal(era, source.stem)
@@ -112,7 +72,7 @@ def test_what_would_differ_is_refused_by_name(era: str, unpacked: dict[str, Path
             assert not list(tmp_path.iterdir()), source.stem
 
 
-@pytest.mark.parametrize("era", [era for era in ARCHIVES if era.startswith("tf.keras-1.13")])
+@pytest.mark.parametrize("era", [era for era in LAYER_ARCHIVES if era.startswith("tf.keras-1.13")])
 def test_interpolation_that_was_not_written_down_is_pointed_out(era: str, unpacked: dict[str, Path]) -> None:
     notes = translate_flat(unpacked[era] / "upsampling_bilinear.h5").notes
     assert any("did not write down how it interpolates" in note for note in notes)

@@ -18,7 +18,7 @@ from tests.conftest import all_cases
 Case = Callable[[str, str], Path]
 
 ERAS = ("keras-2.2.4", "tf.keras-2.3.4")
-LOADER = Path(__file__).parent / "keras_loads" / "load.py"
+LOADER = Path(__file__).with_name("load.py")
 
 CUSTOM = {
     "custom_both",

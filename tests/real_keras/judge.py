@@ -1,6 +1,7 @@
 """Say what real Keras 3 makes of converted files. A program of its own: KERAS_BACKEND names the backend.
 
-    python tests/keras3_judge.py JOBS.json VERDICTS.json
+Each line of standard input is a JSON list of two paths, a file of jobs to read and a file of verdicts to write;
+the answer is the line `done`.
 
 A job names a `.keras` file, a `.weights.h5` file and the samples that old Keras recorded. A verdict holds the
 largest difference between predictions, relative to the largest number recorded, after `load_model` and, all
@@ -10,6 +11,7 @@ Keras then saves itself; the warnings, and the error if there was one.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -142,10 +144,17 @@ def _contents(path: str) -> dict[str, str]:
     return contents
 
 
-def main(jobs: str, verdicts: str) -> None:
-    """Judge every job of a list."""
-    found = {job["name"]: _judge_or_say(job) for job in json.loads(Path(jobs).read_text())}
-    Path(verdicts).write_text(json.dumps(found))
+def main() -> None:
+    """Judge lists of jobs until the input ends."""
+    gc.freeze()  # clear_session collects all garbage: without what was imported this takes half the time
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        jobs, verdicts = map(Path, json.loads(line))
+        verdicts.write_text(
+            json.dumps({job["name"]: _judge_or_say(job) for job in json.loads(jobs.read_text())})
+        )
+        answers.write("done\n")
+        answers.flush()
 
 
 def _judge_or_say(job: dict[str, str]) -> dict[str, Any]:
@@ -156,4 +165,4 @@ def _judge_or_say(job: dict[str, str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main()

@@ -14,7 +14,8 @@ from remap.keras.compose import compose
 from remap.keras.like import Like, like_of_json
 from remap.keras3.translation import Translation, translate
 from tests.conftest import FIXTURES, all_cases, told
-from tests.keras3_convert import Job, convert, judged
+from tests.keras3_convert import Job, convert
+from tests.real_keras.conftest import Judge
 
 ERAS = sorted({era for era, _ in all_cases()})
 # The second backend takes longer and sees the same files: two eras.
@@ -59,7 +60,7 @@ def translated(source: Path, submodel: str, like: Like | None) -> Translation:
 
 @pytest.mark.parametrize(("era", "backend"), RUNS)
 def test_predictions_are_those_of_old_keras(
-    era: str, backend: str, case: Callable[[str, str], Path], tmp_path: Path
+    era: str, backend: str, case: Callable[[str, str], Path], judged: Judge, tmp_path: Path
 ) -> None:
     jobs, odd, limits = [], {}, {}
     for name in [name for other, name in all_cases() if other == era]:
