@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from remap.errors import InputRefused, NothingToExtract, RemapError, Undecided
+from remap.errors import NothingToExtract, RemapError, Undecided
 from remap.flags import flags_of
 from remap.inspection import InspectedLayer, InspectedWeight, Inspection, Kind, Role
 from remap.isolation import run
@@ -19,7 +19,7 @@ from remap.keras.naming import layer_scope
 from remap.keras.outline import load_order
 from remap.keras.plan import PlannedLayer
 from remap.keras.values import read_json
-from remap.keras.wrapper import Wrapper, find_template
+from remap.keras.wrapper import Wrapper, find_models, find_template
 
 if TYPE_CHECKING:
     from remap.stats import Stats
@@ -69,7 +69,7 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     if checkpoint.model_config is not None:
         model = parse_model(checkpoint.model_config, where=f"{source}, model_config")
     kind, wrapper, refusal = _recognised(checkpoint, model)
-    settled = _Settled(checkpoint, model)
+    settled = _Settled()
     layers = _with_shared(tuple(_layers(checkpoint, model, wrapper, settled)))
     weights = {weight.path: weight for group in checkpoint.layers for weight in group.weights}
     rung, notes = settled.answers.get(wrapper.group.name, (None, ())) if wrapper is not None else (None, ())
@@ -114,9 +114,7 @@ def _recognised(
 class _Settled:
     """What the ladder says of each model in the file, without a like-file."""
 
-    def __init__(self, checkpoint: Checkpoint, model: Layer | None) -> None:
-        self._checkpoint = checkpoint
-        self._model = model
+    def __init__(self) -> None:
         self.answers: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.refusals: dict[str, Undecided] = {}
 
@@ -131,25 +129,19 @@ class _Settled:
         self.answers[name] = (found.rung, found.notes)
         return found.layers
 
-    def named(self, name: str) -> Wrapper | None:
-        """Find the model of a name, where the layer is one."""
-        try:
-            return find_template(self._checkpoint, self._model, submodel=name)
-        except (Undecided, InputRefused):
-            return None
-
 
 def _layers(
     checkpoint: Checkpoint, model: Layer | None, wrapper: Wrapper | None, settled: _Settled
 ) -> Iterator[InspectedLayer]:
     described = {layer.name: layer for layer in model.children or ()} if model is not None else {}
     slices = _between(model, wrapper) if model is not None and wrapper is not None else None
+    models = find_models(checkpoint, model)
     before = True
     for group in checkpoint.layers:
         layer = described.get(group.name)
         found = wrapper if wrapper is not None and wrapper.group is group else None
         if found is None and group.weights:
-            found = settled.named(group.name)
+            found = models.get(group.name)
         if found is not None:
             before = False
             yield _model_layer(found, layer, settled)

@@ -18,7 +18,6 @@ def wrapper(*weights: str, architecture: Any = None) -> Wrapper:
         group=LayerGroup(name="model_1", weights=listed(*weights)),
         architecture=architecture,
         replicas=2,
-        surroundings=(),
     )
 
 

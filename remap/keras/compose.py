@@ -72,14 +72,15 @@ def _left_behind(
 ) -> Iterator[str]:
     weighted = {group.name: len(group.weights) for group in checkpoint.weighted}
     own = {layer.name for layer in (wrapper.architecture.children or ())} if wrapper.architecture else set()
-    around = [name for name in wrapper.surroundings if name not in weighted]
+    others = [group.name for group in checkpoint.layers if group.name != wrapper.group.name]
+    around = [name for name in others if name not in weighted]
     inputs = (
         {layer.name for layer in (model.children or ()) if layer.class_name == "InputLayer"} if model else own
     )
     spent = [name for name in around if name not in inputs]
     if spent:
         yield f"{len(spent)} layers around the model, without weights: {_shortened(spent)}"
-    for name in wrapper.surroundings:
+    for name in others:
         if name in weighted:
             yield f"{name}: {weighted[name]} weights of another model"
     state = checkpoint.training_config is not None or checkpoint.optimizer is not None

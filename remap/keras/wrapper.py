@@ -8,33 +8,34 @@ did the same by hand before. The structure tells a wrapper; names do not.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from remap.errors import InputRefused, NothingToExtract, Undecided
 from remap.keras.checkpoint import Checkpoint, LayerGroup
 from remap.keras.config import Layer
 from remap.keras.layers import owned_weights
-from remap.keras.naming import layer_scope
+from remap.keras.naming import layer_scope, split_number
 from remap.keras.slots import OwnedWeights
 
-__all__ = ["Wrapper", "find_template", "replicas_by_surroundings", "unwrap"]
+__all__ = ["Wrapper", "find_models", "find_template", "replicas_by_surroundings", "unwrap"]
 
 _SLICE_NAME = re.compile(r"^lambda(_\d+)?$")
+# A wrapper slices one input for each tensor that it hands to the template; by hand a few may be joined before.
+_MOST_ORIGINS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrapper:
-    """Where the template is: its group, what its config says, how often it is called, and what is around it.
+    """Where the template is: its group, what its config says, and how often it is called.
 
     `architecture` is None in a weights file, `replicas` is None where the file does not tell or nothing is
-    replicated. `surroundings` are the other layers of the file.
+    replicated.
     """
 
     group: LayerGroup
     architecture: Layer | None
     replicas: int | None
-    surroundings: tuple[str, ...]
 
 
 def find_template(checkpoint: Checkpoint, model: Layer | None, *, submodel: str | None) -> Wrapper:
@@ -48,16 +49,16 @@ def find_template(checkpoint: Checkpoint, model: Layer | None, *, submodel: str 
         raise InputRefused("the file is a Keras file but holds no weights", where=checkpoint.root)
     groups = {group.name: group for group in checkpoint.layers}
     if submodel is not None:
-        return _named(checkpoint, groups, model, submodel)
+        return _named(checkpoint, model, submodel)
     if model is not None:
         found = unwrap(model)
         if found is not None and weighted == (groups.get(found[0].name),):
-            return _wrapper(checkpoint, weighted[0], *found)
+            return _wrapper(weighted[0], *found)
     else:
         replicas = replicas_by_surroundings(checkpoint)
         if replicas is not None:
-            return _wrapper(checkpoint, weighted[0], None, replicas or None)
-    inner = _models(weighted, model)
+            return _wrapper(weighted[0], None, replicas or None)
+    inner = list(_models(weighted, model))
     if len(inner) > 1 and len(inner) == len(weighted):
         raise Undecided(
             f"the file holds {len(inner)} models with weights: {', '.join(inner)}",
@@ -87,14 +88,15 @@ def unwrap(model: Layer) -> tuple[Layer, int] | None:
     calls = template.nodes
     if len(calls) < 2:
         return None
-    origins = [_origins(call, layers, template.name) for call in calls]
-    if None in origins or any(origin != origins[0] for origin in origins):
+    origins = _origins((name for call in calls for name, _, _ in call), layers, template.name)
+    made_of = [[origins[name] for name, _, _ in call] for call in calls]
+    if any(None in call or call != made_of[0] for call in made_of):
         return None
     if any(
         layers[name].class_name == "InputLayer" for call in calls for name, _, _ in call if name in layers
     ):
         return None
-    for name, _, _ in model.outputs:
+    for name in {name for name, _, _ in model.outputs}:
         merge = layers.get(name)
         if merge is None or not _joins_batches(merge, template, len(calls)):
             return None
@@ -104,62 +106,91 @@ def unwrap(model: Layer) -> tuple[Layer, int] | None:
     return (template, len(calls)) if model.outputs else None
 
 
-def _wrapper(checkpoint: Checkpoint, group: LayerGroup, layer: Layer | None, replicas: int | None) -> Wrapper:
+def find_models(checkpoint: Checkpoint, model: Layer | None) -> dict[str, Wrapper]:
+    """Describe each layer with weights that is a model itself, by name, in file order.
+
+    `model` is the checkpoint's own architecture, None for a weights file.
+    """
+    found = unwrap(model) if model is not None else None
+    described = {}
+    for name, (group, layer) in _models(checkpoint.weighted, model).items():
+        replicas = found[1] if found is not None and found[0].name == name else None
+        described[name] = _wrapper(group, layer, replicas)
+    return described
+
+
+def _wrapper(group: LayerGroup, layer: Layer | None, replicas: int | None) -> Wrapper:
     """Describe what was found; a wrapper inside a wrapper is opened too."""
     while layer is not None and (deeper := unwrap(layer)) is not None:
         layer, replicas = deeper[0], (replicas or 1) * deeper[1]
-    others = tuple(other.name for other in checkpoint.layers if other.name != group.name)
-    return Wrapper(group=group, architecture=layer, replicas=replicas, surroundings=others)
+    return Wrapper(group=group, architecture=layer, replicas=replicas)
 
 
-def _named(
-    checkpoint: Checkpoint, groups: dict[str, LayerGroup], model: Layer | None, submodel: str
-) -> Wrapper:
-    names = _models(checkpoint.weighted, model)
-    if submodel not in names:
-        listed = ", ".join(names) or "none"
+def _named(checkpoint: Checkpoint, model: Layer | None, submodel: str) -> Wrapper:
+    found = find_models(checkpoint, model)
+    if submodel not in found:
+        listed = ", ".join(found) or "none"
         raise Undecided(
             f"no model with weights is called {submodel!r}; models in this file: {listed}",
             where=checkpoint.root,
             hint="see them with: h5remap inspect FILE",
         )
-    layer = _child(model, submodel) if model is not None else None
-    found = unwrap(model) if model is not None else None
-    replicas = found[1] if found is not None and found[0].name == submodel else None
-    return _wrapper(checkpoint, groups[submodel], layer, replicas)
+    return found[submodel]
 
 
-def _models(weighted: Sequence[LayerGroup], model: Layer | None) -> list[str]:
-    """Name the weighted layers that are models themselves."""
-    if model is not None:
-        return [group.name for group in weighted if (layer := _child(model, group.name)) and layer.children]
-    return [group.name for group in weighted if _looks_nested(group)]
-
-
-def _child(model: Layer, name: str) -> Layer | None:
-    return next((layer for layer in model.children or () if layer.name == name), None)
+def _models(
+    weighted: Sequence[LayerGroup], model: Layer | None
+) -> dict[str, tuple[LayerGroup, Layer | None]]:
+    """Find the weighted layers that are models themselves."""
+    if model is None:
+        return {group.name: (group, None) for group in weighted if _looks_nested(group)}
+    layers = {layer.name: layer for layer in reversed(model.children or ())}
+    return {
+        group.name: (group, layer)
+        for group in weighted
+        if (layer := layers.get(group.name)) is not None and layer.children
+    }
 
 
 def _origins(
-    call: Sequence[tuple[str, int, int]], layers: dict[str, Layer], template: str
-) -> tuple[frozenset[str], ...] | None:
-    """Follow each tensor of a call back to the inputs it is made of; None if the template is on the way."""
-    origins = []
-    for name, _, _ in call:
-        pending, seen, ends = [name], set(), set()
-        while pending:
-            current = pending.pop()
-            if current == template or current not in layers:
-                return None
-            if current in seen:
-                continue
-            seen.add(current)
-            sources = {source for node in layers[current].nodes for source, _, _ in node}
-            pending.extend(sources)
-            if not sources:
-                ends.add(current)
-        origins.append(frozenset(ends))
-    return tuple(origins)
+    names: Iterable[str], layers: dict[str, Layer], template: str
+) -> dict[str, frozenset[str] | None]:
+    """Follow layers back to the inputs they are made of, each layer once.
+
+    None stands for a layer that the template, a missing layer or itself is on the way to, or that is made of
+    more inputs than a wrapper's tensors are.
+    """
+    known: dict[str, frozenset[str] | None] = {template: None}
+    entered: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending[-1]
+        if name in known:
+            pending.pop()
+            continue
+        if name not in layers:
+            known[name] = None
+            continue
+        sources = {source for node in layers[name].nodes for source, _, _ in node}
+        unknown = [source for source in sources if source not in known]
+        if unknown and name not in entered:
+            entered.add(name)
+            pending.extend(unknown)
+        else:
+            known[name] = _joined(sources, known) if sources else frozenset((name,))
+    return known
+
+
+def _joined(sources: Iterable[str], known: Mapping[str, frozenset[str] | None]) -> frozenset[str] | None:
+    joined: frozenset[str] = frozenset()
+    for source in sources:
+        origins = known.get(source)
+        if origins is None:
+            return None
+        joined = joined | origins if joined else origins
+        if len(joined) > _MOST_ORIGINS:
+            return None
+    return joined
 
 
 def _joins_batches(merge: Layer, template: Layer, replicas: int) -> bool:
@@ -199,6 +230,8 @@ def replicas_by_surroundings(checkpoint: Checkpoint) -> int | None:
 
 def _looks_nested(group: LayerGroup) -> bool:
     """Tell whether a group's weights belong to layers inside it: some scope is not the group's own name."""
-    own = re.compile(re.escape(group.name) + r"(_\d+)?$")
-    scopes = (layer_scope(weight.name) for weight in group.weights)
-    return any(inside and not own.match(inside) for inside in scopes)
+    for weight in group.weights:
+        inside = layer_scope(weight.name)
+        if inside and group.name not in (inside, split_number(inside, "_")[0]):
+            return True
+    return False

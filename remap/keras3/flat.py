@@ -61,6 +61,6 @@ def _planned(layer: Layer, group: LayerGroup | None, given: Like | None) -> Plan
     if inner.children is None or group is None:
         return PlannedLayer(name=layer.name, weights=named)
     own = replace(inner, name=layer.name)
-    alone = Wrapper(group=group, architecture=own if given is None else None, replicas=None, surroundings=())
+    alone = Wrapper(group=group, architecture=own if given is None else None, replicas=None)
     like = None if given is None else replace(given, architecture=own, groups=None)
     return PlannedLayer(name=layer.name, weights=named, children=assign(alone, like=like, plain=False).layers)
