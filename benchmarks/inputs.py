@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-__all__ = ["write_like", "write_multi"]
+__all__ = ["write_like", "write_multi", "write_names"]
 
 _LIST = 60_000
 _UNITS = 10
@@ -35,14 +35,14 @@ def write_multi(path: Path, tensors: int, size: int) -> None:
     """Write a multi-GPU weights file of tensors of `size` bytes, noise stored as Keras 2 stores it."""
     noise = np.random.default_rng(0).standard_normal(1 << 20, dtype="<f4")
     with h5py.File(path, "w", libver="earliest") as file:
-        _write_names(file, "layer_names", ["input_1", "lambda_1", "lambda_2", "model_1", "output"])
+        write_names(file, "layer_names", ["input_1", "lambda_1", "lambda_2", "model_1", "output"])
         file.attrs["backend"] = np.bytes_(b"tensorflow")
         file.attrs["keras_version"] = np.bytes_(b"2.2.4")
         for empty in ("input_1", "lambda_1", "lambda_2", "output"):
-            _write_names(file.create_group(empty), "weight_names", [])
+            write_names(file.create_group(empty), "weight_names", [])
         group = file.create_group("model_1")
         shapes = {leaf: shape for layer in _layers(tensors, size).values() for leaf, shape in layer.items()}
-        _write_names(group, "weight_names", list(shapes))
+        write_names(group, "weight_names", list(shapes))
         for number, (leaf, shape) in enumerate(shapes.items()):
             group.create_dataset(leaf, shape, "<f4")[...] = np.resize(np.roll(noise, number), shape)
 
@@ -60,7 +60,8 @@ def write_like(path: Path, tensors: int, size: int) -> None:
     path.write_text(json.dumps({**model, "keras_version": "2.2.4", "backend": "tensorflow"}))
 
 
-def _write_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
+def write_names(group: h5py.Group, attribute: str, names: list[str]) -> None:
+    """Write a list of names as Keras stores it: in pieces where it is long."""
     whole = np.array([name.encode() for name in names]) if names else np.array([])
     pieces = np.array_split(whole, max(1, -(-whole.nbytes // _LIST)))
     for number, piece in enumerate(pieces):
