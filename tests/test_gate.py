@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import h5py
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from remap.errors import InputRefused
+from remap.hdf5 import gate as gate_module
 from remap.hdf5.gate import Gate
 from remap.hdf5.source import Source
 from remap.hdf5.tensors import Tensor
@@ -172,3 +175,111 @@ def test_a_list_of_more_names_than_any_model_has_is_refused(tmp_path: Path) -> N
     with pytest.raises(InputRefused, match="piece 3 of this list has 60,000 names"), Gate(source) as gate:
         gate.names((), "layer_names")
     source.close()
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    asked: list[bytes] = []
+    real = gate_module._hard_link
+
+    def hard_link(group: object, path: bytes) -> int:
+        asked.append(path)
+        return real(group, path)
+
+    monkeypatch.setattr(gate_module, "_hard_link", hard_link)
+    return asked
+
+
+@pytest.mark.parametrize("links", [50, 100])
+def test_many_links_to_one_group_are_refused_at_the_second(
+    tmp_path: Path, links: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"tensor {number}" for number in range(links)]
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for name in names:
+            file.create_dataset(f"layer 0/{name}", data=np.ones(1))
+        for number in range(1, links):
+            file[f"layer {number}"] = file["layer 0"]
+    with closing(Source.open(tmp_path / "in.h5")) as source, Gate(source) as gate:
+        asked = _counted(monkeypatch)
+        list(gate.tensors(("layer 0",), names))
+        with pytest.raises(InputRefused, match="shares its bytes with /layer 0/tensor 0"):
+            list(gate.tensors(("layer 1",), names))
+    assert len(asked) == links + 3  # the two groups, and the first tensor again
+
+
+def test_tensors_of_no_bytes_are_no_exception(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["layer/a"] = np.ones((0, 3))
+        file["layer/b"] = file["layer/a"]
+    with (
+        closing(Source.open(tmp_path / "in.h5")) as source,
+        Gate(source) as gate,
+        pytest.raises(InputRefused, match="shares its bytes with /layer/a"),
+    ):
+        list(gate.tensors(("layer",), ["a", "b"]))
+
+
+class _Closing:
+    def close(self) -> None:
+        raise RuntimeError("Can't decrement id ref count")
+
+
+def test_damage_that_libhdf5_meets_when_it_closes_the_file_is_told(tmp_path: Path) -> None:
+    with closing(Source.open(save_full(tmp_path / "in.h5"))) as source:
+        gate = Gate(source)
+        opened, gate._file = gate._file, _Closing()
+        with pytest.raises(InputRefused, match="HDF5 cannot read this: Can't decrement"), gate:
+            pass
+        opened.close()
+
+
+def test_what_was_met_before_says_more_than_damage_met_at_the_end(tmp_path: Path) -> None:
+    with closing(Source.open(save_full(tmp_path / "in.h5"))) as source:
+        gate = Gate(source)
+        opened, gate._file = gate._file, _Closing()
+        with pytest.raises(InputRefused, match="does not hold 'nothing'"), gate:
+            gate.text(("nothing",), "text")
+        opened.close()
+
+
+def test_a_tensor_behind_the_end_that_the_superblock_states_is_refused(tmp_path: Path) -> None:
+    path = save_weights(tmp_path / "in.h5", {"layer": {"a": np.ones(4), "b": np.zeros(4)}})
+    with h5py.File(path) as file:
+        offset = file["layer/b"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    header = data.index(struct.pack("<QQ", offset, 32))
+    data[header : header + 8] = struct.pack("<Q", len(data))
+    path.write_bytes(data + bytes(64))
+    with h5py.File(path) as file, pytest.raises((KeyError, OSError)):
+        file["layer/b"][()]
+    with closing(Source.open(path)) as source, Gate(source) as gate, pytest.raises(InputRefused):
+        list(gate.tensors(("layer",), ["a", "b"]))
+
+
+@pytest.mark.parametrize("length", [10, 14])
+def test_text_ends_at_its_first_nul_where_h5py_says_so(tmp_path: Path, length: int) -> None:
+    path = save_weights(tmp_path / "in.h5")
+    with h5py.File(path, "r+") as file:
+        del file.attrs["backend"]
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(length)
+        kind.set_strpad(h5py.h5t.STR_NULLTERM)
+        attribute = h5py.h5a.create(file.id, b"backend", kind, h5py.h5s.create(h5py.h5s.SCALAR))
+        attribute.write(np.array(b"tensorflow\0and"[:length]), mtype=kind)
+        expected = file.attrs["backend"].decode()
+    with closing(Source.open(path)) as source, Gate(source) as gate:
+        assert gate.text((), "backend") == expected
+
+
+def test_variable_text_that_reads_differently_from_what_is_stored_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["backend"] = "tensorflow"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"tensorflow", b"tensor\0low"))  # to libhdf5 it ends at the NUL
+    with (
+        closing(Source.open(path)) as source,
+        Gate(source) as gate,
+        pytest.raises(InputRefused, match="reads differently from what is stored"),
+    ):
+        gate.text((), "backend")

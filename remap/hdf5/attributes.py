@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 from h5py import h5a, h5o, h5s, h5t
 
@@ -12,6 +13,7 @@ from remap.hdf5.heap import Strings
 from remap.hdf5.refused import Refused
 
 if TYPE_CHECKING:
+    from remap.hdf5.headers import Superblock
     from remap.hdf5.source import Source
 
 __all__ = ["NAMES", "Attributes"]
@@ -23,17 +25,19 @@ _TEXT = 8 << 20
 """Bytes an attribute may hold; the largest architectures of keras.applications need less than two million."""
 _REFERENCE = 16
 """Bytes of a reference to a variable-length string: its length, the address of its heap, its number there."""
+_VARIABLE = h5t.py_create(h5py.string_dtype())
 
 
 class Attributes:
     """The attributes of the groups of one file.
 
     Both methods take an open group and raise Refused for what is not text or larger than any that Keras
-    writes, in whatever flavour: fixed length or variable, ASCII or UTF-8.
+    writes, in whatever flavour: fixed length or variable, ASCII or UTF-8. libhdf5 reads every attribute, by the
+    types in memory that h5py uses; what would harm it is checked before.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._strings = Strings(source)
+    def __init__(self, source: Source, superblock: Superblock) -> None:
+        self._strings = Strings(source, superblock)
 
     def text(self, group: Any, name: str) -> str | None:
         """Read one text; None when it is not there."""
@@ -74,12 +78,22 @@ class Attributes:
         if stored > _TEXT or count > NAMES or stored != count * (_REFERENCE if variable else size):
             raise Refused(f"this attribute claims {count:,} entries in {stored:,} bytes")
         if variable:
-            return shape, self._strings.read(h5o.get_info(group).addr, name, count, _TEXT)
+            return shape, self._variable(attribute, h5o.get_info(group).addr, name, shape)
         if kind.get_strpad() not in (h5t.STR_NULLPAD, h5t.STR_NULLTERM):
             raise Refused("this attribute's text is padded as neither Keras nor h5py pad it")
         values = np.empty(count, dtype=f"S{size}")
-        attribute.read(values.reshape(shape), mtype=kind)
+        attribute.read(values.reshape(shape), mtype=h5t.py_create(values.dtype))
         return shape, values.tolist()
+
+    def _variable(self, attribute: Any, header: int, name: bytes, shape: tuple[int, ...]) -> list[bytes]:
+        """Read variable-length strings when everything on the way to them was found to be sound."""
+        expected = self._strings.check(header, name, prod(shape), _TEXT)
+        values = np.empty(len(expected), dtype=object)
+        attribute.read(values.reshape(shape), mtype=_VARIABLE)
+        found: list[bytes] = [value or b"" for value in values]
+        if found != expected:
+            raise Refused("this attribute reads differently from what is stored for it")
+        return found
 
 
 def _decode(raw: bytes) -> str:

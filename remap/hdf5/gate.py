@@ -9,17 +9,18 @@ their bytes lie.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from h5py import h5d, h5f, h5fd, h5g, h5l, h5p
 
 from remap.errors import InputRefused
 from remap.hdf5.attributes import NAMES, Attributes
+from remap.hdf5.headers import HeaderCache, read_superblock
 from remap.hdf5.identify import SIGNATURE, identify, show
 from remap.hdf5.names import path_parts
 from remap.hdf5.refused import DAMAGED, UNFINISHED, Refused
 from remap.hdf5.tensors import Tensor, check_tensor
-from remap.hdf5.twins import Twins
 from remap.hdf5.way import Way
 
 if TYPE_CHECKING:
@@ -48,24 +49,35 @@ class Gate:
 
     def __init__(self, source: Source, *, compared: bool = False) -> None:
         self._source = source
-        self._twins = Twins(source, compared=compared)
-        self._attributes = Attributes(source)
         self._extents: list[tuple[int, int, tuple[bytes, ...]]] = []
+        self._headers: dict[int, tuple[bytes, ...]] = {}
         self._require_signature()
         with _Guard(source):
+            superblock = read_superblock(source)
+            self._end = superblock.end
+            self._cache = HeaderCache(source, superblock, compared=compared)
+            self._attributes = Attributes(source, superblock)
             self._file = _open(source)
             try:
                 self._way = Way(h5g.open(self._file, b"/"), _descend)
                 source.raise_fault()
             except BaseException:
-                self._file.close()
+                with suppress(*_LIBRARY):
+                    self._file.close()
                 raise
 
     def __enter__(self) -> Gate:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except _LIBRARY as failure:
+            # libhdf5 may meet damage only when it lets go of what it holds; what was found before says more.
+            if error is None:
+                self._source.raise_fault()
+                what, hint = _explain(str(failure))
+                raise InputRefused(what, where=show(self._source.name), hint=hint) from failure
         if error is None:
             self._source.raise_fault()
 
@@ -102,7 +114,7 @@ class Gate:
 
     def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
         """Check datasets under a group and say what they are and where their bytes are, in order."""
-        source, size = self._source, self._source.size
+        source = self._source
         known: set[bytes] = set()
         with _Guard(source) as place:
             above = place.enter(_parts(path))
@@ -119,11 +131,17 @@ class Gate:
                         known.add(between)
                 leaf = b"/".join(parts)
                 header = _hard_link(group, leaf)
-                tensor = self._twins.find(header)
+                other = self._headers.setdefault(header, whole)
+                if other is not whole:
+                    # Refuse at once: many groups whose lists lead to the same tensors would be quadratic work.
+                    if other == whole:
+                        raise Refused("this tensor is listed twice")
+                    raise Refused(f"this tensor shares its bytes with {show(_joined(other))}")
+                tensor = self._cache.find(header)
                 if tensor is None:
-                    tensor = check_tensor(h5d.open(group, leaf), size)
+                    tensor = check_tensor(h5d.open(group, leaf), self._end)
                     source.raise_fault()
-                    self._twins.learn(header, tensor)
+                    self._cache.learn(header, tensor)
                 if tensor.extent.size:
                     self._extents.append((*tensor.extent, whole))
                 source.raise_fault()

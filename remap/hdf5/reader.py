@@ -142,8 +142,6 @@ class _Reading:
         weights, prefix = [], _shown(group)
         for name, tensor in zip(names, self._gate.tensors(group, names), strict=True):
             path = f"{prefix}/{name}"
-            if path in self.extents:
-                raise self._refused("this tensor is listed twice", (*group, name))
             self.extents[path] = tensor.extent
             weights.append(Weight(name=name, path=path, shape=tensor.shape, dtype=tensor.dtype))
         return tuple(weights)

@@ -41,13 +41,13 @@ def native_type(dtype: str) -> Any:
     return _TYPES[dtype]
 
 
-def check_tensor(dataset: Any, file_size: int) -> Tensor:
+def check_tensor(dataset: Any, end: int) -> Tensor:
     """Check an open dataset without reading it.
 
     Raises Refused unless it is stored in one piece, holds numbers of a type that h5py writes for a plain
-    numpy array, and its declared size is its stored size and lies inside the file. So nothing is ever
-    allocated or read on the word of a declared shape (CVE-2026-0897), and no other file is touched
-    (CVE-2026-1669).
+    numpy array, and its declared size is its stored size and lies before `end`, where libhdf5 stops reading.
+    So nothing is ever allocated or read on the word of a declared shape (CVE-2026-0897), and no other file is
+    touched (CVE-2026-1669).
     """
     # Only what lies in one piece in this file has an offset. To be asked first: to tell the shape of a
     # virtual dataset, libhdf5 would open the files that it names.
@@ -67,8 +67,8 @@ def check_tensor(dataset: Any, file_size: int) -> Tensor:
     stored = dataset.get_storage_size()
     if stored != size:
         raise Refused(f"this tensor claims {size:,} bytes, and the file holds {stored:,} for it")
-    if offset + size > file_size:
-        raise Refused(f"this tensor ends at byte {offset + size:,}, and the file at {file_size:,}")
+    if offset + size > end:
+        raise Refused(f"this tensor ends at byte {offset + size:,}, and the file at {end:,}")
     return Tensor(shape, dtype, Extent(offset, size))
 
 

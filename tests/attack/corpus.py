@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5g, h5s, h5t
 
-from remap.hdf5.heap import Strings
+from remap.hdf5.headers import ATTRIBUTE, read_header
 from remap.hdf5.source import Source
 
 if TYPE_CHECKING:
@@ -437,7 +437,11 @@ def _bomb(spot: Spot) -> None:
         group.attrs.create(spot.attribute, strings, dtype=h5py.string_dtype("ascii"))
         header = h5py.h5o.get_info(group.id).addr
     source = Source.open(spot.target)
-    references = Strings(source)._attribute(header, spot.attribute.encode())[: 16 * 3001]
+    (references,) = [
+        message.content[-16 * 3001 :]
+        for message in read_header(source, header, source.size).messages
+        if message.kind == ATTRIBUTE and spot.attribute.encode() in message.content
+    ]
     source.close()
     _patch(spot.target, references, references[:16] * 3001)
 
