@@ -22,8 +22,8 @@ from remap.keras.loading import (
     load_by_order,
     saved_layers,
 )
-from remap.keras.slots import Shape, Slot
 from remap.keras.wrapper import find_template
+from remap.layers.weights import Shape, Slot
 from remap.likefile import read_like
 
 __all__ = ["Check", "check", "misfits"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from remap.inspection import Flag
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
-from remap.keras.layers import is_weightless, owned_weights
+from remap.layers.owned import owned_weights
 
 __all__ = ["flags_of"]
 
@@ -23,16 +23,16 @@ def flags_of(layer: Layer | None, weights: Sequence[Weight], *, replicated: bool
         wrapped = [layer]
         while (inner := wrapped[-1].wrapped) is not None:
             wrapped.append(inner)
-        classes = {part.class_name for part in wrapped}
+        classes = [part.declared for part in wrapped if part.declared is not None]
         nested = wrapped[-1].children is not None
-        custom = not nested and owned_weights(layer) is None and not is_weightless(layer)
+        custom = not nested and owned_weights(layer) is None
         marks: dict[Flag, bool] = {
             "nested": nested and not replicated,
             "shared": len(layer.nodes) > 1 and not replicated,
             "frozen": bool(weights) and not all(part.trainable for part in wrapped),
             "custom": custom,
-            "cudnn": any(name.startswith("CuDNN") for name in classes),
-            "code": "Lambda" in classes,
+            "cudnn": any(declared.needs_cudnn for declared in classes),
+            "code": any(declared.calls_function for declared in classes),
         }
         flags += [flag for flag, holds in marks.items() if holds]
     longest = max((len(weight.name.encode()) for weight in weights), default=0)

@@ -163,12 +163,12 @@ def _between(model: Layer, wrapper: Wrapper) -> frozenset[str]:
                 if name in layers and name not in seen:
                     seen.add(name)
                     pending.append(name)
-    return frozenset(name for name in seen if layers[name].class_name != "InputLayer")
+    return frozenset(name for name in seen if not layers[name].is_input)
 
 
 def _role(group: LayerGroup, layer: Layer | None, slices: frozenset[str] | None, *, before: bool) -> Role:
     if layer is not None and slices is not None:
-        if layer.class_name == "InputLayer":
+        if layer.is_input:
             return "input"
         return "slice" if group.name in slices else "merge"
     if not before:

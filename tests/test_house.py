@@ -14,6 +14,7 @@ import pytest
 
 import remap
 from remap import InputRefused, NothingToExtract, OutputRefused, RemapError, Undecided, UsageRefused
+from remap.layers.catalogue import CATALOGUE, is_model_class
 
 PACKAGE = Path(remap.__file__).parent
 MODULES = sorted(name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "remap."))
@@ -59,6 +60,36 @@ def test_every_module_says_what_it_offers(module: str) -> None:
         assert getattr(loaded, "__doc__", "")
     if not hasattr(loaded, "__path__"):
         assert all(hasattr(loaded, name) for name in loaded.__all__)
+
+
+def built_in_names(module: str) -> list[str]:
+    """List the string literals of a module that consist of names of built-in layer classes, outside docstrings."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {
+        ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, documented)
+    }
+    literals = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    texts = [text for text in literals if isinstance(text, str) and text.split() and text not in docstrings]
+    return [text for text in texts if all(word in CATALOGUE or is_model_class(word) for word in text.split())]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("remap.layers")])
+def test_only_the_catalogue_names_layer_classes(module: str) -> None:
+    """What is known of a class is declared there once; elsewhere no class is compared or listed by its name."""
+    assert built_in_names(module) == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("remap.layers")])
+def test_the_catalogue_knows_nothing_of_what_uses_it(module: str) -> None:
+    values = {"remap.keras.values"}
+    if module == "remap.layers.owned":
+        values.add("remap.keras.config")
+    ours = {name for name in imported_by(module) if name.startswith("remap.") and "layers" not in name}
+    assert ours <= values
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

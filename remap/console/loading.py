@@ -10,7 +10,7 @@ from remap.console.line import Line, cell_width, elided, wrapped
 from remap.console.words import command, count, shape
 from remap.hdf5.identify import show
 from remap.keras.loading import LoadedLayer, Loading
-from remap.keras.slots import Shape
+from remap.layers.weights import Shape
 
 __all__ = ["check_lines"]
 

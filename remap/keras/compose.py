@@ -74,9 +74,7 @@ def _left_behind(
     own = {layer.name for layer in (wrapper.architecture.children or ())} if wrapper.architecture else set()
     others = [group.name for group in checkpoint.layers if group.name != wrapper.group.name]
     around = [name for name in others if name not in weighted]
-    inputs = (
-        {layer.name for layer in (model.children or ()) if layer.class_name == "InputLayer"} if model else own
-    )
+    inputs = {layer.name for layer in (model.children or ()) if layer.is_input} if model else own
     spent = [name for name in around if name not in inputs]
     if spent:
         yield f"{len(spent)} layers around the model, without weights: {_shortened(spent)}"

@@ -13,10 +13,11 @@ from typing import Any
 
 from remap.errors import InputRefused
 from remap.keras.values import Config, Value, read_json
+from remap.layers.catalogue import CATALOGUE, is_model_class
+from remap.layers.declaration import LayerClass
 
 __all__ = ["Config", "Layer", "Node", "parse_model", "read_layer"]
 
-_CONTAINERS = frozenset({"Model", "Functional", "Sequential"})
 _FUNCTIONAL_KEYS = frozenset({"layers", "input_layers", "output_layers"})
 _SEQUENTIAL_KEYS = frozenset({"name", "layers", "build_input_shape", "trainable", "dtype"})
 
@@ -57,6 +58,24 @@ class Layer:
     def entry(self) -> dict[str, Any]:
         """Give the class and config as Keras writes them for a model saved on its own."""
         return {"class_name": self.class_name, "config": self.stored.json()}
+
+    @property
+    def declared(self) -> LayerClass | None:
+        """Give what is known of the class: None for a class of the user's own, and for a model."""
+        return CATALOGUE.get(self.class_name) if self.children is None else None
+
+    @property
+    def is_input(self) -> bool:
+        """Tell whether the layer is an InputLayer."""
+        return self.declared is not None and self.declared.is_input
+
+    @property
+    def innermost(self) -> Layer:
+        """Give the layer inside every TimeDistributed around it, which stores its weights as if it stood alone."""
+        layer = self
+        while layer.wrapped is not None and layer.declared is not None and layer.declared.directions == 1:
+            layer = layer.wrapped
+        return layer
 
     @property
     def sequential(self) -> bool:
@@ -107,7 +126,7 @@ def read_layer(entry: Config) -> Layer:
     if stored.kind not in {"object", "list"}:
         stored.refuse("the config of a layer is neither an object nor, in an old stack, a list of layers")
     config = stored.object() if stored.kind == "object" else _NOTHING
-    is_model = class_name in _CONTAINERS or _describes_model(stored.kind == "list", config)
+    is_model = is_model_class(class_name) or _describes_model(stored.kind == "list", config)
     inner = {} if is_model else {key: _wrapped(config, key) for key in ("layer", "backward_layer")}
     nodes = entry.values("inbound_nodes", default=None) or ()
     return Layer(

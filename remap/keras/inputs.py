@@ -40,7 +40,7 @@ def input_of(layer: Layer) -> tuple[list[Json], str | None] | None:
             found = input_of(ends[0]) if ends else None
         if found is not None:
             return found
-    if layer.wrapped is not None and layer.class_name == "Bidirectional":
+    if layer.wrapped is not None and layer.declared is not None and layer.declared.directions == 2:
         return input_of(layer.wrapped)
     built = layer.config.shape("build_input_shape", default=None)
     return ([None, *built[1:]], None) if built else None

@@ -13,7 +13,7 @@ from remap.keras.checkpoint import LayerGroup
 from remap.keras.like import Like
 from remap.keras.outline import Nest, Unit
 from remap.keras.plan import Plan
-from remap.keras.slots import Shape, Slot
+from remap.layers.weights import Shape, Slot
 
 __all__ = [
     "Expected",

@@ -15,23 +15,15 @@ from remap.errors import Undecided
 from remap.keras.chain import Ends, ends, follows
 from remap.keras.checkpoint import Weight
 from remap.keras.naming import clean, family, layer_scope, leaf, numbered
+from remap.layers.catalogue import NEVER_TRAINED, is_automatic_name
 
 __all__ = ["layers_by_name"]
 
-# What Keras calls a layer that the user did not name: its class in snake case, and a number.
-_AUTOMATIC = re.compile(
-    r"^(additive_attention|attention|batch_normalization(_v[12])?|bidirectional|conv(1|2|3)d(_transpose)?"
-    r"|conv_lst_?m2d|cu_dnn_?(gru|lstm)|dense|depthwise_conv2d|embedding|gru|layer_normalization"
-    r"|locally_connected[12]d|lstm|p_re_lu|rnn|separable_conv[12]d|simple_rnn|sync_batch_normalization"
-    r"|time_distributed)(_\d+)*$"
-)
 # What keras.applications calls its networks.
 _APPLICATION = re.compile(
     r"^(vgg1[69]|xception|inception_v3|inception_resnet_v2|res(net|next)\d+(v2)?|densenet\d+|NASNet"
     r"|mobilenet(v2)?_[\d.]+_\d+|efficientnetb\d)$"
 )
-# Weights that are never trainable and so mark the second part of the list.
-_MOVING = frozenset({"moving_mean", "moving_variance", "renorm_mean", "renorm_stddev"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +68,7 @@ def _partition(weights: Sequence[Weight], where: str) -> tuple[list[_Layer], int
         if not name:
             raise _undecided(f"the weight {weight.name!r} does not say which layer it belongs to", where)
         known = owned.setdefault(name, [])
-        if leaf(clean(weight.name)) in _MOVING or (known and previous != name):
+        if leaf(clean(weight.name)) in NEVER_TRAINED or (known and previous != name):
             first_moving = min(first_moving, index)
         known.append(index)
         previous = name
@@ -111,7 +103,7 @@ def _refuse_visibly_frozen(
     """Refuse where weights that train stand among those that do not: their layer was frozen."""
     for layer in layers:
         frozen = layer.weights[0] >= first_moving
-        if frozen and any(leaf(clean(weights[index].name)) not in _MOVING for index in layer.weights):
+        if frozen and any(leaf(clean(weights[index].name)) not in NEVER_TRAINED for index in layer.weights):
             raise _undecided(
                 f"{layer.name!r} was frozen, and its place among the trained layers is not written down",
                 where,
@@ -191,7 +183,7 @@ def _refuse_possibly_nested(layers: Sequence[_Layer], model: str) -> None:
     """
     if _APPLICATION.match(model):
         return
-    strange = next((layer for layer in layers if not _AUTOMATIC.match(layer.name)), None)
+    strange = next((layer for layer in layers if not is_automatic_name(layer.name)), None)
     if strange is not None:
         raise _undecided(
             f"{strange.name!r} is no name that Keras gave, so it may be part of a model inside the model",

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 from remap.keras.checkpoint import LayerGroup
 from remap.keras.config import Layer
-from remap.keras.layers import is_weightless, owned_weights
 from remap.keras.naming import clean, leaf, scope
-from remap.keras.slots import OwnedWeights, Slot
+from remap.layers.catalogue import NEVER_TRAINED
+from remap.layers.owned import is_weightless, owned_weights
+from remap.layers.weights import OwnedWeights, Slot
 
 __all__ = [
     "Nest",
@@ -29,21 +30,6 @@ __all__ = [
     "units_of",
     "with_groups",
 ]
-
-# Leaves of which Keras never makes a trainable weight.
-_MOVING = frozenset(
-    {
-        "moving_mean",
-        "moving_variance",
-        "renorm_mean",
-        "renorm_stddev",
-        "renorm_mean_weight",
-        "renorm_stddev_weight",
-    }
-)
-
-
-_RECURRENT = frozenset({"GRU", "LSTM", "RNN", "SimpleRNN"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +116,7 @@ def load_order(model: Layer) -> Iterator[Layer]:
     """
     unlisted = model.sequential and not model.bare
     for layer in model.children or ():
-        if not (unlisted and layer.class_name == "InputLayer"):
+        if not (unlisted and layer.is_input):
             yield layer
 
 
@@ -169,21 +155,19 @@ def units_of(outline: Outline) -> Iterator[Unit]:
 
 def _natural(slots: tuple[Slot, ...]) -> int:
     """Count the slots before the first that is never trainable."""
-    return next((index for index, slot in enumerate(slots) if slot.leaf in _MOVING), len(slots))
+    return next((index for index, slot in enumerate(slots) if slot.leaf in NEVER_TRAINED), len(slots))
 
 
 def _outline(layer: Layer, above: tuple[str, ...]) -> Unit | Nest:
     path = (*above, layer.name)
-    model = layer
-    while model.children is None and model.class_name == "TimeDistributed" and model.wrapped is not None:
-        model = model.wrapped
+    model = layer.innermost
     if model.children is not None:
         inner = tuple(_outline(child, path) for child in load_order(model) if not is_weightless(child))
         return Nest(path=path, children=inner)
     kind = f"{layer.class_name} {_without_name(layer)}"
     owned = owned_weights(layer)
     if owned is None:
-        may_train = layer.trainable or layer.class_name in _RECURRENT
+        may_train = layer.trainable or _listed_when_frozen(layer)
         return Unit(path=path, open=True, keys=(layer.name,), kind=kind, splits=(1, 0) if may_train else (0,))
     return Unit(
         path=path,
@@ -208,9 +192,13 @@ def _splits(layer: Layer, owned: OwnedWeights) -> tuple[int, ...]:
     cell = layer.config.json().get("cell")
     if layer.trainable and isinstance(cell, dict) and _is_frozen_cell(cell):
         return (none, every)
-    if not layer.trainable and layer.class_name in _RECURRENT:
+    if not layer.trainable and _listed_when_frozen(layer):
         return (none, every)
     return (every,) if layer.trainable else (none,)
+
+
+def _listed_when_frozen(layer: Layer) -> bool:
+    return layer.declared is not None and layer.declared.listed_when_frozen
 
 
 def _is_frozen_cell(cell: dict[str, object]) -> bool:

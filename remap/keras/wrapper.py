@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from remap.errors import InputRefused, NothingToExtract, Undecided
 from remap.keras.checkpoint import Checkpoint, LayerGroup
 from remap.keras.config import Layer
-from remap.keras.layers import owned_weights
 from remap.keras.naming import layer_scope, split_number
-from remap.keras.slots import OwnedWeights
+from remap.layers.owned import owned_weights
+from remap.layers.weights import OwnedWeights
 
 __all__ = ["Wrapper", "find_models", "find_template", "replicas_by_surroundings", "unwrap"]
 
@@ -92,15 +92,13 @@ def unwrap(model: Layer) -> tuple[Layer, int] | None:
     made_of = [[origins[name] for name, _, _ in call] for call in calls]
     if any(None in call or call != made_of[0] for call in made_of):
         return None
-    if any(
-        layers[name].class_name == "InputLayer" for call in calls for name, _, _ in call if name in layers
-    ):
+    if any(layers[name].is_input for call in calls for name, _, _ in call if name in layers):
         return None
     for name in {name for name, _, _ in model.outputs}:
         merge = layers.get(name)
         if merge is None or not _joins_batches(merge, template, len(calls)):
             return None
-    feeds = [layer for layer in others if layer.class_name == "InputLayer"]
+    feeds = [layer for layer in others if layer.is_input]
     if template.sequential and len(feeds) == 1:
         template = replace(template, feed=feeds[0])
     return (template, len(calls)) if model.outputs else None
@@ -195,12 +193,7 @@ def _joined(sources: Iterable[str], known: Mapping[str, frozenset[str] | None]) 
 
 def _joins_batches(merge: Layer, template: Layer, replicas: int) -> bool:
     """Tell whether a layer puts one output of all replicas together, in the order of the batch."""
-    config = merge.config.json()
-    along = None
-    if merge.class_name == "Concatenate":
-        along = config.get("axis")
-    elif merge.class_name == "Merge" and config.get("mode") == "concat":
-        along = config.get("concat_axis")
+    along = merge.declared.joins_along(merge.config) if merge.declared is not None else None
     if along != 0 or len(merge.nodes) != 1:
         return False
     joined = merge.nodes[0]

@@ -1,63 +1,68 @@
-"""The arguments of a layer, translated for Keras 3."""
+"""The arguments of a layer of a declared class, translated for Keras 3."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from remap.errors import InputRefused
-from remap.keras.checkpoint import Weight
-from remap.keras.config import Config, Layer
-from remap.keras.inputs import dtype_name
+from remap.errors import RemapError, Undecided
+from remap.keras.config import Layer
 from remap.keras.values import Json
-from remap.keras3.built import Setting, refuse
+from remap.keras3.built import describe, refuse
 from remap.keras3.objects import by_argument
-from remap.keras3.rules import ANYTHING, Rule
+from remap.layers.declaration import ANYTHING, Keras3
 
-__all__ = ["dtype_of", "translate"]
+__all__ = ["Arguments", "translate_arguments"]
 
-# What every layer may hold beside its own arguments, handled here or of no use to Keras 3.
+# What every layer may hold beside its own arguments, handled elsewhere or of no use to Keras 3.
 _COMMON = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activity_regularizer", "autocast"})
+_REGULARIZER = "activity_regularizer"
 
 
-def translate(layer: Layer, rule: Rule, config: Config) -> tuple[dict[str, Json], tuple[InputRefused, ...]]:
-    """Translate the arguments; what cannot be is given back as refusals."""
-    arguments: dict[str, Json] = {}
-    refused = []
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What Keras 3 is given, what is to be said of it, and why it may not be given."""
+
+    values: dict[str, Json]
+    notes: tuple[str, ...]
+    problems: tuple[RemapError, ...]
+
+
+def translate_arguments(layer: Layer, target: Keras3) -> Arguments:
+    """Translate the arguments by the class's declaration."""
+    config = layer.config
+    keeps = target.keeps.split()
+    values: dict[str, Json] = {}
     for key, value in config.items():
-        if key in rule.keeps:
-            arguments[key] = by_argument(key, value)
-        elif key in rule.renamed:
-            arguments[rule.renamed[key]] = by_argument(key, value)
-        elif key in rule.dropped:
-            allowed = rule.dropped[key]
-            if allowed is not ANYTHING and not value.is_one_of(allowed):
-                refused.append(
-                    refuse(layer, f"{key}={value.json()!r}, which {rule.name} of Keras 3 does not have")
-                )
-        elif key not in _COMMON:
-            refused.append(refuse(layer, f"an argument {key!r} that h5remap does not know of this class"))
-    if config.given("activity_regularizer"):
-        arguments["activity_regularizer"] = by_argument(
-            "activity_regularizer", config.value("activity_regularizer")
-        )
-    arguments = {**rule.missing, **arguments, **rule.fixed}
-    if rule.name == "BatchNormalization" and isinstance(arguments.get("axis"), list):
-        if len(arguments["axis"]) == 1:
-            arguments["axis"] = arguments["axis"][0]
-        else:
-            refused.append(refuse(layer, f"axis={arguments['axis']!r}: Keras 3 normalises over one axis"))
-    if "seed" in arguments and not isinstance(arguments["seed"], int):
-        arguments["seed"] = None
-    return arguments, tuple(refused)
+        if key in keeps or key in target.renamed:
+            values[target.renamed.get(key, key)] = by_argument(key, value)
+    if config.given(_REGULARIZER):
+        values[_REGULARIZER] = by_argument(_REGULARIZER, config.value(_REGULARIZER))
+    values = {**target.missing, **values, **target.fixed}
+    for key in target.single & values.keys():
+        if isinstance(values[key], list) and len(values[key]) == 1:
+            values[key] = values[key][0]
+    if "seed" in values and not isinstance(values["seed"], int):
+        values["seed"] = None
+    unsaid = (note for key, note in target.unsaid.items() if not config.has(key))
+    return Arguments(
+        values,
+        notes=tuple(f"{describe(layer)}: {note}" for note in unsaid),
+        problems=tuple(_problems(layer, target)),
+    )
 
 
-def dtype_of(config: Config, weights: Sequence[Weight], setting: Setting) -> str:
-    """Find a layer's dtype: Keras 2 rarely says it, so its weights do.
-
-    BatchNormalization of tf.keras keeps float32 weights in a float16 layer, which Keras 3 calls mixed.
-    """
-    named = dtype_name(config)
-    kept = [f"float{8 * int(weight.dtype[2:])}" for weight in weights if weight.dtype[1] == "f"]
-    if named == "float16" and kept and set(kept) == {"float32"}:
-        return "mixed_float16"
-    return named or (kept[0] if kept else setting.floatx)
+def _problems(layer: Layer, target: Keras3) -> Iterator[RemapError]:
+    """Find arguments that are not known, and values that mean something else in Keras 3 or that it does not take."""
+    known = {*target.keeps.split(), *target.renamed, *target.dropped, *_COMMON}
+    for key, value in layer.config.items():
+        allowed = target.dropped.get(key, ANYTHING)
+        limit = target.limits.get(key)
+        if key not in known:
+            yield refuse(layer, f"an argument {key!r} that h5remap does not know of this class")
+        elif allowed is not ANYTHING and not value.is_one_of(allowed):
+            yield refuse(layer, f"{key}={value.json()!r}, which {target.name} of Keras 3 does not have")
+        elif limit is not None and not limit.allows(value):
+            what = f"{key}={value.plain()!r}: {limit.why}"
+            hint = "convert to .weights.h5 instead"
+            yield Undecided(what, where=describe(layer), hint=hint) if limit.unsure else refuse(layer, what)

@@ -55,9 +55,7 @@ def tell_apart(
 def _planned(layer: Layer, group: LayerGroup | None, given: Like | None) -> PlannedLayer:
     weights = () if group is None else group.weights
     named = tuple(PlannedWeight(name=weight.name, source=weight) for weight in weights)
-    inner = layer
-    while inner.children is None and inner.class_name == "TimeDistributed" and inner.wrapped is not None:
-        inner = inner.wrapped
+    inner = layer.innermost
     if inner.children is None or group is None:
         return PlannedLayer(name=layer.name, weights=named)
     own = replace(inner, name=layer.name)

@@ -15,7 +15,6 @@ from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
 from remap.keras.values import Json, Value
 from remap.keras3.order import Call, Tensor, layer_order
-from remap.keras3.rules import RULES
 
 __all__ = ["BROKEN_GRAPH", "Graph", "makes_mask", "read_graph"]
 
@@ -25,11 +24,6 @@ BROKEN_GRAPH = (
 )
 """What to do about connections that are not all there."""
 
-# Layers that take their input as a list, even when it has one tensor only.
-_LISTS = frozenset(
-    "Add AdditiveAttention Attention Average Concatenate Dot Maximum Minimum Multiply Subtract".split()
-)
-_RECURRENT = frozenset("Bidirectional ConvLSTM2D CuDNNGRU CuDNNLSTM GRU LSTM RNN SimpleRNN".split())
 # Steps that a mask's way may be longer in some version of Keras 3 than that of what it masks.
 _DELAYS = range(1, 9)
 _MOST_OUTPUTS = 1_000_000
@@ -147,10 +141,8 @@ def _in_order(calls: Mapping[str, Sequence[Call]], place: str) -> list[tuple[str
 def makes_mask(layer: Layer) -> bool:
     """Tell whether a layer makes a mask of what it takes; a custom class may that has an argument of those that do."""
     config = layer.config.json()
-    if layer.class_name in RULES:
-        return layer.class_name == "Masking" or (
-            layer.class_name == "Embedding" and bool(config.get("mask_zero"))
-        )
+    if layer.declared is not None and layer.declared.masks is not None:
+        return layer.declared.makes_mask(layer.config)
     return layer.children is None and (bool(config.get("mask_zero")) or config.get("mask_value") is not None)
 
 
@@ -160,8 +152,7 @@ class _Reader:
         self._renamed = renamed
         # Of a layer that was renamed within its model, old Keras forgets the calls.
         self._counts = {
-            child.name: 1 if child.class_name == "InputLayer" else len(child.nodes)
-            for child in model.children or ()
+            child.name: 1 if child.is_input else len(child.nodes) for child in model.children or ()
         }
         used: dict[str, set[int]] = {}
         for name, call, _ in _references(model):
@@ -193,10 +184,10 @@ class _Reader:
         if "constants" in keywords:
             raise self._odd(f"constants given to layer {layer.name!r}, which Keras 3 does not take")
         positional: list[Json] = [_written(tensor) for tensor in tensors]
-        if layer.class_name in _RECURRENT and len(positional) > 1:
+        if layer.declared is not None and layer.declared.takes_state and len(positional) > 1:
             keywords["initial_state"] = positional[1:]
             positional = positional[:1]
-        elif layer.class_name in _LISTS or len(positional) > 1:
+        elif (layer.declared is not None and layer.declared.takes_list) or len(positional) > 1:
             positional = [positional]
         known = set(tensors)
         return (*tensors, *(tensor for tensor in more if tensor not in known)), _node(positional, keywords)

@@ -2,192 +2,278 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from remap.errors import InputRefused, RemapError, Undecided
+from remap.errors import InputRefused, RemapError
 from remap.keras.checkpoint import Weight
-from remap.keras.config import Config, Layer, read_layer
-from remap.keras3.arguments import dtype_of, translate
-from remap.keras3.built import Built, Setting, describe, refuse
-from remap.keras3.cells import owned_by, share_out
+from remap.keras.config import Layer, read_layer
+from remap.keras.inputs import dtype_name, input_shape
+from remap.keras3.arguments import Arguments, translate_arguments
+from remap.keras3.built import Built, describe, dtype_of, refuse
 from remap.keras3.naming import number_names, snake_case
-from remap.keras3.objects import dtype_policy, keras_object
-from remap.keras3.recipe import Group, Recipe, from_cudnn_gru, from_cudnn_lstm, keep, scale_blocks
-from remap.keras3.rules import RULES, Rule
-from remap.keras3.special import custom_layer, input_layer, lambda_layer
+from remap.keras3.objects import dtype_policy, function_name, keras_object
+from remap.keras3.recipe import Group, Recipe, keep
+from remap.layers.core import INPUT, RESCALING
+from remap.layers.declaration import Form, Keras3, Removed, Setting
+from remap.layers.owned import owned_weights
+from remap.layers.weights import OwnedWeights, ScaleBlocks
 
-__all__ = ["build_layer"]
+__all__ = ["build_layer", "target_of"]
 
 _SLOPE = 1.2  # clip(0.2 x + 0.5) of old is clip(1.2 x / 6 + 0.5), which is Keras 3's hard_sigmoid of 1.2 x
+_STEEPER = "hard_sigmoid"
+_LAMBDA = "give the function a name in your code and rebuild the model in Keras 3, or convert to .weights.h5"
 
 
 def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
     """Write a layer under a new name, its weights given in the order Keras 2 loads them.
 
-    Raises InputRefused when there are more or fewer weights than the class has.
+    Raises InputRefused when these are not the weights that such a layer has.
     """
-    config = layer.config
-    rule = RULES.get(layer.class_name)
-    if layer.class_name == "InputLayer":
-        return input_layer(layer, name, config)
-    if layer.class_name == "Lambda":
-        return lambda_layer(layer, name, config, setting)
-    if rule is None:
-        return custom_layer(layer, name, config, weights, setting)
-    if layer.class_name == "Softmax" and setting.masks and _over_last_axis(config):
-        # Keras 3's Softmax obeys a mask, the old one did not, nor does the activation.
-        config, rule = config.without("axis"), replace(RULES["Activation"], fixed={"activation": "softmax"})
-    if layer.class_name in {"RNN", "StackedRNNCells"}:
-        return _with_cells(layer, name, config, weights, setting)
-    owned = owned_by(layer)
-    slots = () if owned is None else (*owned.trainable, *owned.non_trainable)
-    if len(weights) != len(slots):
-        raise InputRefused(
-            f"{len(weights)} weights, where such a layer has {len(slots)}", where=describe(layer)
-        )
-    problems = list(_problems(layer, config, setting))
-    arguments, refused = translate(layer, rule, config)
-    problems += refused
-    if setting.writer.before_1_13 and "Transpose" in layer.class_name:
-        # That release kept the argument and did not use it.
-        arguments.pop("dilation_rate", None)
-    recipes = _recipes(layer.class_name, weights)
-    recipes, notes, trouble = _fold(layer, rule, arguments, recipes, [slot.leaf for slot in slots])
-    problems += trouble
-    if layer.class_name == "UpSampling2D" and setting.writer.ambiguous and not config.has("interpolation"):
-        notes = (f"{describe(layer)}: TensorFlow 1.13 did not write down how it interpolates: by nearest",)
+    target = target_of(layer, setting)
+    if target is None:
+        return _custom_layer(layer, name, weights, setting)
+    match target.form:
+        case Form.LAYER:
+            return _plain_layer(layer, target, name, weights, setting)
+        case Form.CELLS:
+            return _layer_of_cells(layer, target, name, weights, setting)
+        case Form.INPUT:
+            return _input_layer(layer, target, name, weights)
+        case Form.FUNCTION:
+            return _function_layer(layer, target, name, weights, setting)
+        case Form.WRAPPER:
+            raise InputRefused("nothing tells which layer it wraps", where=describe(layer))
+
+
+def target_of(layer: Layer, setting: Setting) -> Keras3 | None:
+    """Give how the layer's class is called in Keras 3; None for a class of which that is not known."""
+    target = layer.declared.keras3 if layer.declared is not None else None
+    if target is None or isinstance(target, Removed):
+        return None
+    return target if isinstance(target, Keras3) else target(setting)
+
+
+def _plain_layer(
+    layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
+) -> Built:
+    """Write a layer by its arguments, with its weights changed as the class's declaration says."""
+    owned = _checked(layer, weights)
+    arguments = translate_arguments(layer, target)
+    changed = _changed(target, owned, weights)
+    recipes, notes, problems = _folded(layer, target, arguments, owned, changed)
     before = None
-    if layer.class_name == "Activation" and arguments.get("activation") == "hard_sigmoid":
+    if any(not fold.leaves and arguments.values.get(key) == _STEEPER for key, fold in target.folds.items()):
         before = _rescaling(name, setting)
         notes = (f"{describe(layer)}: a Rescaling layer stands before it, since hard_sigmoid is steeper now",)
-    trainable = len(owned.trainable) if owned is not None and layer.trainable else 0
-    dtype = dtype_of(config, weights, setting)
-    base: dict[str, Any] = {"name": name, "trainable": layer.trainable} if rule.flagged else {"name": name}
+    base: dict[str, Any] = {"name": name}
+    if target.takes_trainable:
+        base["trainable"] = layer.trainable
+    base["dtype"] = dtype_policy(dtype_of(layer, weights, setting))
+    trained = Group(
+        path="cell" if target.cell else "",
+        name=target.cell or name,
+        recipes=recipes,
+        trainable=len(owned.trainable) if layer.trainable else 0,
+    )
     return Built(
-        entry=keras_object("keras.layers", rule.name, {**base, "dtype": dtype_policy(dtype), **arguments}),
-        groups=_groups(rule.name, name, recipes, trainable),
+        entry=keras_object("keras.layers", target.name, {**base, **arguments.values}),
+        groups=(Group(path="", name=name), trained) if target.cell else (trained,),
         before=before,
-        notes=notes,
-        problems=tuple(problems),
+        notes=(*notes, *arguments.notes),
+        problems=(*arguments.problems, *problems),
     )
 
 
-def _groups(class_name: str, name: str, recipes: tuple[Recipe, ...], trainable: int) -> tuple[Group, ...]:
-    """Put the weights where Keras 3 keeps them: those of a recurrent layer belong to its cell."""
-    cell = _CELL_OF.get(class_name)
-    if cell is None:
-        return (Group(path="", name=name, recipes=recipes, trainable=trainable),)
-    return Group(path="", name=name), Group(path="cell", name=cell, recipes=recipes, trainable=trainable)
+def _checked(layer: Layer, weights: Sequence[Weight]) -> OwnedWeights:
+    """Give what the layer owns, once the weights are known to be that."""
+    owned = owned_weights(layer) or OwnedWeights()
+    if len(weights) != len(owned.slots):
+        raise InputRefused(
+            f"{len(weights)} weights, where such a layer has {len(owned.slots)}", where=describe(layer)
+        )
+    for slot, weight in zip(owned.slots, weights, strict=True):
+        if not slot.fits(weight.shape):
+            wanted = str(slot.shape).replace("None", "any")
+            raise InputRefused(
+                f"a {slot.leaf} of shape {weight.shape}, where such a layer has {wanted}",
+                where=describe(layer),
+            )
+    return owned
 
 
-_CELL_OF = {
-    "ConvLSTM2D": "conv_lstm_cell",
-    "GRU": "gru_cell",
-    "LSTM": "lstm_cell",
-    "SimpleRNN": "simple_rnn_cell",
-}
+def _changed(target: Keras3, owned: OwnedWeights, weights: Sequence[Weight]) -> tuple[Recipe, ...]:
+    operations = {change.leaf: change.operations for change in target.changes}
+    return tuple(
+        keep(weight).after(*operations.get(slot.leaf, ()))
+        for slot, weight in zip(owned.slots, weights, strict=True)
+    )
 
 
-def _recipes(class_name: str, weights: Sequence[Weight]) -> tuple[Recipe, ...]:
-    recipes = tuple(keep(weight) for weight in weights)
-    if class_name == "CuDNNLSTM":
-        return from_cudnn_lstm(recipes)
-    if class_name == "CuDNNGRU":
-        return from_cudnn_gru(recipes)
-    return recipes
-
-
-def _fold(
-    layer: Layer, rule: Rule, arguments: Mapping[str, Any], recipes: tuple[Recipe, ...], leaves: Sequence[str]
+def _folded(
+    layer: Layer, target: Keras3, arguments: Arguments, owned: OwnedWeights, recipes: tuple[Recipe, ...]
 ) -> tuple[tuple[Recipe, ...], tuple[str, ...], tuple[InputRefused, ...]]:
     """Make up for the slope of `hard_sigmoid` in the weights that feed it."""
     notes: list[str] = []
     refused = []
     for argument in ("activation", "recurrent_activation"):
-        if arguments.get(argument) != "hard_sigmoid" or layer.class_name == "Activation":
+        if arguments.values.get(argument) != _STEEPER:
             continue
-        fold = rule.folds.get(argument)
+        fold = target.folds.get(argument)
         if fold is None:
             refused.append(refuse(layer, f"{argument}='hard_sigmoid', whose slope is another in Keras 3"))
-            continue
-        recipes = tuple(
-            scale_blocks(recipe, _SLOPE, fold.blocks, fold.chosen) if leaf in fold.leaves else recipe
-            for recipe, leaf in zip(recipes, leaves, strict=True)
-        )
-        notes.append(
-            f"{describe(layer)}: weights that feed hard_sigmoid are {_SLOPE} times what they were, since its slope is "
-            "1/6 in Keras 3 and was 0.2"
-        )
-    return recipes, tuple(notes), tuple(refused)
-
-
-def _problems(layer: Layer, config: Config, setting: Setting) -> Iterable[RemapError]:
-    """Find values that mean something else in Keras 3, or that it does not take."""
-    if layer.class_name == "GaussianNoise":
-        stddev = config.number("stddev")
-        if not 0 <= stddev <= 1:
-            yield refuse(layer, f"stddev={stddev!r}: Keras 3 takes 0 to 1")
-    if layer.class_name == "Softmax" and setting.masks and config.has("axis"):
-        yield refuse(
-            layer,
-            f"axis={config.value('axis').json()!r} in a model with masks, which this layer obeys in Keras 3",
-        )
-    if layer.class_name == "UpSampling2D" and config.optional_text("interpolation") not in {None, "nearest"}:
-        if not setting.writer.tensorflow:
-            yield refuse(layer, "bilinear interpolation, whose sampling points lie elsewhere in Keras 3")
-        elif setting.writer.ambiguous:
-            yield Undecided(
-                "bilinear interpolation, whose sampling points moved between the versions of TensorFlow that write "
-                "this file's Keras version",
-                where=describe(layer),
-                hint="convert to .weights.h5 instead",
+        elif fold.leaves:
+            scale = ScaleBlocks(_SLOPE, fold.blocks, fold.chosen)
+            recipes = tuple(
+                recipe.after(scale) if slot.leaf in fold.leaves else recipe
+                for recipe, slot in zip(recipes, owned.slots, strict=True)
             )
-
-
-def _over_last_axis(config: Config) -> bool:
-    return not config.has("axis") or config.value("axis").is_one_of([-1])
+            notes.append(
+                f"{describe(layer)}: weights that feed hard_sigmoid are {_SLOPE} times what they were, since its "
+                "slope is 1/6 in Keras 3 and was 0.2"
+            )
+    return recipes, tuple(notes), tuple(refused)
 
 
 def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
     config = {"name": f"{name}_slope", "trainable": True, "dtype": dtype_policy(setting.floatx)}
-    return keras_object("keras.layers", "Rescaling", {**config, "scale": _SLOPE, "offset": 0.0})
+    return keras_object("keras.layers", RESCALING.name, {**config, "scale": _SLOPE, "offset": 0.0})
 
 
-def _with_cells(
-    layer: Layer, name: str, config: Config, weights: Sequence[Weight], setting: Setting
+def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weight]) -> Built:
+    """Write an InputLayer."""
+    _checked(layer, weights)
+    shape = input_shape(layer.config)
+    problems = translate_arguments(layer, target).problems
+    if shape is None:
+        problems = (refuse(layer, "an input of unknown shape"), *problems)
+    arguments = {
+        "batch_shape": None if shape is None else list(shape.shape()),
+        "dtype": dtype_name(layer.config) or "float32",
+        "sparse": bool(layer.config.flag("sparse", default=None)),
+        "name": name,
+    }
+    return Built(
+        entry=keras_object("keras.layers", INPUT.name, arguments),
+        groups=(Group(path="", name=name),),
+        problems=problems,
+    )
+
+
+def _function_layer(
+    layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
+) -> Built:
+    """Write a Lambda that calls a named function; byte code of a Python long gone is not looked at."""
+    _checked(layer, weights)
+    config = layer.config
+    function: str | None = None
+    problems = translate_arguments(layer, target).problems
+    notes: tuple[str, ...] = ()
+    if config.optional_text("function_type") != "function" or config.value("function").kind != "text":
+        byte_code = InputRefused(
+            "the layer is byte code of another Python", where=describe(layer), hint=_LAMBDA
+        )
+        problems = (byte_code, *problems)
+    else:
+        function = config.text("function")
+        notes = (f"{describe(layer)}: give the function in custom_objects={{{function!r}: ...}}",)
+    arguments = {
+        "name": name,
+        "trainable": layer.trainable,
+        "dtype": dtype_policy(dtype_of(layer, (), setting)),
+        "function": None if function is None else function_name(function),
+        "arguments": {} if (given := config.object("arguments", default=None)) is None else given.plain(),
+    }
+    if config.optional_text("output_shape_type") == "raw" and config.given("output_shape"):
+        arguments["output_shape"] = config.value("output_shape").plain()
+    return Built(
+        entry=keras_object("keras.layers", target.name, arguments),
+        groups=(Group(path="", name=name),),
+        notes=notes,
+        problems=problems,
+    )
+
+
+def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+    """Write a layer of the user's own so that `custom_objects` finds its class: under the class's bare name."""
+    kept = layer.config.without("batch_input_shape").json()
+    dtype = dtype_of(layer, weights, setting)
+    if layer.config.has("name"):
+        kept = {**kept, "name": name}
+    if layer.config.has("dtype") or dtype != "float32":
+        kept = {**kept, "dtype": dtype}
+    recipes = tuple(keep(weight) for weight in weights)
+    problems: tuple[RemapError, ...] = ()
+    note = f"a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}"
+    if layer.declared is not None and isinstance(layer.declared.keras3, Removed):
+        what = "Keras 3 has no such layer"
+        problems = (InputRefused(what, where=describe(layer), hint=layer.declared.keras3.hint),)
+        note = f"{what}; a class of that name must be yours"
+    trained = len(recipes) if layer.trainable else 0
+    return Built(
+        entry=keras_object(None, layer.class_name, kept, registered_name=layer.class_name),
+        groups=(Group(path="", name=name, recipes=recipes, trainable=trained),),
+        notes=(f"{describe(layer)}: {note}",),
+        problems=problems,
+    )
+
+
+def _layer_of_cells(
+    layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
 ) -> Built:
     """Write an RNN with its cell, or a stack of cells; the weights of frozen cells come last in the old order."""
-    single = layer.class_name == "RNN"
+    single = "cell" in target.dropped
     entries = [layer.config.object("cell")] if single else layer.config.objects("cells")
     cells = [read_layer(entry) for entry in entries]
-    shares = share_out(layer, cells, weights)
+    shares = _share_out(layer, cells, weights)
     names = number_names(snake_case(cell.class_name) for cell in cells)
     parts = [
         build_layer(cell, cell.name or called, share, setting)
         for cell, called, share in zip(cells, names, shares, strict=True)
     ]
-    rest = config.without("cell", "cells")
-    arguments, refused = translate(layer, RULES[layer.class_name], rest)
     written = [part.entry for part in parts]
-    arguments |= {"cell": written[0]} if single else {"cells": written}
-    base = {
+    arguments = translate_arguments(layer, target)
+    config = {
         "name": name,
         "trainable": layer.trainable,
-        "dtype": dtype_policy(dtype_of(config, weights, setting)),
+        "dtype": dtype_policy(dtype_of(layer, weights, setting)),
+        **arguments.values,
+        **({"cell": written[0]} if single else {"cells": written}),
     }
     groups = [Group(path="", name=name)]
     for part, called in zip(parts, names, strict=True):
         below = "cell" if single else f"cells/{called}"
         groups += [_flagged(group.under(below), layer) for group in part.groups]
     return Built(
-        entry=keras_object("keras.layers", layer.class_name, {**base, **arguments}),
+        entry=keras_object("keras.layers", target.name, config),
         groups=tuple(groups),
         notes=tuple(note for part in parts for note in part.notes),
-        problems=(*refused, *(problem for part in parts for problem in part.problems)),
+        problems=(*arguments.problems, *(problem for part in parts for problem in part.problems)),
     )
 
 
 def _flagged(group: Group, layer: Layer) -> Group:
     return group if layer.trainable else replace(group, trainable=0)
+
+
+def _share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) -> list[Sequence[Weight]]:
+    """Tell apart what belongs to which cell; a cell of the user's own gets what the others leave."""
+    counts = [None if (owned := owned_weights(cell)) is None else len(owned.slots) for cell in cells]
+    unknown = counts.count(None)
+    left = len(weights) - sum(count or 0 for count in counts)
+    if unknown > 1 or left < 0 or (left and not unknown):
+        raise InputRefused(
+            "its cells are not described, or not by their weights: Keras 2.0 wrote down the names only",
+            where=describe(owner),
+            hint="save the model again with Keras 2.1 or later",
+        )
+    shares: list[Sequence[Weight]] = [()] * len(cells)
+    start = 0
+    for index in sorted(range(len(cells)), key=lambda index: not cells[index].trainable):
+        count = counts[index]
+        end = start + (left if count is None else count)
+        shares[index] = weights[start:end]
+        start = end
+    return shares

@@ -20,25 +20,11 @@ from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
 from remap.keras3.built import describe
 from remap.keras3.graph import makes_mask, read_graph
-from remap.keras3.rules import RULES
-from remap.keras3.writer import Writer
+from remap.layers.declaration import Masks
+from remap.layers.writer import Writer
 
 __all__ = ["mask_problems"]
 
-_READERS = frozenset(
-    "AdditiveAttention Attention Bidirectional ConvLSTM2D CuDNNGRU CuDNNLSTM GRU GlobalAveragePooling1D LSTM RNN "
-    "SimpleRNN".split()
-)
-_MERGES = frozenset("Add Average Concatenate Maximum Minimum Multiply Subtract".split())
-_PASS_ON = frozenset(
-    "Activation ActivityRegularization AlphaDropout BatchNormalization BatchNormalizationV1 BatchNormalizationV2 Dense "
-    "Dropout ELU GaussianDropout GaussianNoise LayerNormalization LeakyReLU PReLU ReLU Softmax SpatialDropout1D "
-    "SpatialDropout2D SpatialDropout3D SyncBatchNormalization ThresholdedReLU".split()
-)
-# Their mask ends there in old Keras and goes on in Keras 3.
-_PASS_ON_NOW = frozenset({"Normalization", "Rescaling"})
-_KNOWN = frozenset({*RULES, "Bidirectional", "InputLayer", "Lambda", "TimeDistributed"})
-_TAKES_MASK = _READERS | {"Lambda", "Softmax", "TimeDistributed"}
 _HINT = "convert to .weights.h5 instead, and pass the masks yourself in a model built with Keras 3"
 # The work is bounded by so many visits for each call that the file describes.
 _VISITS = 64
@@ -123,7 +109,7 @@ class _Search:
     def _stack(self, model: Layer, inputs: Sequence[_Signal]) -> list[_Signal]:
         signals = list(inputs)
         for child in model.children or ():
-            if child.class_name != "InputLayer":
+            if not child.is_input:
                 signals = self._layer(child, signals)
         return signals
 
@@ -136,7 +122,7 @@ class _Search:
         for name, call in graph.in_order:
             if (name, call) in known:
                 continue
-            if children[name].class_name == "InputLayer":
+            if children[name].is_input:
                 known[name, call] = [self.signal()]
                 continue
             taken = [
@@ -165,25 +151,23 @@ class _Search:
     def _mask_after(self, layer: Layer, taken: Sequence[_Signal]) -> Mask:
         """Give the mask of a layer's output."""
         masks = [signal.mask for signal in taken]
-        name = layer.class_name
-        if name not in _KNOWN:
+        kind = _kind(layer)
+        if kind is None:
             return self._unknown(layer, masks)
         if makes_mask(layer):
-            return (name, repr(layer.config.json().get("mask_value")), taken[0].identity)
-        if name in _READERS:
-            return self._reader(layer, masks)
-        if name in _MERGES:
-            return self._merged(layer, masks)
-        if name == "TimeDistributed" and layer.wrapped is not None:
-            return self._time_distributed(layer, layer.wrapped, masks[0])
-        if name == "Lambda":
-            # Its function may have an argument for masks; the layer gives none on.
+            return (layer.class_name, repr(layer.config.json().get("mask_value")), taken[0].identity)
+        if kind in {Masks.USED, Masks.ATTENDED}:
+            return self._user(layer, kind, masks)
+        if kind in {Masks.JOINED, Masks.JOINED_IN_TIME}:
+            return self._joined_mask(layer, kind, masks)
+        if kind is Masks.STEP_BY_STEP and layer.wrapped is not None:
+            return self._step_by_step(layer, layer.wrapped, masks[0])
+        if kind is Masks.GIVEN_TO_FUNCTION:
             for mask in masks:
-                self._read(layer, mask)
-            return None
-        if name in _PASS_ON_NOW and masks[0] is not None:
+                self._use(layer, mask)
+        if kind is Masks.PASSED_ON_BY_KERAS_3 and masks[0] is not None:
             return _Differing(describe(layer))
-        return masks[0] if name in _PASS_ON else None
+        return masks[0] if kind is Masks.PASSED_ON else None
 
     def _inside(self, model: Layer, taken: Sequence[_Signal]) -> list[_Signal]:
         """Follow a nested model; tf.keras before TensorFlow 1.14 let no mask out of it that none came into."""
@@ -197,7 +181,7 @@ class _Search:
     def _unknown(self, layer: Layer, masks: Sequence[Mask]) -> Mask:
         """Let a custom layer use what masks it takes, and give on what cannot be known."""
         for mask in masks:
-            self._read(layer, mask)
+            self._use(layer, mask)
         if all(mask is None for mask in masks) and not makes_mask(layer):
             return None
         return _Differing(
@@ -206,13 +190,13 @@ class _Search:
             why=f": what class {layer.class_name!r} does with masks is not known",
         )
 
-    def _reader(self, layer: Layer, masks: Sequence[Mask]) -> Mask:
-        attends = layer.class_name in {"Attention", "AdditiveAttention"}
+    def _user(self, layer: Layer, kind: Masks, masks: Sequence[Mask]) -> Mask:
+        attends = kind is Masks.ATTENDED
         if masks[0] is not None and len(masks) > 1 and not attends:
             # Keras 3 hands a mask on by itself only to layers that are called with nothing but one input.
             masks = [_Differing(f"{describe(layer)}, called with a state and a mask")]
         for mask in masks:
-            self._read(layer, mask)
+            self._use(layer, mask)
         if masks[0] is not None and self.writer.ambiguous and _zeroes_here_and_there(layer):
             self.problems.setdefault(
                 describe(layer),
@@ -224,22 +208,21 @@ class _Search:
             )
         return masks[0] if attends or _returns_sequences(layer) else None
 
-    def _read(self, layer: Layer, mask: Mask) -> None:
+    def _use(self, layer: Layer, mask: Mask) -> None:
         if isinstance(mask, _Differing):
             kind = Undecided if mask.unsure else InputRefused
             verb = "may be" if mask.unsure else "would be"
             what = f"the mask that layer {layer.name!r} works under {verb} another in Keras 3{mask.why}"
             self.problems.setdefault(mask.where, kind(what, where=mask.where, hint=_HINT))
 
-    def _time_distributed(self, layer: Layer, inner: Layer, mask: Mask) -> Mask:
+    def _step_by_step(self, layer: Layer, inner: Layer, mask: Mask) -> Mask:
         here = _Differing(describe(layer))
-        takes_mask = inner.class_name in _TAKES_MASK or inner.class_name not in _KNOWN
-        if mask is not None and (inner.children is not None or takes_mask):
-            self._read(layer, here)
+        if mask is not None and (inner.children is not None or _may_use_mask(inner)):
+            self._use(layer, here)
         made = self._layer(inner, [self.signal()])
         return here if made[0].mask is not None else mask
 
-    def _merged(self, layer: Layer, masks: Sequence[Mask]) -> Mask:
+    def _joined_mask(self, layer: Layer, kind: Masks, masks: Sequence[Mask]) -> Mask:
         if all(mask is None for mask in masks):
             return None
         differing = [mask for mask in masks if isinstance(mask, _Differing)]
@@ -247,7 +230,8 @@ class _Search:
             return differing[0]
         if len(set(masks)) == 1:
             return masks[0]
-        if layer.class_name == "Concatenate" and layer.config.json().get("axis") == 1 and None not in masks:
+        in_time = kind is Masks.JOINED_IN_TIME and layer.config.integer("axis", default=-1) == 1
+        if in_time and None not in masks:
             return self._joined.setdefault(tuple(masks), next(self._fresh))
         return _Differing(f"{describe(layer)}, where masks meet")
 
@@ -277,6 +261,18 @@ class _Renaming:
         return self.numbers[number]
 
 
+def _kind(layer: Layer) -> Masks | None:
+    """Give what the layer's class does with masks; None where that is not known."""
+    return None if layer.declared is None else layer.declared.masks
+
+
+def _may_use_mask(layer: Layer) -> bool:
+    """Tell whether a layer would use a mask in Keras 3."""
+    if layer.declared is None or layer.declared.uses_mask_in_keras_3:
+        return True
+    return _kind(layer) in {None, Masks.USED, Masks.ATTENDED, Masks.STEP_BY_STEP, Masks.GIVEN_TO_FUNCTION}
+
+
 def _returns_sequences(layer: Layer) -> bool:
     config = layer.config if layer.wrapped is None else layer.wrapped.config
     return bool(config.json().get("return_sequences"))
@@ -288,11 +284,13 @@ def _zeroes_here_and_there(layer: Layer) -> bool:
     It does wherever its fast path for LSTM and GRU runs (`standard_lstm` and `standard_gru` in
     keras/layers/recurrent_v2.py).
     """
-    inner = layer if layer.wrapped is None else layer.wrapped
+    inner = layer.wrapped or layer
+    config = inner.config.json()
     fast = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "unroll": False}
     return (
-        inner.class_name in {"GRU", "LSTM"}
-        and bool(inner.config.json().get("return_sequences"))
-        and (layer.class_name == "Bidirectional" or bool(inner.config.json().get("zero_output_for_mask")))
-        and all(inner.config.json().get(key) == value for key, value in fast.items())
+        inner.declared is not None
+        and inner.declared.runs_fast
+        and bool(config.get("return_sequences"))
+        and (inner is not layer or bool(config.get("zero_output_for_mask")))
+        and all(config.get(key) == value for key, value in fast.items())
     )

@@ -9,19 +9,20 @@ from typing import Any
 from remap.errors import InputRefused
 from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
-from remap.keras.inputs import dtype_name, input_of
+from remap.keras.inputs import input_of
 from remap.keras.plan import PlannedLayer
-from remap.keras3.built import Built, Setting, describe
+from remap.keras3.arguments import translate_arguments
+from remap.keras3.built import Built, describe, dtype_of
 from remap.keras3.graph import BROKEN_GRAPH, read_graph
-from remap.keras3.layer import build_layer
+from remap.keras3.layer import build_layer, target_of
 from remap.keras3.naming import number_names, snake_case, valid_names
 from remap.keras3.objects import dtype_policy, keras_object
 from remap.keras3.recipe import Group
+from remap.layers.catalogue import FUNCTIONAL, SEQUENTIAL, is_model_class
+from remap.layers.core import INPUT
+from remap.layers.declaration import Setting
 
 __all__ = ["build_model"]
-
-_MERGE_MODES = frozenset({"ave", "concat", "mul", "sum"})
-_FUNCTIONAL = ("keras.src.models.functional", "Functional")
 
 
 def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], setting: Setting) -> Built:
@@ -56,10 +57,10 @@ def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setti
     children = () if planned is None else planned.children
     if layer.children is not None:
         return build_model(layer, name, children, setting)
-    if layer.class_name == "TimeDistributed" and layer.wrapped is not None:
-        return _time_distributed(layer, name, planned, setting)
-    if layer.class_name == "Bidirectional" and layer.wrapped is not None:
-        return _bidirectional(layer, name, weights, setting)
+    if layer.wrapped is not None and layer.declared is not None and layer.declared.directions:
+        if layer.declared.directions == 1:
+            return _time_distributed(layer, layer.wrapped, name, planned, setting)
+        return _bidirectional(layer, layer.wrapped, name, weights, setting)
     return build_layer(layer, name, weights, setting)
 
 
@@ -87,12 +88,12 @@ def _sequential(
     """Write a stack; the input that old Keras kept in the first layer's config becomes a layer of its own."""
     placed = [one for called, part in zip(names, parts, strict=True) for one in _placed(called, part)]
     entries = [one.entry for one in placed]
-    layers = [one for one in placed if one.entry["class_name"] != "InputLayer"]
+    layers = [one for one in placed if one.entry["class_name"] != INPUT.name]
     kinds = number_names(snake_case(one.entry["class_name"]) for one in layers)
     groups = [
         group.under(f"layers/{kind}") for one, kind in zip(layers, kinds, strict=True) for group in one.groups
     ]
-    if not entries or entries[0]["class_name"] != "InputLayer":
+    if not entries or entries[0]["class_name"] != INPUT.name:
         implied = _implied_input(layer, names, setting)
         entries[:0] = [] if implied is None else [implied]
     config: dict[str, Any] = {
@@ -101,8 +102,8 @@ def _sequential(
         "dtype": dtype_policy(setting.floatx),
         "layers": entries,
     }
-    entry = keras_object("keras", "Sequential", config)
-    if entries and entries[0]["class_name"] == "InputLayer":
+    entry = keras_object("keras", SEQUENTIAL, config)
+    if entries and entries[0]["class_name"] == INPUT.name:
         config["build_input_shape"] = entries[0]["config"]["batch_shape"]
         entry["build_config"] = {"input_shape": config["build_input_shape"]}
     return Built(entry=entry, groups=(Group(path="", name=name), *groups))
@@ -122,7 +123,7 @@ def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict
         "sparse": False,
         "name": f"{names[0]}_input",
     }
-    return keras_object("keras.layers", "InputLayer", config)
+    return keras_object("keras.layers", INPUT.name, config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,35 +175,32 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
         "input_layers": graph.ends(graph.inputs),
         "output_layers": graph.ends(graph.outputs),
     }
-    module, class_name = _FUNCTIONAL
     notes: tuple[str, ...] = ()
-    if layer.class_name not in {"Model", "Functional"}:
+    if not is_model_class(layer.class_name):
         notes = (
             f"{describe(layer)} is written as a plain functional model: the same layers, connected alike",
         )
     return Built(
-        entry=keras_object(module, class_name, config, registered_name=class_name),
+        entry=keras_object("keras.src.models.functional", FUNCTIONAL, config, registered_name=FUNCTIONAL),
         groups=tuple(groups),
         notes=notes,
         problems=problems,
     )
 
 
-def _time_distributed(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setting) -> Built:
-    inner = layer.wrapped
-    assert inner is not None  # noqa: S101 - told by the caller
+def _time_distributed(
+    layer: Layer, inner: Layer, name: str, planned: PlannedLayer | None, setting: Setting
+) -> Built:
     share = None if planned is None else replace(planned, name=inner.name)
     (called,) = valid_names([(inner.name, inner.class_name)])
     part = _build(inner, called, share, setting)
-    return _wrapped(
-        layer, name, part, {"layer": part.entry}, [group.under("layer") for group in part.groups], setting
-    )
+    return _wrapped(layer, name, part, [group.under("layer") for group in part.groups], setting)
 
 
-def _bidirectional(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+def _bidirectional(
+    layer: Layer, inner: Layer, name: str, weights: Sequence[Weight], setting: Setting
+) -> Built:
     """Write both directions: the first half of the trainable weights and of the others is the forward layer's."""
-    inner = layer.wrapped
-    assert inner is not None  # noqa: S101 - told by the caller
     half = len(weights) // 2
     (called,) = valid_names([(inner.name, inner.class_name)])
     groups: list[Group] = []
@@ -218,42 +216,28 @@ def _bidirectional(layer: Layer, name: str, weights: Sequence[Weight], setting: 
         # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither
         # yes nor no.
         entry["config"]["zero_output_for_mask"] = None
-    arguments = {"layer": entry, "merge_mode": _merge_mode(layer)}
-    return _wrapped(layer, name, parts[0], arguments, groups, setting)
+    return _wrapped(layer, name, parts[0], groups, setting)
 
 
-def _merge_mode(layer: Layer) -> str | None:
-    """Tell how a Bidirectional joins both directions; null keeps them apart, and "concat" is what Keras defaults to."""
-    if layer.config.has("merge_mode") and not layer.config.given("merge_mode"):
-        return None
-    return layer.config.choice("merge_mode", _MERGE_MODES, default="concat")
-
-
-def _wrapped(
-    layer: Layer,
-    name: str,
-    part: Built,
-    arguments: dict[str, Any],
-    groups: Sequence[Group],
-    setting: Setting,
-) -> Built:
-    base = {
+def _wrapped(layer: Layer, name: str, part: Built, groups: Sequence[Group], setting: Setting) -> Built:
+    target = target_of(layer, setting)
+    assert target is not None  # noqa: S101 - wrappers are declared with their class in Keras 3
+    arguments = translate_arguments(layer, target)
+    config = {
         "name": name,
         "trainable": layer.trainable,
-        "dtype": dtype_policy(dtype_name(layer.config) or setting.floatx),
+        "dtype": dtype_policy(dtype_of(layer, (), setting)),
+        "layer": part.entry,
+        **arguments.values,
     }
-    problems = part.problems
+    problems = (*part.problems, *arguments.problems)
     if part.before is not None:
-        problems = (
-            *problems,
-            InputRefused("hard_sigmoid inside, whose slope is another now", where=describe(layer)),
-        )
-    if layer.config.integer("num_constants", default=None) or layer.config.given("backward_layer"):
-        problems = (*problems, InputRefused("constants or another backward layer", where=describe(layer)))
+        what = "hard_sigmoid inside, whose slope is another now"
+        problems = (*problems, InputRefused(what, where=describe(layer)))
     if not layer.trainable:
         groups = [replace(group, trainable=0) for group in groups]
     return Built(
-        entry=keras_object("keras.layers", layer.class_name, {**base, **arguments}),
+        entry=keras_object("keras.layers", target.name, config),
         groups=(Group(path="", name=name), *groups),
         notes=part.notes,
         problems=problems,

@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from remap.keras.checkpoint import Weight
+from remap.layers.weights import Array, Operation
 
-__all__ = [
-    "Group",
-    "Recipe",
-    "constant",
-    "from_cudnn_gru",
-    "from_cudnn_lstm",
-    "keep",
-    "scale_blocks",
-]
-
-Array = NDArray[Any]
+__all__ = ["Group", "Recipe", "constant", "keep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +32,17 @@ class Recipe:
         if self.transform is None:
             return tensor[0]
         return np.ascontiguousarray(self.transform(*tensor)).astype(self.dtype).reshape(self.shape)
+
+    def after(self, *operations: Operation) -> Recipe:
+        """Give what operations make of the tensor, one after the other."""
+        if not operations:
+            return self
+        shape = self.shape
+        for operation in operations:
+            shape = operation.shape(shape)
+        first = () if self.transform is None else (self.transform,)
+        steps: tuple[Callable[[Array], Array], ...] = (*first, *operations)
+        return replace(self, shape=shape, transform=partial(_chained, steps=steps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,63 +72,7 @@ def constant(value: float, dtype: str) -> Recipe:
     return Recipe(shape=(), dtype=dtype, transform=partial(np.array, value))
 
 
-def scale_blocks(recipe: Recipe, factor: float, blocks: int = 1, chosen: Sequence[int] = (0,)) -> Recipe:
-    """Multiply some of the equal blocks that a tensor's last axis consists of, computing in float64."""
-    return _after(
-        recipe, partial(_scale_blocks, factor=factor, blocks=blocks, chosen=tuple(chosen)), recipe.shape
-    )
-
-
-def from_cudnn_lstm(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
-    """Turn the weights of a CuDNNLSTM into those of an LSTM (`_convert_rnn_weights` in keras/engine/saving.py).
-
-    CuDNN stores each gate's matrices transposed and adds two biases where LSTM has their sum.
-    """
-    kernel, recurrent, bias = recipes
-    units = recurrent.shape[0]
-    return (
-        _after(kernel, partial(_unpack_kernel, gates=4), kernel.shape),
-        _after(recurrent, partial(_transpose_gates, gates=4), recurrent.shape),
-        _after(bias, _add_biases, (4 * units,)),
-    )
-
-
-def from_cudnn_gru(recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
-    """Turn the weights of a CuDNNGRU into those of a GRU with `reset_after`, which has both biases too."""
-    kernel, recurrent, bias = recipes
-    units = recurrent.shape[0]
-    return (
-        _after(kernel, partial(_unpack_kernel, gates=3), kernel.shape),
-        _after(recurrent, partial(_transpose_gates, gates=3), recurrent.shape),
-        _after(bias, partial(np.reshape, shape=(2, 3 * units)), (2, 3 * units)),
-    )
-
-
-def _after(recipe: Recipe, step: Callable[[Array], Array], shape: tuple[int, ...]) -> Recipe:
-    chained = step if recipe.transform is None else partial(_chain, first=recipe.transform, second=step)
-    return replace(recipe, transform=chained, shape=shape)
-
-
-def _chain(tensor: Array, *, first: Callable[[Array], Array], second: Callable[[Array], Array]) -> Array:
-    return second(first(tensor))
-
-
-def _scale_blocks(tensor: Array, *, factor: float, blocks: int, chosen: tuple[int, ...]) -> Array:
-    width = tensor.shape[-1] // blocks
-    scaled = tensor.astype(np.float64)
-    for block in chosen:
-        scaled[..., block * width : (block + 1) * width] *= factor
-    return scaled
-
-
-def _unpack_kernel(tensor: Array, *, gates: int) -> Array:
-    return np.hstack([gate.ravel().reshape(gate.shape, order="F") for gate in np.hsplit(tensor, gates)])
-
-
-def _transpose_gates(tensor: Array, *, gates: int) -> Array:
-    return np.hstack([gate.T for gate in np.hsplit(tensor, gates)])
-
-
-def _add_biases(tensor: Array) -> Array:
-    first, second = np.split(tensor, 2)
-    return np.asarray(first + second)
+def _chained(tensor: Array, *, steps: Sequence[Callable[[Array], Array]]) -> Array:
+    for step in steps:
+        tensor = step(tensor)
+    return tensor

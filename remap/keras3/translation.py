@@ -11,12 +11,13 @@ from remap.errors import InputRefused, RemapError
 from remap.keras.config import Layer
 from remap.keras.inputs import dtype_name
 from remap.keras.plan import PlannedLayer
-from remap.keras3.built import Setting
 from remap.keras3.graph import makes_mask
 from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
 from remap.keras3.recipe import Group, Recipe
-from remap.keras3.writer import Writer
+from remap.layers.catalogue import SEQUENTIAL
+from remap.layers.declaration import Setting
+from remap.layers.writer import Writer
 
 __all__ = ["Translation", "translate"]
 
@@ -69,7 +70,7 @@ def translate(
 
 
 def _tells_input(entry: dict[str, Any]) -> bool:
-    return entry["class_name"] != "Sequential" or "build_input_shape" in entry["config"]
+    return entry["class_name"] != SEQUENTIAL or "build_input_shape" in entry["config"]
 
 
 def _float_type(architecture: Layer, planned: Sequence[PlannedLayer]) -> str:
@@ -83,7 +84,7 @@ def _float_type(architecture: Layer, planned: Sequence[PlannedLayer]) -> str:
     if found:
         return found.most_common(1)[0][0]
     for layer in architecture.walk():
-        if layer.class_name == "InputLayer":
+        if layer.is_input:
             name = dtype_name(layer.config) or ""
             if name.startswith("float"):
                 return name

@@ -1,0 +1,43 @@
+"""Layers that make one tensor of several."""
+
+from __future__ import annotations
+
+from remap.keras.values import Config
+from remap.layers.declaration import Keras3, LayerClass, Masks, Removed
+
+__all__ = ["LAYERS"]
+
+
+def _axis(config: Config) -> int | None:
+    """Give the axis of a Concatenate, -1 by default (`Concatenate` in keras/layers/merge.py)."""
+    return config.integer("axis", default=-1)
+
+
+def _old_axis(config: Config) -> int | None:
+    """Give the axis of a Merge of Keras 1, which does many things by its mode."""
+    joins = config.has("mode") and config.value("mode").kind == "text" and config.text("mode") == "concat"
+    return config.integer("concat_axis", default=-1) if joins else None
+
+
+LAYERS = (
+    *(
+        LayerClass(name=name, masks=Masks.JOINED, keras3=Keras3(name=name), takes_list=True)
+        for name in ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract")
+    ),
+    LayerClass(
+        name="Concatenate",
+        masks=Masks.JOINED_IN_TIME,
+        keras3=Keras3(name="Concatenate", keeps="axis"),
+        takes_list=True,
+        joins_along=_axis,
+    ),
+    LayerClass(
+        name="Dot", masks=Masks.ENDED, keras3=Keras3(name="Dot", keeps="axes normalize"), takes_list=True
+    ),
+    LayerClass(
+        name="Merge",
+        masks=None,
+        keras3=Removed("load and save the model in Keras 2, which turns it into its newer merge layers"),
+        joins_along=_old_axis,
+    ),
+)

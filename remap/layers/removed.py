@@ -1,0 +1,60 @@
+"""Classes that Keras 3 no longer has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from remap.keras.values import Config
+from remap.layers.declaration import LayerClass, Removed
+from remap.layers.weights import OwnedWeights, Slot, no_weights, with_bias
+
+__all__ = ["LAYERS"]
+
+_OWN_CLASS = Removed(
+    "convert to .weights.h5 instead, and load that into a model in which a class of your own does the layer's work"
+)
+_OPERATION = Removed(
+    "rebuild the model in Keras 3 with keras.ops, and load a .weights.h5 made from this file"
+)
+
+
+def _local(config: Config) -> OwnedWeights:
+    return with_bias(config, Slot("kernel"), bias=None)
+
+
+def _highway(config: Config) -> OwnedWeights:
+    biases = (Slot("b"), Slot("b_carry")) if config.flag("bias", default=True) else ()
+    return OwnedWeights(trainable=(Slot("W"), Slot("W_carry"), *biases))
+
+
+def _maxout(config: Config) -> OwnedWeights:
+    bias = (Slot("b"),) if config.flag("bias", default=True) else ()
+    return OwnedWeights(trainable=(Slot("W"), *bias))
+
+
+def _removed(
+    name: str,
+    instead: Removed,
+    weights: Callable[[Config], OwnedWeights | None] = no_weights,
+    *,
+    told_by_name: bool = False,
+) -> LayerClass:
+    return LayerClass(name=name, masks=None, keras3=instead, weights=weights, told_by_name=told_by_name)
+
+
+def _unknown(_: Config) -> None:
+    """Say nothing: the weights follow from feature columns that are not read."""
+
+
+LAYERS = (
+    _removed("LocallyConnected1D", _OWN_CLASS, _local, told_by_name=True),
+    _removed("LocallyConnected2D", _OWN_CLASS, _local, told_by_name=True),
+    _removed("Highway", _OWN_CLASS, _highway),
+    _removed("MaxoutDense", _OWN_CLASS, _maxout),
+    _removed("DenseFeatures", _OWN_CLASS, _unknown),
+    _removed("SequenceFeatures", _OWN_CLASS, _unknown),
+    *(
+        _removed(name, _OPERATION)
+        for name in ("AddLoss", "AddMetric", "SlicingOpLambda", "TFOpLambda", "TensorFlowOpLayer")
+    ),
+)

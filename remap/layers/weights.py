@@ -1,0 +1,183 @@
+"""Which weights a layer owns, as far as its config tells, and how Keras 3 stores them otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remap.keras.values import Config
+
+__all__ = [
+    "AddBiases",
+    "Array",
+    "Operation",
+    "OwnedWeights",
+    "ScaleBlocks",
+    "Shape",
+    "Slot",
+    "SplitBiases",
+    "TransposeGates",
+    "UnpackCudnnKernel",
+    "WeightChange",
+    "joined",
+    "no_weights",
+    "window",
+    "with_bias",
+]
+
+Shape = tuple[int | None, ...]
+"""What the config says of a shape, in elements; None where it depends on the layer's input."""
+Array = NDArray[Any]
+
+# What Keras 2 and tf.keras call the kernel of a DepthwiseConv2D, and what Keras 3 calls it.
+_RENAMED = ("depthwise_kernel", "kernel")
+
+
+class Slot(NamedTuple):
+    """A place for one weight: its leaf name, its shape as far as the config tells (None: not at all)."""
+
+    leaf: str
+    shape: Shape | None = None
+
+    def takes(self, leaf: str, shape: tuple[int, ...]) -> bool:
+        """Tell whether a weight of that leaf name and shape may stand here."""
+        return (leaf == self.leaf or (leaf, self.leaf) == _RENAMED) and self.fits(shape)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether a weight of that shape may stand here."""
+        if self.shape is None or self.shape == shape:
+            return True
+        return len(shape) == len(self.shape) and all(
+            want is None or want == have for want, have in zip(self.shape, shape, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedWeights:
+    """A layer's own weights as if it were trainable."""
+
+    trainable: tuple[Slot, ...] = ()
+    non_trainable: tuple[Slot, ...] = ()
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """List all of them in the order of the layer's group."""
+        return (*self.trainable, *self.non_trainable)
+
+
+def joined(parts: Sequence[OwnedWeights]) -> OwnedWeights:
+    """Own what several parts own, one after the other."""
+    return OwnedWeights(
+        trainable=tuple(slot for part in parts for slot in part.trainable),
+        non_trainable=tuple(slot for part in parts for slot in part.non_trainable),
+    )
+
+
+def no_weights(_: Config) -> OwnedWeights:
+    """Own nothing, whatever the config says."""
+    return OwnedWeights()
+
+
+def with_bias(config: Config, *slots: Slot, bias: Shape | None) -> OwnedWeights:
+    """Own the slots, and a bias behind them unless `use_bias` is false."""
+    owned = (*slots, Slot("bias", bias)) if config.flag("use_bias", default=True) else slots
+    return OwnedWeights(trainable=owned)
+
+
+def window(config: Config, rank: int) -> Shape:
+    """Give the sides of a convolution's window, `kernel_size`, in elements."""
+    return config.integers("kernel_size", length=rank, at_least=0, repeat=True)
+
+
+class Operation:
+    """A step by which a stored weight becomes one of Keras 3."""
+
+    def __call__(self, tensor: Array) -> Array:
+        """Compute the new tensor."""
+        raise NotImplementedError
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Give the new shape, in elements: the same, unless an operation says otherwise."""
+        return shape
+
+
+@dataclass(frozen=True, slots=True)
+class WeightChange:
+    """How the weight `leaf` of the old class becomes that of the class in Keras 3: by operations, in order."""
+
+    leaf: str
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleBlocks(Operation):
+    """Multiply the `chosen` of the equal blocks that a tensor's last axis consists of, computing in float64."""
+
+    factor: float
+    blocks: int
+    chosen: tuple[int, ...]
+
+    def __call__(self, tensor: Array) -> Array:
+        """Compute the new tensor."""
+        width = tensor.shape[-1] // self.blocks
+        scaled = tensor.astype(np.float64)
+        for block in self.chosen:
+            scaled[..., block * width : (block + 1) * width] *= self.factor
+        return scaled
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackCudnnKernel(Operation):
+    """Store the kernel of each gate row by row, as Keras does; cuDNN has its transpose in the same bytes.
+
+    Source: `_convert_rnn_weights` in keras/engine/saving.py, as of the three operations that follow.
+    """
+
+    gates: int
+
+    def __call__(self, tensor: Array) -> Array:
+        """Compute the new tensor."""
+        gates = np.hsplit(tensor, self.gates)
+        return np.hstack([gate.ravel().reshape(gate.shape, order="F") for gate in gates])
+
+
+@dataclass(frozen=True, slots=True)
+class TransposeGates(Operation):
+    """Transpose the square recurrent kernel of each gate."""
+
+    gates: int
+
+    def __call__(self, tensor: Array) -> Array:
+        """Compute the new tensor."""
+        return np.hstack([gate.T for gate in np.hsplit(tensor, self.gates)])
+
+
+@dataclass(frozen=True, slots=True)
+class AddBiases(Operation):
+    """Add the two biases of cuDNN, of which Keras's LSTM has the sum."""
+
+    def __call__(self, tensor: Array) -> Array:
+        """Compute the new tensor."""
+        first, second = np.split(tensor, 2)
+        return np.asarray(first + second)
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Halve the length."""
+        return (shape[0] // 2,)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitBiases(Operation):
+    """Put the two biases of cuDNN in two rows, as Keras's GRU with `reset_after` has them."""
+
+    def __call__(self, tensor: Array) -> Array:
+        """Compute the new tensor."""
+        return tensor.reshape(2, -1)
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Make two rows."""
+        return (2, shape[0] // 2)

@@ -1,0 +1,38 @@
+"""Layers around a layer."""
+
+from __future__ import annotations
+
+from remap.layers.declaration import ANYTHING, Form, Keras3, LayerClass, Limit, Masks
+
+__all__ = ["LAYERS"]
+
+_MODES = (None, "ave", "concat", "mul", "sum")
+
+LAYERS = (
+    LayerClass(
+        name="TimeDistributed",
+        masks=Masks.STEP_BY_STEP,
+        keras3=Keras3(name="TimeDistributed", dropped={"layer": ANYTHING}, form=Form.WRAPPER),
+        directions=1,
+        told_by_name=True,
+    ),
+    LayerClass(
+        name="Bidirectional",
+        masks=Masks.USED,
+        keras3=Keras3(
+            name="Bidirectional",
+            keeps="merge_mode",
+            dropped={"layer": ANYTHING, "backward_layer": (None,), "num_constants": (None, 0)},
+            limits={
+                "merge_mode": Limit(
+                    allows=lambda mode: mode.is_one_of(_MODES), why="no way to join directions"
+                )
+            },
+            missing={"merge_mode": "concat"},
+            form=Form.WRAPPER,
+        ),
+        directions=2,
+        takes_state=True,
+        told_by_name=True,
+    ),
+)
