@@ -6,8 +6,12 @@ DEMO := demo
 
 MINUTES ?= 60
 MODELS ?= 100
+# The oldest Python, and the oldest release of every dependency that pyproject.toml allows.
+OLDEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python) python3.10)
+OLDEST := $(shell sed -n 's/^dependencies = \[\(.*\)\]/\1/p' pyproject.toml | sed 's/>=/==/g; s/,<[0-9.]*//g; s/[",]//g')
+TESTS ?= tests
 
-.PHONY: demo test test-keras check lint fixtures eras drawn fuzz bench clean
+.PHONY: demo test test-keras test-oldest check lint fixtures eras drawn fuzz bench clean
 
 demo: $(VENV)/.runtime
 	@rm -rf $(DEMO) && mkdir $(DEMO) && cp fixtures/demo/* $(DEMO)
@@ -29,6 +33,10 @@ test: $(VENV)/.test
 # What real Keras, of today and the last of Keras 2, makes of what comes out.
 test-keras: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto tests/real_keras
+
+# All but real Keras again, with the oldest Python and dependencies; TESTS="FILE ..." chooses among the tests.
+test-oldest: $(VENV)-oldest/.test
+	$(VENV)-oldest/bin/python -m pytest -n auto --ignore tests/real_keras $(TESTS)
 
 # Lint, and the tests of what changed since the branch left main.
 check: lint
@@ -55,7 +63,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) .eras build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(DEMO) .eras build dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -71,3 +79,8 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.test $(VENV)/.runtime
+
+$(VENV)-oldest/.test: pyproject.toml
+	$(OLDEST_PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]' $(OLDEST)
+	@touch $@

@@ -21,7 +21,8 @@ _NARROWEST = 60
 
 def print_coloured(lines: Iterable[Line], stream: TextIO) -> None:
     """Print lines to a terminal, with as many colours as it has."""
-    _print(lines, Console(file=stream, force_terminal=True))
+    # Whether colours are wanted is decided by our caller: Rich before 14 takes an empty NO_COLOR for set.
+    _print(lines, Console(file=stream, force_terminal=True, no_color=False))
 
 
 def svg_picture(lines: Iterable[Line], *, title: str) -> str:
