@@ -3,63 +3,98 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 from remap.errors import InputRefused
 from remap.keras.like import Like, like_of_checkpoint, like_of_json
+
+if TYPE_CHECKING:
+    from remap.hdf5.source import Source
 
 __all__ = ["read_like"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
+_ENCRYPTED = 0x1
+_KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model"
 
 
 def read_like(path: str | os.PathLike[str]) -> Like:
     """Read what a like-file says of the single model.
 
     Raises InputRefused for a file that is neither JSON of a model, nor a Keras .h5, nor a .keras archive,
-    and what `like_of_json` and `like_of_checkpoint` raise.
+    and what `Source.open`, `like_of_json` and `like_of_checkpoint` raise.
     """
-    name = os.fspath(path)
-    try:
-        with Path(name).open("rb") as file:
-            head = file.read(8)
-            if head.startswith(b"PK"):
-                return like_of_json(_archived(name), where=f"{name}, config.json")
-            if head.lstrip()[:1] in (b"{", b"["):
-                return like_of_json(_decoded(head + file.read(_LARGEST_JSON), name), where=name)
-    except OSError as error:
-        raise InputRefused(f"cannot read the like-file: {error.strerror or error}", where=name) from None
-    from remap.hdf5.reader import open_checkpoint
+    from remap.hdf5.reader import read_source
+    from remap.hdf5.source import Source
 
-    with open_checkpoint(path) as opened:
-        return like_of_checkpoint(opened.checkpoint, where=name)
+    name = os.fsdecode(path)
+    with closing(Source.open(path)) as source:
+        head = _bytes(source, min(source.size, 8))
+        if head.startswith(b"PK"):
+            return like_of_json(_archived(source), where=f"{name}, config.json")
+        if head.lstrip()[:1] in (b"{", b"["):
+            content = _bytes(source, min(source.size, _LARGEST_JSON + 1))
+            return like_of_json(_decoded(content, name), where=name)
+        return like_of_checkpoint(read_source(source).checkpoint, where=name)
 
 
-def _archived(name: str) -> str:
-    """Read the `config.json` of a .keras archive and nothing else of it."""
+def _bytes(source: Source, size: int) -> bytes:
+    data = bytearray(size)
+    source.read_into(memoryview(data), 0)
+    return bytes(data)
+
+
+def _archived(source: Source) -> str:
+    """Read the `config.json` of a .keras archive and nothing else of it.
+
+    Keras writes members as they are or deflated, and no more of a deflated one is unpacked than is wanted. Other
+    methods are refused: Python unpacks LZMA and bzip2 as far as a block goes, gigabytes from a few kilobytes.
+    """
     # Loading these takes longer than most like-files do.
-    import lzma
     import struct
     import zipfile
     import zlib
 
     # What damaged archives make the standard library raise, beside the usual.
-    broken = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
+    broken = (zipfile.BadZipFile, zlib.error, struct.error)
+    name = source.name
     try:
-        with zipfile.ZipFile(name) as archive, archive.open("config.json") as member:
-            return _decoded(member.read(_LARGEST_JSON + 1), f"{name}, config.json")
-    except (KeyError, RuntimeError, ValueError, EOFError, *broken) as error:
+        with (
+            open(os.dup(source.descriptor), "rb") as file,  # noqa: PTH123 - no path, but what is open already
+            zipfile.ZipFile(file) as archive,
+        ):
+            entry = archive.getinfo("config.json")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise InputRefused(
+                    "config.json is compressed by another method than Keras uses", where=name, hint=_KERAS
+                )
+            if entry.flag_bits & _ENCRYPTED:
+                raise InputRefused(
+                    "config.json is encrypted, which Keras never does", where=name, hint=_KERAS
+                )
+            if entry.file_size > _LARGEST_JSON:
+                raise _too_large(f"{name}, config.json")
+            with archive.open(entry) as member:
+                return _decoded(member.read(entry.file_size), f"{name}, config.json")
+    except OSError as error:
         raise InputRefused(
-            f"a zip archive, but no .keras file: {error}",
+            f"the system cannot read the file: {error.strerror or error}",
             where=name,
-            hint="give model.to_json(), a Keras .h5 or a .keras file of the single model",
+            hint="copy it to another disk",
         ) from None
+    except (KeyError, RuntimeError, ValueError, EOFError, *broken) as error:
+        raise InputRefused(f"a zip archive, but no .keras file: {error}", where=name, hint=_KERAS) from None
+
+
+def _too_large(where: str) -> InputRefused:
+    return InputRefused("the JSON is larger than any model's", where=where)
 
 
 def _decoded(data: bytes, where: str) -> str:
     if len(data) > _LARGEST_JSON:
-        raise InputRefused("the JSON is larger than any model's", where=where)
+        raise _too_large(where)
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +59,7 @@ def test_refuses_json_larger_than_any_models(tmp_path: Path, monkeypatch: pytest
 
 
 def test_says_that_a_like_file_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputRefused, match="cannot read the like-file"):
+    with pytest.raises(InputRefused, match="there is no such file"):
         read_like(tmp_path / "none.json")
 
 
@@ -67,3 +69,67 @@ def test_refuses_a_like_file_without_weights(tmp_path: Path) -> None:
         file.create_group("input_1").attrs["weight_names"] = np.array([])
     with pytest.raises(Undecided, match="holds no weights"):
         read_like(tmp_path / "like.h5")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_refused_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputRefused, match="it is a pipe or a device"):
+        read_like(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_that_is_compressed_as_keras_never_does_is_refused_unread(
+    tmp_path: Path, method: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w", method) as archive:
+        archive.writestr("config.json", "{}")
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("the member was opened"))
+    with pytest.raises(InputRefused, match="another method than Keras uses"):
+        read_like(tmp_path / "a.keras")
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    data = bytearray((tmp_path / "a.keras").read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "a.keras").write_bytes(data)
+    with pytest.raises(InputRefused, match="encrypted"):
+        read_like(tmp_path / "a.keras")
+
+
+def test_a_member_that_says_it_is_large_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(65 << 20))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("the member was opened"))
+    with pytest.raises(InputRefused, match="larger than any"):
+        read_like(tmp_path / "a.keras")
+
+
+def test_a_member_that_is_larger_than_it_says_is_not_unpacked_further(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * (65 << 20))
+    data = bytearray((tmp_path / "a.keras").read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 24 : entry + 28] = (100).to_bytes(4, "little")
+    (tmp_path / "a.keras").write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(InputRefused, match=r"no \.keras file|no JSON|not JSON"):
+        read_like(tmp_path / "a.keras")
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_a_fault_of_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(zipfile.ZipFile, "getinfo", fail)
+    with pytest.raises(InputRefused, match="cannot read the file: Input/output error"):
+        read_like(tmp_path / "a.keras")

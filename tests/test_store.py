@@ -12,12 +12,12 @@ import pytest
 
 from remap import OutputRefused, extract
 from remap.hdf5 import store
+from remap.keras.checkpoint import Weight
+from remap.keras3.recipe import Group, Recipe, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-
-    from remap.keras3.recipe import Group
 
     Case = Callable[[str, str], Path]
 
@@ -87,3 +87,42 @@ def test_tensors_that_would_share_bytes_are_a_bug_and_not_published(
     with pytest.raises(ValueError, match="share bytes"):
         extract(case("keras-2.2.4", "conv_bn") / "multi.h5", tmp_path / "out.weights.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+def _kept(name: str = "a") -> Recipe:
+    return keep(Weight(name=name, path=f"/{name}", shape=(2,), dtype="<f4"))
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ([Group(path="layers/a\nb", name="a")], "does not lead to one place"),
+        ([Group(path="layers/..", name="a")], "does not lead to one place"),
+        ([Group(path="layers/a", name="a\0b")], "cannot be stored"),
+        ([Group(path="layers/a", name="a")] * 2, "two things in the output"),
+        (
+            [
+                Group(path="layers/a", name="a", recipes=(_kept(),)),
+                Group(path="layers/a/vars/0", name="b", recipes=(_kept(),)),
+            ],
+            "two things in the output",
+        ),
+        (
+            [
+                Group(path="layers/a/vars/0", name="b", recipes=(_kept(),)),
+                Group(path="layers/a", name="a", recipes=(_kept(),)),
+            ],
+            "two things in the output",
+        ),
+        (
+            [
+                Group(path="layers/a/vars/b", name="b"),
+                Group(path="layers/a", name="a", recipes=(_kept(),)),
+            ],
+            "two things in the output",
+        ),
+    ],
+)
+def test_names_that_cannot_stand_in_one_file_are_refused(groups: list[Group], words: str) -> None:
+    with pytest.raises(OutputRefused, match=words):
+        store._draw(groups)

@@ -19,11 +19,14 @@ import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 
 from remap.archive import Archive
+from remap.errors import OutputRefused
 from remap.hdf5.copying import write_at
+from remap.hdf5.identify import show
 from remap.hdf5.layout import Canvas, Layout, Place
 from remap.hdf5.names import path_parts
 from remap.hdf5.publish import Meter, publication
 from remap.hdf5.reader import read_tensor
+from remap.hdf5.refused import Refused
 from remap.hdf5.stored import require_stored, require_structure, stored
 from remap.hdf5.tensors import native_type
 from remap.hdf5.writer import write
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["write_keras", "write_weights"]
 
 _WEIGHTS = "model.weights.h5"
+_RENAME = "give the layers of the model other names, or write a .h5"
 # Keras reads neither: the oldest release whose form this is, and the first day of the zip format.
 _METADATA = {"keras_version": "3.5.0", "date_saved": "1980-01-01@00:00:00"}
 
@@ -159,7 +163,7 @@ def _bytes(recipe: Recipe, opened: OpenedCheckpoint) -> memoryview:
 def _draw(groups: Sequence[Group]) -> _Drawn:
     """Draw the file as `H5IOStore` in keras/src/saving/saving_lib.py does: `<path>/vars/0`, `1`, ... and a name.
 
-    Raises ValueError for paths that cannot stand in one file.
+    Raises OutputRefused for names that cannot stand in one file.
     """
     canvas = Canvas()
     access = h5p.create(h5p.FILE_ACCESS)
@@ -199,24 +203,45 @@ class _Pen:
     def draw(self, groups: Sequence[Group]) -> None:
         for group in groups:
             place = self._group(_variables_of(group))
+            if h5a.exists(place, b"name"):
+                raise _ambiguous(group)
+            if "\0" in group.name:
+                raise OutputRefused("a name cannot be stored", where=show(group.name), hint=_RENAME)
             text = h5py.string_dtype()
             kind = h5t.py_create(text, logical=True)
             attribute = h5a.create(place, b"name", kind, h5s.create(h5s.SCALAR))
             attribute.write(np.array(group.name, dtype=text))
             for index, recipe in enumerate(group.recipes):
                 kind = native_type(recipe.dtype)
-                h5d.create(place, str(index).encode(), kind, _space(recipe.shape), self._options)
+                number = str(index).encode()
+                if place.links.exists(number):
+                    raise _ambiguous(group)
+                h5d.create(place, number, kind, _space(recipe.shape), self._options)
 
     def _group(self, path: tuple[bytes, ...]) -> Any:
         known = self._groups.get(path)
         if known is None:
-            known = h5g.create(self._group(path[:-1]), path[-1], gcpl=self._group_options)
+            above = self._group(path[:-1])
+            if above.links.exists(path[-1]):
+                raise OutputRefused(
+                    "two things in the output would have one name",
+                    where=show("/" + b"/".join(path).decode()),
+                    hint=_RENAME,
+                )
+            known = h5g.create(above, path[-1], gcpl=self._group_options)
             self._groups[path] = known
         return known
 
 
 def _variables_of(group: Group) -> tuple[bytes, ...]:
-    return path_parts(f"{group.path}/vars".lstrip("/"))
+    try:
+        return path_parts(f"{group.path}/vars".lstrip("/"))
+    except Refused as error:
+        raise OutputRefused(str(error), hint=_RENAME) from error
+
+
+def _ambiguous(group: Group) -> OutputRefused:
+    return OutputRefused("two things in the output would have one name", where=show(group.path), hint=_RENAME)
 
 
 def _read_back(file: Any, groups: Sequence[Group]) -> Iterator[_Variable]:
@@ -224,7 +249,7 @@ def _read_back(file: Any, groups: Sequence[Group]) -> Iterator[_Variable]:
     for group in groups:
         place = h5g.open(file, b"/".join(_variables_of(group)))
         if place.get_num_objs() != len(group.recipes):
-            raise ValueError(f"two things in the output would be called {group.path!r}")
+            raise _ambiguous(group)
         for index, recipe in enumerate(group.recipes):
             dataset = h5d.open(place, str(index).encode())
             if dataset.shape != recipe.shape or not dataset.get_type().equal(native_type(recipe.dtype)):
