@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Stats", "stats_of", "weigh"]
 
+# From here on a sum may be infinite, so values are scaled before; a power of two changes none of their digits.
+_LARGE = 2.0**960
+_SCALE = 2.0**-128
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
@@ -61,6 +65,7 @@ def stats_of(chunks: Iterable[memoryview], dtype: str) -> Stats:
     """Sum up stored bytes of a numpy dtype, in pieces that end between two elements."""
     least, greatest = math.inf, -math.inf
     sums: list[float] = []
+    large: list[float] = []
     count = nans = infinities = 0
     for chunk in chunks:
         # Half precision would overflow in the sum, and whole numbers would wrap.
@@ -74,10 +79,15 @@ def stats_of(chunks: Iterable[memoryview], dtype: str) -> Stats:
         if values.size:
             least = min(least, float(values.min()))
             greatest = max(greatest, float(values.max()))
-            sums.append(float(values.sum()))
+            if max(-least, greatest) < _LARGE:
+                sums.append(float(values.sum()))
+            else:
+                large.append(float((values * _SCALE).sum()))
             count += values.size
     if not count:
         return Stats(minimum=None, maximum=None, mean=None, nans=nans, infinities=infinities)
-    return Stats(
-        minimum=least, maximum=greatest, mean=math.fsum(sums) / count, nans=nans, infinities=infinities
-    )
+    mean = math.fsum(sums) / count
+    if large:
+        whole = math.fsum([*(part * _SCALE for part in sums), *large]) / count
+        mean = min(max(whole, least * _SCALE), greatest * _SCALE) / _SCALE
+    return Stats(minimum=least, maximum=greatest, mean=mean, nans=nans, infinities=infinities)

@@ -274,7 +274,7 @@ def _optimizer(checkpoint: Checkpoint) -> str | None:
         return None
     config = read_json(checkpoint.training_config, where=f"{checkpoint.root}, training_config").object()
     entry = config.object("optimizer_config", default=None)
-    return None if entry is None else entry.optional_text("class_name")
+    return None if entry is None else entry.name("class_name", default=None)
 
 
 def _with_shared(layers: tuple[InspectedLayer, ...]) -> tuple[InspectedLayer, ...]:

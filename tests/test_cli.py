@@ -118,6 +118,8 @@ def test_a_refusal_says_what_where_and_what_to_run(run: Run) -> None:
         (["extract", "weights.h5", "-o", "out.h5"], "model_1 in weights.h5"),
         (["extract", "multi.h5", "-o", "out.h5.txt"], "out.h5.txt"),
         (["extract", "multi.h5", "-o", "single.h5"], "single.h5"),
+        (["inspect", "-"], "-"),
+        (["check", "-", "--like", "model.json"], "-"),
     ],
 )
 def test_a_refusal_names_the_file_that_it_means(run: Run, args: list[str], place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -29,6 +30,16 @@ def test_any_type_in_any_pieces(dtype: str) -> None:
 def test_half_precision_does_not_overflow() -> None:
     array = np.full(1000, 60000, "<f2")
     assert stats_of(pieces(array, 512), "<f2").mean == 60000 - 60000 % 32
+
+
+@pytest.mark.parametrize("size", [8, 24, 8000])
+@pytest.mark.parametrize(
+    "values", [[1.7e308] * 3, [-1.7e308] * 3, [1.7e308, 1.7e308, 1.0], [1e300, 1e-300, 2e300]]
+)
+def test_the_mean_of_the_largest_floats_is_finite_and_right(values: list[float], size: int) -> None:
+    stats = stats_of(pieces(np.array(values * 50, "<f8"), size), "<f8")
+    assert stats.mean == pytest.approx(float(sum(map(Fraction, values)) / len(values)), rel=1e-15)
+    assert (stats.minimum, stats.maximum) == (min(values), max(values))
 
 
 def test_what_is_not_finite_is_counted_and_left_out() -> None:

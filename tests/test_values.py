@@ -42,6 +42,7 @@ READS: dict[str, Callable[[Config], object]] = {
     "true": lambda config: config.flag("key"),
     '"same"': lambda config: config.choice("key", {"same", "valid"}),
     '"name"': lambda config: config.text("key"),
+    '"a_name"': lambda config: config.name("key"),
     "[3, 4]": lambda config: config.integers("key", length=2, at_least=1),
     '["a", "b"]': lambda config: config.texts("key"),
     "[null, 5]": lambda config: config.shape("key"),
@@ -59,10 +60,16 @@ def test_values_of_the_right_type_are_given(text: str) -> None:
 @pytest.mark.parametrize("text", READS)
 @pytest.mark.parametrize("other", ['{"a": 1}', '"odd"', "[[1]]", "null", "[true]", "-0.5"])
 def test_values_of_another_type_are_refused(text: str, other: str) -> None:
-    if (text, other) in {('"name"', '"odd"'), ("2.5", "-0.5")}:
+    if (text, other) in {('"name"', '"odd"'), ('"a_name"', '"odd"'), ("2.5", "-0.5")}:
         return
     with pytest.raises(InputRefused, match=r"was expected and .* was found"):
         READS[text](config_of(f'{{"key": {other}}}'))
+
+
+def test_a_name_that_cannot_be_printed_is_refused() -> None:
+    for name in (r"\u0000", r"\u001b[2J", r"\u202e", r"\n"):
+        with pytest.raises(InputRefused, match="can be printed was expected"):
+            config_of(f'{{"name": "{name}"}}').name("name")
 
 
 def test_an_absent_key_is_refused_unless_the_caller_says_what_its_absence_means() -> None:

@@ -32,7 +32,7 @@ def failure_lines(error: RemapError, invocation: Sequence[str]) -> Iterator[Line
 
 def _place(error: RemapError, invocation: Sequence[str]) -> str:
     """Name the file as well where an error knows only the place in it."""
-    files = [word for word in invocation[1:] if not word.startswith("-")]
+    files = [invocation[1], *(word for word in invocation[2:] if not word.startswith("-"))]
     inside = not isinstance(error, UsageRefused | OutputRefused)
     return (
         f"{error.where} in {files[0]}"

@@ -68,7 +68,7 @@ class Case:
     @cached_property
     def least(self) -> list[list[int]]:
         """Count, by depth, what they bring at least, without deeper ones: their model may be frozen."""
-        deepest = max(step.depth for step in self.program) + 1
+        deepest = max((step.depth for step in self.program), default=0) + 1
         return [
             [0, *accumulate(_least(step) if step.depth == depth else 0 for step in self.program)]
             for depth in range(deepest + 1)

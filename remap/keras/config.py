@@ -121,7 +121,7 @@ def read_layer(entry: Config) -> Layer:
 
     Raises InputRefused, naming the JSON path, for what Keras does not write.
     """
-    class_name = entry.text("class_name")
+    class_name = entry.name("class_name")
     stored = entry.value("config")
     if stored.kind not in {"object", "list"}:
         stored.refuse("the config of a layer is neither an object nor, in an old stack, a list of layers")
@@ -130,7 +130,7 @@ def read_layer(entry: Config) -> Layer:
     inner = {} if is_model else {key: _wrapped(config, key) for key in ("layer", "backward_layer")}
     nodes = entry.values("inbound_nodes", default=None) or ()
     return Layer(
-        name=entry.optional_text("name") or config.optional_text("name") or "",
+        name=_name(entry) or _name(config),
         class_name=class_name,
         trainable=config.flag("trainable", default=True),
         config=config,
@@ -143,6 +143,11 @@ def read_layer(entry: Config) -> Layer:
         inputs=_ends(config, "input_layers") if is_model else (),
         outputs=_ends(config, "output_layers") if is_model else (),
     )
+
+
+def _name(fields: Config) -> str:
+    name = fields.name("name", default=None)
+    return "" if name is None else name
 
 
 def _describes_model(bare: bool, config: Config) -> bool:

@@ -171,6 +171,13 @@ class Value:
             self._expected("text")
         return self._raw
 
+    def name(self) -> str:
+        """Give text that can be printed, as names of layers and classes can."""
+        name = self.text()
+        if not name.isprintable():
+            self._expected("a name of characters that can be printed")
+        return name
+
     def choice(self, allowed: Collection[str]) -> str:
         """Give text that is one of those allowed."""
         if type(self._raw) is not str or self._raw not in allowed:
@@ -232,7 +239,7 @@ class Value:
     def keras_object(self) -> KerasObject:
         """Give what Keras's `serialize_keras_object` writes: a class's name and its config."""
         entry = self.object()
-        return KerasObject(class_name=entry.text("class_name"), config=entry.object("config"))
+        return KerasObject(class_name=entry.name("class_name"), config=entry.object("config"))
 
     def keras_objects(self) -> tuple[KerasObject, ...]:
         """Give a list of objects that Keras serialized."""
@@ -340,6 +347,10 @@ class Config:
     def text(self, key: str, *, default: D | Required = REQUIRED) -> str | D:
         """Give text."""
         return self._read(key, default, Value.text)
+
+    def name(self, key: str, *, default: D | Required = REQUIRED) -> str | D:
+        """Give text that can be printed, as names of layers and classes can."""
+        return self._read(key, default, Value.name)
 
     def optional_text(self, key: str) -> str | None:
         """Give text, or None where the key is absent or null."""

@@ -110,7 +110,7 @@ def _object(family: str, value: Value) -> Json:
         return value.text()
     entry = value.object()
     module, known = _FAMILIES[family]
-    name = entry.text("class_name")
+    name = entry.name("class_name")
     if name not in known:
         config = entry.value("config").plain() if entry.given("config") else {}
         return keras_object(None, name, config, registered_name=name)

@@ -119,7 +119,7 @@ def _optimizer(config: Config) -> _Optimizer:
     entry = config.object("optimizer_config", default=None)
     if entry is None or not entry.given("config"):
         raise _Unknown("the file does not describe an optimizer")
-    name, old = entry.text("class_name"), entry.object("config")
+    name, old = entry.name("class_name"), entry.object("config")
     own = _OPTIMIZERS.get(name)
     if own is None:
         raise _Unknown(f"optimizer {name!r}")
