@@ -8,12 +8,14 @@ each layer which weights it brings and how many of them may stand in the trainab
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from remap.keras.checkpoint import LayerGroup
 from remap.keras.config import Layer
 from remap.keras.naming import clean, leaf, scope
+from remap.keras.values import KerasObject
 from remap.layers.catalogue import NEVER_TRAINED
 from remap.layers.owned import is_weightless, owned_weights
 from remap.layers.weights import OwnedWeights, Slot
@@ -189,8 +191,7 @@ def _splits(layer: Layer, owned: OwnedWeights) -> tuple[int, ...]:
     every, none = len(owned.trainable), 0
     if layer.wrapped is not None and layer.wrapped.trainable != layer.trainable:
         return (none, every)
-    cell = layer.config.json().get("cell")
-    if layer.trainable and isinstance(cell, dict) and _is_frozen_cell(cell):
+    if layer.trainable and layer.config.has("cell") and _is_frozen(layer.config.keras_object("cell")):
         return (none, every)
     if not layer.trainable and _listed_when_frozen(layer):
         return (none, every)
@@ -201,20 +202,13 @@ def _listed_when_frozen(layer: Layer) -> bool:
     return layer.declared is not None and layer.declared.listed_when_frozen
 
 
-def _is_frozen_cell(cell: dict[str, object]) -> bool:
-    config = cell.get("config")
-    return isinstance(config, dict) and config.get("trainable") is False
+def _is_frozen(cell: KerasObject) -> bool:
+    return not cell.config.flag("trainable", default=True)
 
 
 def _without_name(layer: Layer) -> str:
     """Describe how a layer is built, whatever it is called."""
-    return repr(
-        sorted(
-            (key, repr(value))
-            for key, value in layer.config.json().items()
-            if key not in {"name", "trainable"}
-        )
-    )
+    return json.dumps(layer.config.without("name", "trainable").json(), sort_keys=True)
 
 
 def _outline_of_group(group: LayerGroup) -> Unit:

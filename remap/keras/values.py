@@ -52,7 +52,7 @@ _ARTICLES: dict[Kind, str] = {
 }
 
 Json = Any
-"""JSON that is to be written, as Python's `json` takes it."""
+"""A part of JSON that is made to be written; what comes out of a file is an `object`, which nothing looks into."""
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -120,11 +120,11 @@ class Value:
         """Tell what the value is."""
         return _KINDS[type(self._raw)]
 
-    def json(self) -> Json:
+    def json(self) -> object:
         """Give the JSON as Python's `json` reads it, to be written into a file as it stands."""
         return self._raw
 
-    def plain(self) -> Json:
+    def plain(self) -> object:
         """Give the JSON, to be written for Keras 3, with tuples and arrays of old Keras as lists."""
         if self.kind == "object":
             items, place = self._listed()
@@ -279,11 +279,11 @@ class Config:
         """Name the file and the JSON path of the object, for messages."""
         return str(self._place)
 
-    def json(self) -> dict[str, Json]:
+    def json(self) -> object:
         """Give the JSON as Python's `json` reads it, to be written into a file as it stands."""
         return self._fields
 
-    def plain(self) -> dict[str, Json]:
+    def plain(self) -> object:
         """Give the JSON, to be written for Keras 3, with tuples and arrays of old Keras as lists."""
         return {key: value.plain() for key, value in self.items()}
 
@@ -311,6 +311,14 @@ class Config:
         """Give the object without some of its keys."""
         kept = {key: item for key, item in self._fields.items() if key not in keys}
         return Config(kept, self._place)
+
+    def replaced(self, **values: Json) -> Config:
+        """Give the object with other values under some of its keys, or with further keys."""
+        return Config({**self._fields, **values}, self._place)
+
+    def holds(self, key: str, value: bool | int | float | str | None) -> bool:
+        """Tell whether the key is there and its value is equal to one that is not a list or an object."""
+        return key in self._fields and self.value(key).is_one_of([value])
 
     def value(self, key: str) -> Value:
         """Give the value of a key, whatever it is."""

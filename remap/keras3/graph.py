@@ -140,10 +140,11 @@ def _in_order(calls: Mapping[str, Sequence[Call]], place: str) -> list[tuple[str
 
 def makes_mask(layer: Layer) -> bool:
     """Tell whether a layer makes a mask of what it takes; a custom class may that has an argument of those that do."""
-    config = layer.config.json()
+    config = layer.config
     if layer.declared is not None and layer.declared.masks is not None:
-        return layer.declared.makes_mask(layer.config)
-    return layer.children is None and (bool(config.get("mask_zero")) or config.get("mask_value") is not None)
+        return layer.declared.makes_mask(config)
+    asks = config.given("mask_zero") and not config.holds("mask_zero", False)
+    return layer.children is None and (asks or config.given("mask_value"))
 
 
 class _Reader:

@@ -198,12 +198,12 @@ def _function_layer(
 
 def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
     """Write a layer of the user's own so that `custom_objects` finds its class: under the class's bare name."""
-    kept = layer.config.without("batch_input_shape").json()
+    kept = layer.config.without("batch_input_shape")
     dtype = dtype_of(layer, weights, setting)
     if layer.config.has("name"):
-        kept = {**kept, "name": name}
+        kept = kept.replaced(name=name)
     if layer.config.has("dtype") or dtype != "float32":
-        kept = {**kept, "dtype": dtype}
+        kept = kept.replaced(dtype=dtype)
     recipes = tuple(keep(weight) for weight in weights)
     problems: tuple[RemapError, ...] = ()
     note = f"a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}"
@@ -213,7 +213,7 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
         note = f"{what}; a class of that name must be yours"
     trained = len(recipes) if layer.trainable else 0
     return Built(
-        entry=keras_object(None, layer.class_name, kept, registered_name=layer.class_name),
+        entry=keras_object(None, layer.class_name, kept.json(), registered_name=layer.class_name),
         groups=(Group(path="", name=name, recipes=recipes, trainable=trained),),
         notes=(f"{describe(layer)}: {note}",),
         problems=problems,

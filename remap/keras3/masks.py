@@ -155,7 +155,7 @@ class _Search:
         if kind is None:
             return self._unknown(layer, masks)
         if makes_mask(layer):
-            return (layer.class_name, repr(layer.config.json().get("mask_value")), taken[0].identity)
+            return (layer.class_name, _mask_value(layer), taken[0].identity)
         if kind in {Masks.USED, Masks.ATTENDED}:
             return self._user(layer, kind, masks)
         if kind in {Masks.JOINED, Masks.JOINED_IN_TIME}:
@@ -273,9 +273,13 @@ def _may_use_mask(layer: Layer) -> bool:
     return _kind(layer) in {None, Masks.USED, Masks.ATTENDED, Masks.STEP_BY_STEP, Masks.GIVEN_TO_FUNCTION}
 
 
+def _mask_value(layer: Layer) -> str:
+    return repr(layer.config.value("mask_value").json()) if layer.config.has("mask_value") else ""
+
+
 def _returns_sequences(layer: Layer) -> bool:
     config = layer.config if layer.wrapped is None else layer.wrapped.config
-    return bool(config.json().get("return_sequences"))
+    return bool(config.flag("return_sequences", default=None))
 
 
 def _zeroes_here_and_there(layer: Layer) -> bool:
@@ -285,12 +289,14 @@ def _zeroes_here_and_there(layer: Layer) -> bool:
     keras/layers/recurrent_v2.py).
     """
     inner = layer.wrapped or layer
-    config = inner.config.json()
-    fast = {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "unroll": False}
+    config = inner.config
+    names = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    flags = {"use_bias": True, "unroll": False}
     return (
         inner.declared is not None
         and inner.declared.runs_fast
-        and bool(config.get("return_sequences"))
-        and (inner is not layer or bool(config.get("zero_output_for_mask")))
-        and all(config.get(key) == value for key, value in fast.items())
+        and bool(config.flag("return_sequences", default=None))
+        and (inner is not layer or bool(config.flag("zero_output_for_mask", default=None)))
+        and all(config.holds(key, value) for key, value in names.items())
+        and all(config.holds(key, value) for key, value in flags.items())
     )

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from remap.errors import InputRefused
 from remap.keras.checkpoint import Weight
 from remap.layers.weights import Array, Operation
 
@@ -34,9 +35,14 @@ class Recipe:
         return np.ascontiguousarray(self.transform(*tensor)).astype(self.dtype).reshape(self.shape)
 
     def after(self, *operations: Operation) -> Recipe:
-        """Give what operations make of the tensor, one after the other."""
+        """Give what operations make of the tensor, one after the other; raises InputRefused for other than floats."""
         if not operations:
             return self
+        if self.dtype[1] != "f":
+            raise InputRefused(
+                f"the tensor has type {self.dtype}, where Keras has floats",
+                where="" if self.source is None else self.source.path,
+            )
         shape = self.shape
         for operation in operations:
             shape = operation.shape(shape)
