@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -66,18 +67,16 @@ def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setti
 
 def _pair(layer: Layer, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | None]:
     """Find each layer's weights: by name, or by position where a layer has no name of its own."""
-    children = layer.children or ()
-    left = list(planned)
-    paired: list[PlannedLayer | None] = []
-    for child in children:
-        match = next((one for one in left if one.name == child.name), None)
-        if match is not None:
-            left.remove(match)
-        paired.append(match)
-    if any(one.weights for one in left):
+    left: dict[str, deque[PlannedLayer]] = {}
+    for one in planned:
+        left.setdefault(one.name, deque()).append(one)
+    paired = [
+        shares.popleft() if (shares := left.get(child.name)) else None for child in layer.children or ()
+    ]
+    lost = next((one.name for shares in left.values() for one in shares if one.weights), None)
+    if lost is not None:
         raise InputRefused(
-            f"the weights of layer {left[0].name!r} belong to no layer of the architecture",
-            where=describe(layer),
+            f"the weights of layer {lost!r} belong to no layer of the architecture", where=describe(layer)
         )
     return paired
 

@@ -39,6 +39,7 @@ def valid_names(names: Iterable[tuple[str, str]], *, masks: bool = False) -> lis
     sound = {name for name, _ in pairs if name and "/" not in name and not (masks and _STEP.fullmatch(name))}
     taken = set(sound)
     valid = []
+    numbers: dict[str, int] = {}
     for name, class_name in pairs:
         if name in sound:
             valid.append(name)
@@ -46,10 +47,13 @@ def valid_names(names: Iterable[tuple[str, str]], *, masks: bool = False) -> lis
         wanted = name.replace("/", "_") or snake_case(class_name)
         if _STEP.fullmatch(wanted):
             wanted += "_layer"
-        free, number = wanted, 0
+        # From the last number on: those before stay taken, so that all names are found in linear work.
+        number = numbers.get(wanted, 0)
+        free = f"{wanted}_{number}" if number else wanted
         while free in taken:
             number += 1
             free = f"{wanted}_{number}"
+        numbers[wanted] = number
         taken.add(free)
         valid.append(free)
     return valid
