@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from remap.errors import InputRefused, RemapError, Undecided
-from remap.layers.catalogue import CATALOGUE
-from tests.conftest import FIXTURES, LAYER_ARCHIVES
+from tests.conftest import LAYER_ARCHIVES
 from tests.keras3_convert import convert, translate_flat
 
 NO_LAYER = (InputRefused, "Keras 3 has no such layer")
@@ -76,13 +74,3 @@ def test_what_would_differ_is_refused_by_name(era: str, unpacked: dict[str, Path
 def test_interpolation_that_was_not_written_down_is_pointed_out(era: str, unpacked: dict[str, Path]) -> None:
     notes = translate_flat(unpacked[era] / "upsampling_bilinear.h5").notes
     assert any("did not write down how it interpolates" in note for note in notes)
-
-
-def test_page_says_of_every_class_what_becomes_of_it() -> None:
-    page = (
-        (FIXTURES.parent / "docs" / "compatibility.md")
-        .read_text()
-        .partition("## Opening in today's Keras")[2]
-    )
-    written = [name for name, declared in CATALOGUE.items() if declared.keras3 is not None]
-    assert {name for name in written if not re.search(rf"\b{name}\b", page)} == set()
