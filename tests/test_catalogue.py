@@ -188,7 +188,7 @@ def test_an_argument_that_the_class_does_not_have_is_refused(class_name: str, co
 def test_page_says_of_every_class_what_becomes_of_it_in_keras_3() -> None:
     """Of all that keep their name, their arguments and the meaning of these it says so together."""
     page = (FIXTURES.parent / "docs" / "compatibility.md").read_text()
-    page = page.partition("## Opening in today's Keras")[2]
+    page = page.partition("## Opening in Keras 3")[2]
     special = {
         name
         for name, declared in CATALOGUE.items()

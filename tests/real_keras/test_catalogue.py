@@ -15,7 +15,7 @@ from remap.layers.catalogue import CATALOGUE
 from remap.layers.declaration import Masks
 from tests.test_catalogue import forms
 
-# Of every class: the arguments of its constructor and those it hands on to, whether a mask goes on behind it, whether it takes one.
+# Of every class: the arguments of its constructor and of its bases', whether it passes masks on, whether it uses them.
 DESCRIBE = """
 import inspect, json, re, sys
 package = __import__(sys.argv[1])
