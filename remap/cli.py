@@ -148,11 +148,18 @@ def _extract(
         typer.Option(
             "--like",
             metavar="FILE",
-            help="What the single model looks like: JSON of model.to_json(), or a Keras file of it.",
+            help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),
     ] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="Nothing was frozen, and no model is inside the model.")
+    ] = False,
+    keep_flags: Annotated[
+        bool,
+        typer.Option(
+            "--keep-flags",
+            help="Keep the order of the checkpoint's trainable flags where the reference model has others.",
+        ),
     ] = False,
     submodel: Annotated[
         str | None,
@@ -177,6 +184,7 @@ def _extract(
     options: dict[str, Any] = {
         "like": like,
         "plain": plain,
+        "keep_flags": keep_flags,
         "submodel": submodel,
         "weights_only": weights_only,
     }

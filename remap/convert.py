@@ -11,6 +11,7 @@ from remap.errors import OutputRefused, UsageRefused
 from remap.hdf5.publish import publish
 from remap.hdf5.reader import open_checkpoint
 from remap.isolation import run
+from remap.keras.assign import Order
 from remap.keras.checkpoint import Checkpoint
 from remap.keras.compose import compose
 from remap.keras.inputs import input_of
@@ -34,6 +35,7 @@ def extract(
     *,
     like: str | os.PathLike[str] | None = None,
     plain: bool = False,
+    keep_flags: bool = False,
     submodel: str | None = None,
     weights_only: bool = False,
     overwrite: bool = False,
@@ -42,7 +44,10 @@ def extract(
 ) -> Report:
     """Write the single model inside a multi-GPU checkpoint to a file of its own.
 
-    `like` is JSON of `model.to_json()`, a Keras .h5 or a .keras file of the single model, of any values;
+    `like` is the reference model that the weights are to be loaded into: JSON of `model.to_json()`, a Keras .h5 or a
+    .keras file, of any values. The weights of nested models are in the order that its `load_weights` expects, also
+    where its trainable flags differ from the checkpoint's; with `keep_flags` they stay in the order in which the old
+    Keras saved them, for a model with the same flags.
     `plain` says that nothing was frozen and no model is inside the model; `submodel` names one of several
     models in the file. `progress` is called with bytes done and bytes in all. With `isolated` the work is done in
     a child process with limits on time and memory (see SECURITY.md).
@@ -61,6 +66,7 @@ def extract(
             progress=progress,
             like=like,
             plain=plain,
+            keep_flags=keep_flags,
             submodel=submodel,
             weights_only=weights_only,
             overwrite=overwrite,
@@ -82,7 +88,12 @@ def extract(
         )
     with open_checkpoint(source) as opened:
         composed = _composed(
-            opened.checkpoint, like=hint, plain=plain, submodel=submodel, weights_only=weights_only
+            opened.checkpoint,
+            like=hint,
+            plain=plain,
+            submodel=submodel,
+            weights_only=weights_only,
+            order="saved" if keep_flags else "reference",
         )
         size = publish(
             composed,
@@ -100,6 +111,7 @@ def plan(
     *,
     like: str | os.PathLike[str] | None = None,
     plain: bool = False,
+    keep_flags: bool = False,
     submodel: str | None = None,
     weights_only: bool = False,
     isolated: bool = False,
@@ -112,6 +124,7 @@ def plan(
             where=os.fsdecode(source),
             like=like,
             plain=plain,
+            keep_flags=keep_flags,
             submodel=submodel,
             weights_only=weights_only,
         )
@@ -119,18 +132,31 @@ def plan(
     hint = _like(like, plain=plain)
     with open_checkpoint(source) as opened:
         return _composed(
-            opened.checkpoint, like=hint, plain=plain, submodel=submodel, weights_only=weights_only
+            opened.checkpoint,
+            like=hint,
+            plain=plain,
+            submodel=submodel,
+            weights_only=weights_only,
+            order="saved" if keep_flags else "reference",
         )
 
 
 def _composed(
-    checkpoint: Checkpoint, *, like: Like | None, plain: bool, submodel: str | None, weights_only: bool
+    checkpoint: Checkpoint,
+    *,
+    like: Like | None,
+    plain: bool,
+    submodel: str | None,
+    weights_only: bool,
+    order: Order,
 ) -> Plan:
     """Settle what a .h5 holds, and note when what it says of the model does not suffice to build it.
 
     Keras 2.2 and 2.3 lose the InputLayer that a user added to a stack; only the wrapper still tells what the stack takes.
     """
-    composed = compose(checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only)
+    composed = compose(
+        checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only, order=order
+    )
     model = composed.architecture if composed.model_config is not None else None
     if model is None or not model.sequential or input_of(model) is not None:
         return composed

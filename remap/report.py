@@ -16,7 +16,8 @@ class Report:
     """What came out of an extraction, how it was settled, and what stayed behind.
 
     `target` is None for a plan that was not carried out; `size` is the output's size in bytes, 0 without one.
-    `replicas` is None where the file does not tell. `rung` is ``config``, ``like`` or ``names``.
+    `replicas` is None where the file does not tell. `rung` is ``config``, ``like`` or ``names``. `frozen` and `flags` are
+    those of the plan.
     """
 
     source: str
@@ -31,6 +32,8 @@ class Report:
     parameters: int
     optimizer_tensors: int
     size: int
+    frozen: tuple[str, ...]
+    flags: str
     notes: tuple[str, ...]
     left_behind: tuple[str, ...]
 
@@ -55,6 +58,8 @@ def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Repo
         parameters=sum(weight.parameters for weight in weights),
         optimizer_tensors=len(plan.optimizer or ()),
         size=size,
+        frozen=plan.frozen,
+        flags=plan.flags,
         notes=plan.notes,
         left_behind=plan.left_behind,
     )

@@ -122,7 +122,7 @@ class _Settled:
         """Give the layers of a model in load order, or nothing where that is open."""
         name = wrapper.group.name
         try:
-            found = assign(wrapper, like=None, plain=False)
+            found = assign(wrapper, like=None, plain=False, order="saved")
         except Undecided as undecided:
             self.refusals[name] = undecided
             return ()

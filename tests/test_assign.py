@@ -8,6 +8,7 @@ import pytest
 from remap import Undecided
 from remap.keras.assign import Assignment, assign
 from remap.keras.checkpoint import LayerGroup
+from remap.keras.config import parse_model
 from remap.keras.like import Like, like_of_json, named_by
 from remap.keras.wrapper import Wrapper
 from tests.paper import dense, entry, group, listed, model, stack
@@ -22,7 +23,12 @@ def wrapper(*weights: str, architecture: Any = None) -> Wrapper:
 
 
 def by_json(entries: dict[str, Any], *weights: str) -> Assignment:
-    return assign(wrapper(*weights), like=like_of_json(json.dumps(entries), where="like.json"), plain=False)
+    return assign(
+        wrapper(*weights),
+        like=like_of_json(json.dumps(entries), where="like.json"),
+        plain=False,
+        order="reference",
+    )
 
 
 def shown(assignment: Assignment) -> list[tuple[str, list[str]]]:
@@ -78,10 +84,12 @@ def test_a_layer_in_two_places_that_was_stored_once_is_written_twice() -> None:
 def test_a_flat_file_that_lists_a_layer_twice_is_followed_by_its_names() -> None:
     groups = (group("d", "d/kernel", "d/bias"), group("inner", "e/kernel", "e/bias", "d/kernel", "d/bias"))
     like = Like(where="like.h5", groups=groups)
-    settled = assign(wrapper("d/kernel", "d/bias", "e/kernel", "e/bias"), like=like, plain=False)
+    settled = assign(
+        wrapper("d/kernel", "d/bias", "e/kernel", "e/bias"), like=like, plain=False, order="reference"
+    )
     assert shown(settled)[1] == ("inner", ["e/kernel:0", "e/bias:0", "d/kernel:0", "d/bias:0"])
     with pytest.raises(Undecided, match="does not fit"):
-        assign(wrapper("d/kernel", "d/bias", "e/bias", "e/kernel"), like=like, plain=False)
+        assign(wrapper("d/kernel", "d/bias", "e/bias", "e/kernel"), like=like, plain=False, order="reference")
 
 
 def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
@@ -94,10 +102,13 @@ def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
     assert architecture is not None
     weights = ("d/kernel", "d/bias", "e/kernel", "e/bias")
     with pytest.raises(Undecided, match="does not say what a model inside it is called"):
-        assign(wrapper(*weights, architecture=architecture), like=None, plain=False)
+        assign(wrapper(*weights, architecture=architecture), like=None, plain=False, order="reference")
     groups = (group("d", *weights[:2]), group("sequential_1", *weights[2:]))
     settled = assign(
-        wrapper(*weights, architecture=architecture), like=Like(where="l", groups=groups), plain=False
+        wrapper(*weights, architecture=architecture),
+        like=Like(where="l", groups=groups),
+        plain=False,
+        order="reference",
     )
     assert [layer.name for layer in settled.layers] == ["d", "sequential_1"]
     assert named_by(architecture, ("other", "names")) is architecture
@@ -105,44 +116,132 @@ def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
 
 def test_the_files_own_architecture_must_fit() -> None:
     with pytest.raises(Undecided, match="does not fit its weights"):
-        assign(wrapper("a/kernel", architecture=model(dense("a"))), like=None, plain=False)
+        assign(wrapper("a/kernel", architecture=model(dense("a"))), like=None, plain=False, order="reference")
 
 
 def test_a_model_that_may_have_been_frozen_settles_nothing_where_names_are_silent() -> None:
     inner = stack(dense("a"), name="inner")
-    with pytest.raises(Undecided, match="whether a model inside the model was frozen"):
+    with pytest.raises(Undecided, match="whether a nested model was frozen"):
         assign(
             wrapper("x/kernel", "x/bias", "y/kernel", "y/bias", architecture=model(inner, dense("b"))),
             like=None,
             plain=False,
+            order="reference",
         )
 
 
 def test_custom_layers_are_told_apart_by_what_hangs_together() -> None:
     layers = model(entry("one", "Odd"), entry("two", "Odd"), dense("d"))
-    settled = assign(wrapper("w", "two/v", "d/kernel", "d/bias", architecture=layers), like=None, plain=False)
+    settled = assign(
+        wrapper("w", "two/v", "d/kernel", "d/bias", architecture=layers),
+        like=None,
+        plain=False,
+        order="reference",
+    )
     assert shown(settled)[:2] == [("one", ["w:0"]), ("two", ["two/v:0"])]
     assert any("names of the weights settled it" in note for note in settled.notes)
     with pytest.raises(Undecided):
-        assign(wrapper("w", "v", "d/kernel", "d/bias", architecture=layers), like=None, plain=False)
+        assign(
+            wrapper("w", "v", "d/kernel", "d/bias", architecture=layers),
+            like=None,
+            plain=False,
+            order="reference",
+        )
 
 
 def test_flags_inside_a_model_are_noted() -> None:
     inner = stack(dense("a", trainable=False), dense("b"), name="inner")
     weights = ("b/kernel", "b/bias", "c/kernel", "c/bias", "a/kernel", "a/bias")
-    settled = assign(wrapper(*weights, architecture=model(inner, dense("c"))), like=None, plain=False)
-    assert any("'inner' inside the model had frozen layers" in note for note in settled.notes)
+    settled = assign(
+        wrapper(*weights, architecture=model(inner, dense("c"))), like=None, plain=False, order="reference"
+    )
+    assert any("nested model 'inner' had frozen layers" in note for note in settled.notes)
 
 
 def test_names_that_say_another_layer_are_noted() -> None:
-    settled = assign(wrapper("x/kernel", "x/bias", architecture=model(dense("a"))), like=None, plain=False)
+    settled = assign(
+        wrapper("x/kernel", "x/bias", architecture=model(dense("a"))),
+        like=None,
+        plain=False,
+        order="reference",
+    )
     assert any("rest on position" in note for note in settled.notes)
 
 
-def test_numbers_of_another_session_object_by_their_order() -> None:
-    """Only a frozen first layer fits the shapes, but then the second Dense of the one is the first of the other."""
+def test_numbers_of_another_session_tell_what_was_frozen_inside_a_nested_model() -> None:
     saved = ("dense_3/kernel", "dense_3/bias", "p_re_lu_2/alpha", "dense_4/kernel", "dense_4/bias")
     first = group("dense_1", "dense_1/kernel", "dense_1/bias")
     nested = group("sequential_1", "dense_2/kernel", "dense_2/bias", "p_re_lu_1/alpha")
-    with pytest.raises(Undecided, match="in several ways"):
-        assign(wrapper(*saved), like=Like(where="like.h5", groups=(first, nested)), plain=False)
+    like = Like(where="like.h5", groups=(first, nested))
+    settled = assign(wrapper(*saved), like=like, plain=False, order="reference")
+    assert shown(settled)[1] == ("sequential_1", ["dense_4/kernel:0", "dense_4/bias:0", "p_re_lu_2/alpha:0"])
+    assert settled.frozen == ("dense_4",)
+    assert settled.reordered
+    kept = assign(wrapper(*saved), like=like, plain=False, order="saved")
+    assert shown(kept)[1] == ("sequential_1", ["p_re_lu_2/alpha:0", "dense_4/kernel:0", "dense_4/bias:0"])
+
+
+# Twin encoders: layers of equal shapes, e0 and e2 frozen when the checkpoint was saved.
+TWINS = tuple(f"{name}/{leaf}" for name in ("a", "e1", "e3", "z", "e0", "e2") for leaf in ("kernel", "bias"))
+
+
+def encoder(*frozen: str) -> dict[str, Any]:
+    inner = stack(*(dense(f"e{n}", trainable=f"e{n}" not in frozen) for n in range(4)), name="enc")
+    return stack(dense("a"), inner, dense("z"))
+
+
+def inside(assignment: Assignment) -> list[str]:
+    (weights,) = (names for name, names in shown(assignment) if name == "enc")
+    return [name.split("/")[0] for name in weights[::2]]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("form", ["file", "json"])
+def test_a_nested_model_is_in_the_order_that_the_reference_model_loads(form: str, own: bool) -> None:
+    architecture = parse_model(json.dumps(encoder("e0", "e2")), where="config") if own else None
+    source = wrapper(*TWINS, architecture=architecture)
+    like = like_of_json(json.dumps(encoder()), where="like.json")
+    if form == "file":
+        names = [f"{name}/{leaf}" for name in ("e0", "e1", "e2", "e3") for leaf in ("kernel", "bias")]
+        ends = (group(name, f"{name}/kernel", f"{name}/bias") for name in ("a", "z"))
+        like = Like(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
+    settled = assign(source, like=like, plain=False, order="reference")
+    assert inside(settled) == ["e0", "e1", "e2", "e3"]
+    assert settled.reordered
+    assert {path.split("/")[-1] for path in settled.frozen} == {"e0", "e2"}
+    assert any("order that the reference model loads" in note for note in settled.notes)
+    kept = assign(source, like=like, plain=False, order="saved")
+    assert inside(kept) == ["e1", "e3", "e0", "e2"]
+    assert not kept.reordered
+    assert any("order: load it into a model with the same trainable flags" in note for note in kept.notes)
+    notes = assign(source, like=like, plain=False, order="any").notes
+    assert not any("frozen" in note or "order that" in note for note in notes)
+
+
+def test_a_reference_model_with_frozen_layers_is_followed_too() -> None:
+    weights = tuple(
+        f"{name}/{leaf}" for name in ("a", "e0", "e1", "e2", "e3", "z") for leaf in ("kernel", "bias")
+    )
+    like = like_of_json(json.dumps(encoder("e1")), where="like.json")
+    assert inside(assign(wrapper(*weights), like=like, plain=False, order="reference")) == [
+        "e0",
+        "e2",
+        "e3",
+        "e1",
+    ]
+
+
+def test_names_that_pair_no_layers_do_not_settle_a_nested_model_of_equal_shapes() -> None:
+    weights = [name.replace("e", "odd", 1) if name.startswith("e") else name for name in TWINS]
+    names = [f"{name}/{leaf}" for name in ("p", "q", "r", "s") for leaf in ("kernel", "bias")]
+    ends = (group(name, f"{name}/kernel", f"{name}/bias") for name in ("a", "z"))
+    like = Like(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
+    with pytest.raises(Undecided):
+        assign(wrapper(*weights), like=like, plain=False, order="reference")
+
+
+def test_another_model_is_no_reference() -> None:
+    architecture = parse_model(json.dumps(encoder("e0", "e2")), where="config")
+    like = like_of_json(json.dumps(stack(dense("a"), dense("enc"), dense("z"))), where="like.json")
+    with pytest.raises(Undecided, match="is another model"):
+        assign(wrapper(*TWINS, architecture=architecture), like=like, plain=False, order="reference")

@@ -192,6 +192,8 @@ REPORT = Report(
     parameters=25_636_712,
     optimizer_tensors=429,
     size=307_000_000,
+    frozen=(),
+    flags="saved",
     notes=("positions and shapes left a choice; the names of the weights settled it",),
     left_behind=(
         "6 layers around the model, without weights: lambda_1, lambda_2, lambda_3, lambda_4, fc1000",

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["differences", "flat_arrays", "flat_layers", "names_of"]
+__all__ = ["differences", "differently_ordered", "flat_arrays", "flat_layers", "names_of"]
 
 Layers = list[tuple[str, list[tuple[str, Any]]]]
 
@@ -27,6 +27,28 @@ def differences(output: Path, truth: Path, *, names: bool = True, weightless: bo
         if "model_config" in theirs.attrs:
             found += _full_differences(ours, theirs)
     return found
+
+
+def differently_ordered(output: Path, truth: Path, order: Path) -> list[str]:
+    """List what differs between a flat file and another one's weights put in the order of a third one's groups.
+
+    Weights are known by their names; where the third file was made in a session that named them otherwise, by their place
+    among the shapes.
+    """
+    with h5py.File(output) as ours, h5py.File(truth) as theirs, h5py.File(order) as wanted:
+        values = {name: array for _, weights in _layers(_root(theirs)) for name, array in weights}
+        found, listed = ([layer for layer in _layers(_root(file)) if layer[1]] for file in (ours, wanted))
+        if [[array.shape for _, array in weights] for _, weights in found] != [
+            [array.shape for _, array in weights] for _, weights in listed
+        ]:
+            return ["other shapes"]
+        known = {name for _, weights in listed for name, _ in weights} == values.keys()
+        return [
+            f"{name} is not {wanted_name}"
+            for (_, weights), (_, names) in zip(found, listed, strict=True)
+            for (name, array), (wanted_name, _) in zip(weights, names, strict=True)
+            if not np.array_equal(array, values[wanted_name if known else name])
+        ]
 
 
 def flat_arrays(path: Path) -> list[Any]:

@@ -6,57 +6,85 @@ The ladder: the file's own architecture, a like-file, the names alone. The first
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from remap.errors import Undecided
-from remap.keras.checkpoint import LayerGroup, Weight
+from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer
 from remap.keras.decide import Verdict, decide, decide_by_like
 from remap.keras.like import Like, named_by
+from remap.keras.loading import Expected, Saved, expected_layers, load_by_order, saved_layers
 from remap.keras.mismatch import first_difference
 from remap.keras.naming import clean, layer_scope, uniquify
 from remap.keras.outline import Nest, Outline, Unit, load_order, outline_of_model, stored_once, units_of
 from remap.keras.plan import PlannedLayer, PlannedWeight
-from remap.keras.reading import Reading, lists
+from remap.keras.reading import Lists, Reading, lists
+from remap.keras.reference import ByName, contradicted_inside, listed_by_name, reference_lists
 from remap.keras.wrapper import Wrapper
 
-__all__ = ["Assignment", "assign"]
+__all__ = ["Assignment", "Order", "assign"]
+
+Order = Literal["reference", "saved", "any"]
+"""Whose trainable flags the order inside nested models follows: those of the reference model, as far as one is given;
+those of the checkpoint; or nobody's, for a format that does not depend on flags."""
 
 _RETRAIN = (
     "describe the model as it was saved: build it, set the same trainable flags, then write model.to_json() "
     "or model.save_weights('like.h5') and give that with --like"
 )
+_BY_JSON = (
+    "give the architecture with --like: open('model.json', 'w').write(model.to_json()), from the code that built the "
+    "trained model"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """The layers of the output in order, what settled them, and what was taken on trust."""
+    """The layers of the output in order, what settled them, and what was taken on trust.
+
+    `frozen` lists the layers and nested models that were frozen when the checkpoint was saved, as paths, as far as the
+    order of its weights shows it. `reordered` says that the order inside nested models is not the saved one, but that
+    of a reference model with other trainable flags.
+    """
 
     layers: tuple[PlannedLayer, ...]
     rung: str
     architecture: Layer | None = None
     notes: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    reordered: bool = False
 
 
-def assign(wrapper: Wrapper, *, like: Like | None, plain: bool) -> Assignment:
-    """Settle the template's flat list on the first rung that answers.
+def assign(wrapper: Wrapper, *, like: Like | None, plain: bool, order: Order) -> Assignment:
+    """Settle the template's flat list by the file's own architecture, a reference model, or names alone.
 
-    Raises Undecided where no rung leaves exactly one answer, saying which rung to give.
+    Args:
+        wrapper: The replicated model.
+        like: The reference model that the weights are to be loaded into.
+        plain: The user's word that nothing was frozen and no model is nested.
+        order: Whose trainable flags the order inside nested models follows.
+
+    Returns:
+        The layers in order, and what settled them.
+
+    Raises:
+        Undecided: Where not exactly one answer is left; says what to give.
     """
     weights = wrapper.group.weights
     where = wrapper.group.name
     if wrapper.architecture is not None:
         model = wrapper.architecture
-        own = _by_own_architecture(weights, named_by(model, like.layer_names) if like else model, where)
-        if like is not None:
-            _agree(own, like)
-        return own
+        model = named_by(model, like.layer_names) if like else model
+        return _by_own_architecture(weights, model, like, order, where)
     if like is not None:
-        return _by_like(weights, like)
+        return _by_like(weights, like, order)
     return _by_names(weights, plain=plain, model=where)
 
 
-def _by_own_architecture(weights: Sequence[Weight], model: Layer, where: str) -> Assignment:
+def _by_own_architecture(
+    weights: Sequence[Weight], model: Layer, like: Like | None, order: Order, where: str
+) -> Assignment:
     outline = outline_of_model(model)
     verdict = decide(weights, outline)
     if not verdict.fits and (once := stored_once(outline)) is not None:
@@ -69,53 +97,183 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, where: str) ->
         )
     if verdict.reading is None:
         raise Undecided(
-            "the architecture fits the weights in several ways: it does not say whether a model inside the model was "
+            "the architecture fits the weights in several ways: it does not say whether a nested model was "
             "frozen, nor which weights are a custom layer's, and neither shapes nor names tell",
             where=where,
             hint="extract the weights only, with --like and a file of the single model",
         )
     _require_names(model, where)
-    layers = tuple(_planned(model, outline, verdict.reading, weights))
-    notes = (
-        *_trust(verdict, outline),
-        *_flag_notes(outline, verdict.reading),
-        *_name_notes(weights, outline, verdict.reading),
+    settled = Assignment(
+        layers=tuple(_planned(model, outline, verdict.reading, weights)),
+        rung="config",
+        architecture=model,
+        notes=(*_trust(verdict, outline), *_name_notes(weights, outline, verdict.reading)),
+        frozen=tuple(_frozen(outline, verdict.reading)),
     )
-    return Assignment(layers=layers, rung="config", architecture=model, notes=notes)
+    if like is None or order != "reference":
+        return _with_flag_notes(settled, outline, verdict.reading, order)
+    lists = reference_lists(weights, outline, verdict.reading, like, own=True)
+    return _ordered(settled, weights, outline, verdict.reading, lists, like)
 
 
-def _by_like(weights: Sequence[Weight], like: Like) -> Assignment:
+def _by_like(weights: Sequence[Weight], like: Like, order: Order) -> Assignment:
     if like.architecture is not None:
         _require_names(like.architecture, like.where)
+    named = listed_by_name(weights, like.groups) if like.groups is not None else None
+    if named is not None and named.exact and like.architecture is None:
+        return _by_listed_names(weights, named, like, order)
     outline = like.outline
     flags = like.architecture is not None
     verdict = decide_by_like(weights, outline, flags=flags, ordered=like.ordered)
     if not verdict.fits and (once := stored_once(outline)) is not None:
         outline = once
         verdict = decide_by_like(weights, once, flags=flags, ordered=like.ordered)
-    if not verdict.fits and like.groups is not None:
-        layers = tuple(_listed_again(weights, like.groups))
-        if layers:
-            return Assignment(layers=layers, rung="like", architecture=like.architecture)
+    if verdict.reading is None and named is not None:
+        return _by_listed_names(weights, named, like, order)
     if not verdict.fits:
         raise Undecided(
-            f"the like-file does not fit the checkpoint: {first_difference(weights, outline)}",
+            f"the reference model does not fit the checkpoint: {first_difference(weights, outline)}",
             where=like.where,
-            hint="make the like-file from the code of the very model that was trained",
+            hint=_RETRAIN if flags else _BY_JSON,
         )
-    if verdict.reading is None:
+    if verdict.reading is None or (
+        like.architecture is None and _unsure(weights, outline, verdict.reading, like)
+    ):
         raise Undecided(
-            "the like-file fits the checkpoint in several ways: layers of equal shapes may have been frozen "
+            "the reference model fits the checkpoint in several ways: layers of equal shapes may have been frozen "
             "or renamed, and the names do not tell which",
             where=like.where,
-            hint=_RETRAIN,
+            hint=_RETRAIN if flags else _BY_JSON,
         )
     if like.architecture is not None:
         layers = tuple(_planned(like.architecture, outline, verdict.reading, weights))
     else:
         layers = tuple(_planned_groups(like.layer_names, outline, verdict.reading, weights))
-    notes = (*_trust(verdict, outline), *_flag_notes(outline, verdict.reading))
-    return Assignment(layers=layers, rung="like", architecture=like.architecture, notes=notes)
+    settled = Assignment(
+        layers=layers,
+        rung="like",
+        architecture=like.architecture,
+        notes=tuple(_trust(verdict, outline)),
+        frozen=tuple(_frozen(outline, verdict.reading)),
+    )
+    if like.architecture is None or order != "reference":
+        return _with_flag_notes(settled, outline, verdict.reading, order)
+    lists = reference_lists(weights, outline, verdict.reading, like, own=False)
+    return _ordered(settled, weights, outline, verdict.reading, lists, like)
+
+
+def _by_listed_names(weights: Sequence[Weight], named: ByName, like: Like, order: Order) -> Assignment:
+    """Follow a reference file by the names of its weights; of what is inside nested models only they tell."""
+    layers = tuple(
+        PlannedLayer(name=group.name, weights=_named([weights[index] for index in listed]))
+        for group, listed in zip(like.groups or (), named.lists, strict=True)
+    )
+    settled = Assignment(layers=layers, rung="like", architecture=like.architecture)
+    moved = [
+        layer.name
+        for layer, listed, saved in zip(layers, named.lists, named.saved, strict=True)
+        if listed != saved
+    ]
+    if not moved:
+        return settled
+    if order == "reference":
+        return replace(
+            settled, notes=tuple(_reordered_notes(moved)), frozen=_moved(weights, named), reordered=True
+        )
+    if order == "any":
+        return replace(settled, frozen=_moved(weights, named))
+    if any(layer.weights and not saved for layer, saved in zip(layers, named.saved, strict=True)):
+        raise Undecided(
+            f"the order in which {moved[0]!r} was saved is not known: a layer in it stands in another place too",
+            where=like.where,
+            hint="leave --keep-flags out for the order that the reference model loads",
+        )
+    layers = tuple(
+        PlannedLayer(name=layer.name, weights=_named([weights[index] for index in saved]))
+        for layer, saved in zip(layers, named.saved, strict=True)
+    )
+    return replace(settled, layers=layers, notes=tuple(_flag_notes(moved)), frozen=_moved(weights, named))
+
+
+def _moved(weights: Sequence[Weight], named: ByName) -> tuple[str, ...]:
+    """Name the layers inside nested models that stand further back in the checkpoint than in the reference model."""
+    behind: list[str] = []
+    for listed, saved in zip(named.lists, named.saved, strict=True):
+        if listed == saved:
+            continue
+        latest = len(weights)
+        for index in reversed(listed):
+            if index > latest:
+                behind.append(layer_scope(weights[index].name))
+            latest = min(latest, index)
+    return tuple(dict.fromkeys(reversed(behind)))
+
+
+def _unsure(weights: Sequence[Weight], outline: Outline, reading: Reading, like: Like) -> bool:
+    owned = dict(zip((part.path[-1] for part in outline), lists(outline, reading), strict=True))
+    return contradicted_inside(weights, like.groups or (), owned) is not None
+
+
+def _with_flag_notes(settled: Assignment, outline: Outline, reading: Reading, order: Order) -> Assignment:
+    """Say of which nested models the saved order depends on flags, unless the output's format does not."""
+    if order == "any":
+        return settled
+    return replace(settled, notes=(*settled.notes, *_flag_notes(list(_flagged(outline, reading)))))
+
+
+def _ordered(
+    settled: Assignment,
+    weights: Sequence[Weight],
+    outline: Outline,
+    reading: Reading,
+    expected: Lists,
+    like: Like,
+) -> Assignment:
+    """Put the weights of nested models in the order that the reference model expects, and replay its loading."""
+    saved = lists(outline, reading)
+    by_name = {part.path[-1]: listed for part, listed in zip(outline, expected, strict=True)}
+    moved = [
+        part.path[-1] for part, ours, theirs in zip(outline, saved, expected, strict=True) if ours != theirs
+    ]
+    layers = tuple(
+        replace(layer, weights=_named([weights[index] for index in by_name[layer.name]]))
+        if layer.name in moved
+        else layer
+        for layer in settled.layers
+    )
+    names = [layer.name for layer in layers]
+    if set(names) == set(like.layer_names) and len(names) == len(like.layer_names):
+        place = {name: number for number, name in enumerate(like.layer_names)}
+        layers = tuple(sorted(layers, key=lambda layer: place[layer.name]))
+    _require_loadable(layers, like)
+    changed = bool(moved) or [layer.name for layer in layers] != names
+    notes = (*settled.notes, *_reordered_notes(moved), *_whole_notes(outline, reading, saved, expected))
+    return replace(settled, layers=layers, notes=notes, reordered=changed)
+
+
+def _require_loadable(layers: Sequence[PlannedLayer], like: Like) -> None:
+    """Refuse a reference model whose `load_weights` would not take the layers: it is another model."""
+    planned = [
+        Saved(name=layer.name, shapes=tuple(weight.source.shape for weight in layer.weights))
+        for layer in layers
+    ]
+    if like.groups is not None:
+        # What stands in the file of a live model counts: its config lacks the flags of models.
+        expected = [Expected(name=layer.name, shapes=layer.shapes) for layer in saved_layers(like.groups)]
+    else:
+        weighted = {layer.name for layer in planned if layer.shapes}
+        # What a custom layer owns the checkpoint has shown.
+        expected = [
+            replace(layer, shapes=()) if layer.shapes is None and layer.name not in weighted else layer
+            for layer in expected_layers(like)
+        ]
+    loading = load_by_order(planned, expected)
+    if not loading.loads:
+        raise Undecided(
+            f"the reference model would not load the checkpoint's weights: {loading.first_complaint}",
+            where=like.where,
+            hint="make the reference model with the code that built the trained model",
+        )
 
 
 def _require_names(model: Layer, where: str) -> None:
@@ -126,27 +284,6 @@ def _require_names(model: Layer, where: str) -> None:
             where=where,
             hint="give a like-file that does: model.save_weights('like.h5') of the single model",
         )
-
-
-def _listed_again(weights: Sequence[Weight], groups: Sequence[LayerGroup]) -> Iterator[PlannedLayer]:
-    """Follow a flat file that lists some weights twice, where a layer stands in two places, by all its names.
-
-    Yields nothing unless the names of both files are the same and each group's weights rise along the list,
-    as they do where the flags are the same.
-    """
-    places = {clean(weight.name): index for index, weight in enumerate(weights)}
-    listed = [[clean(weight.name) for weight in group.weights] for group in groups]
-    if len(places) != len(weights) or {name for names in listed for name in names} != places.keys():
-        return
-    seen: set[str] = set()
-    for group, names in zip(groups, listed, strict=True):
-        own = [places[name] for name in names if name not in seen]
-        seen.update(names)
-        shapes = [weights[places[name]].shape for name in names]
-        if own != sorted(own) or shapes != [weight.shape for weight in group.weights]:
-            return
-    for group, names in zip(groups, listed, strict=True):
-        yield PlannedLayer(name=group.name, weights=_named([weights[places[name]] for name in names]))
 
 
 def _by_names(weights: Sequence[Weight], *, plain: bool, model: str) -> Assignment:
@@ -217,20 +354,6 @@ def _named(owned: Sequence[Weight]) -> tuple[PlannedWeight, ...]:
     return tuple(PlannedWeight(name=name, source=weight) for name, weight in zip(names, owned, strict=True))
 
 
-def _agree(own: Assignment, like: Like) -> None:
-    """Refuse a like-file that contradicts what the checkpoint says of itself."""
-    shapes = [tuple(weight.source.shape for weight in layer.weights) for layer in own.layers if layer.weights]
-    flat = [weight.source for layer in own.layers for weight in layer.weights]
-    if like.groups is not None and shapes != [
-        tuple(weight.shape for weight in group.weights) for group in like.groups if group.weights
-    ]:
-        raise Undecided(
-            f"the like-file contradicts the checkpoint: {first_difference(flat, like.outline)}",
-            where=like.where,
-            hint="this file says itself what it holds: leave --like out",
-        )
-
-
 def _trust(verdict: Verdict, outline: Outline) -> Iterator[str]:
     if verdict.basis == "names":
         yield "positions and shapes left a choice; the names of the weights settled it"
@@ -241,8 +364,8 @@ def _trust(verdict: Verdict, outline: Outline) -> Iterator[str]:
         yield f"taken on trust: custom layers ({custom}) own the weights that hang together by name and place"
 
 
-def _flag_notes(outline: Outline, reading: Reading) -> Iterator[str]:
-    """Say where the order inside a group depends on trainable flags."""
+def _flagged(outline: Outline, reading: Reading) -> Iterator[str]:
+    """Name the nested models whose order in their groups depends on trainable flags."""
     numbers = iter(range(len(reading.spans)))
     for part in outline:
         units = list(units_of((part,)))
@@ -251,10 +374,43 @@ def _flag_notes(outline: Outline, reading: Reading) -> Iterator[str]:
             continue
         saved = Reading(spans=spans, frozen=reading.frozen)
         if _order(part, units, saved, thawed=False) != _order(part, units, saved, thawed=True):
+            yield part.path[-1]
+
+
+def _flag_notes(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        yield (
+            f"the nested model {name!r} had frozen layers when it was saved; its group is in that order: "
+            "load it into a model with the same trainable flags, or give the model to load into with --like"
+        )
+
+
+def _reordered_notes(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        yield (
+            f"the nested model {name!r} has other trainable flags in the reference model than in the checkpoint; "
+            "its group is in the order that the reference model loads (--keep-flags: as it was saved)"
+        )
+
+
+def _whole_notes(outline: Outline, reading: Reading, saved: Lists, expected: Lists) -> Iterator[str]:
+    """Say where a nested model's own flag changed the order: JSON of old Keras does not have it."""
+    for part, ours, theirs in zip(outline, saved, expected, strict=True):
+        inside = ["/".join(path) for path in sorted(reading.frozen) if path[: len(part.path)] == part.path]
+        if ours != theirs and inside:
             yield (
-                f"the model {part.path[-1]!r} inside the model had frozen layers when it was saved; "
-                "its group is in that order: set the same trainable flags before loading"
+                f"{', '.join(inside)} was frozen as a whole when it was saved, which the config of a model does not "
+                "tell: where the code to load into freezes it too, use --keep-flags"
             )
+
+
+def _frozen(outline: Outline, reading: Reading) -> Iterator[str]:
+    """List what the checkpoint shows as frozen: nested models as a whole, and layers outside those."""
+    yield from ("/".join(path) for path in sorted(reading.frozen))
+    for unit, span in zip(units_of(outline), reading.spans, strict=True):
+        inside = any(unit.path[: len(path)] == path for path in reading.frozen)
+        if unit.natural and span.others and not span.length and not inside and not unit.open:
+            yield "/".join(unit.path)
 
 
 def _order(part: Nest, units: Sequence[Unit], reading: Reading, *, thawed: bool) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from remap.keras.assign import assign
+from remap.keras.assign import Order, assign
 from remap.keras.checkpoint import Checkpoint
 from remap.keras.config import Layer, parse_model
 from remap.keras.like import Like
@@ -17,9 +17,18 @@ __all__ = ["compose"]
 
 
 def compose(
-    checkpoint: Checkpoint, *, like: Like | None, plain: bool, submodel: str | None, weights_only: bool
+    checkpoint: Checkpoint,
+    *,
+    like: Like | None,
+    plain: bool,
+    submodel: str | None,
+    weights_only: bool,
+    order: Order,
 ) -> Plan:
     """Settle everything about the output.
+
+    Where a reference model has other trainable flags than the checkpoint, and the order of weights follows them, only
+    weights are written: `load_model` would go by the flags in the checkpoint's own architecture.
 
     Raises NothingToExtract for a single model, Undecided where a choice or a like-file is needed,
     InputRefused for an architecture that is no architecture.
@@ -28,8 +37,8 @@ def compose(
     if checkpoint.model_config is not None:
         model = parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
     wrapper = find_template(checkpoint, model, submodel=submodel)
-    assignment = assign(wrapper, like=like, plain=plain)
-    whole = wrapper.architecture is not None and not weights_only
+    assignment = assign(wrapper, like=like, plain=plain, order=order)
+    whole = wrapper.architecture is not None and not weights_only and not assignment.reordered
     training_config, optimizer = None, None
     if whole and model is not None and wrapper.architecture is not None and _trains(model, wrapper):
         if checkpoint.training_config is not None:
@@ -52,7 +61,13 @@ def compose(
         optimizer=optimizer,
         architecture=assignment.architecture,
         notes=(*assignment.notes, *_optimizer_note(optimizer)),
-        left_behind=tuple(_left_behind(checkpoint, model, wrapper, weights_only=weights_only)),
+        frozen=assignment.frozen,
+        flags="reference" if assignment.reordered else "saved",
+        left_behind=tuple(
+            _left_behind(
+                checkpoint, model, wrapper, weights_only=weights_only, reordered=assignment.reordered
+            )
+        ),
     )
 
 
@@ -68,7 +83,7 @@ def _optimizer_note(optimizer: tuple[PlannedWeight, ...] | None) -> Iterator[str
 
 
 def _left_behind(
-    checkpoint: Checkpoint, model: Layer | None, wrapper: Wrapper, *, weights_only: bool
+    checkpoint: Checkpoint, model: Layer | None, wrapper: Wrapper, *, weights_only: bool, reordered: bool
 ) -> Iterator[str]:
     weighted = {group.name: len(group.weights) for group in checkpoint.weighted}
     own = {layer.name for layer in (wrapper.architecture.children or ())} if wrapper.architecture else set()
@@ -82,6 +97,12 @@ def _left_behind(
         if name in weighted:
             yield f"{name}: {weighted[name]} weights of another model"
     state = checkpoint.training_config is not None or checkpoint.optimizer is not None
+    if reordered and wrapper.architecture is not None and not weights_only:
+        yield (
+            "architecture and training state: their trainable flags are not those of the reference model, in whose "
+            "order the weights are"
+        )
+        return
     if state and weights_only:
         yield "training configuration and optimizer state: only weights were asked for"
     elif state and model is not None and not _trains(model, wrapper):

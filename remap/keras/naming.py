@@ -8,8 +8,20 @@ build in one session, renaming and nesting make it differ, so it is evidence and
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-__all__ = ["clean", "family", "layer_scope", "leaf", "numbered", "runs", "scope", "split_number", "uniquify"]
+__all__ = [
+    "clean",
+    "family",
+    "layer_scope",
+    "leaf",
+    "numbered",
+    "runs",
+    "same_but_for_numbers",
+    "scope",
+    "split_number",
+    "uniquify",
+]
 
 # Keras 2.3 counts repeated names on bytes objects, so their repr ends up in the file (`_uniquify` in
 # keras/engine/saving.py).
@@ -60,6 +72,20 @@ def family(name: str) -> tuple[str, int]:
     """Split Keras's automatic numbering: ``("dense", 3)`` for ``dense_3``, ``("dense", 0)`` for ``dense``."""
     kin, number = split_number(name, "_")
     return kin, int(number or 0)
+
+
+def same_but_for_numbers(pairs: Iterable[tuple[str, str]]) -> bool:
+    """Tell whether two lists of names are the same but for automatic numbers, off by one number in each family.
+
+    A session that had built other models before goes on counting.
+    """
+    offsets: dict[str, int] = {}
+    for ours, theirs in pairs:
+        (our_kin, our_number), (their_kin, their_number) = family(ours), family(theirs)
+        offset = their_number - our_number
+        if our_kin != their_kin or offsets.setdefault(our_kin, offset) != offset:
+            return False
+    return True
 
 
 def numbered(name: str) -> tuple[str, tuple[int, ...]]:

@@ -59,10 +59,15 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nest:
-    """A model inside the model. Whether it was frozen as a whole its config does not say."""
+    """A nested model.
+
+    `trainable` is False where its config says that it was frozen as a whole. Keras 2 and tf.keras up to 2.4 do not
+    write that.
+    """
 
     path: tuple[str, ...]
     children: tuple[Unit | Nest, ...]
+    trainable: bool = True
 
 
 Outline = tuple[Unit | Nest, ...]
@@ -165,7 +170,7 @@ def _outline(layer: Layer, above: tuple[str, ...]) -> Unit | Nest:
     model = layer.innermost
     if model.children is not None:
         inner = tuple(_outline(child, path) for child in load_order(model) if not is_weightless(child))
-        return Nest(path=path, children=inner)
+        return Nest(path=path, children=inner, trainable=layer.trainable and model.trainable)
     kind = f"{layer.class_name} {_without_name(layer)}"
     owned = owned_weights(layer)
     if owned is None:

@@ -38,6 +38,9 @@ class Plan:
     `template` is the name of the extracted model, `replicas` how often the wrapper calls it (None when the
     file does not tell). `rung` says what settled the layers: ``config``, ``like`` or ``names``. `notes` are
     the things taken on trust or changed, `left_behind` what of the input is not in the output and why.
+    `frozen` lists the layers and nested models that were frozen when the checkpoint was saved, as paths, as far as the
+    order of its weights shows; `flags` says whose trainable flags the order inside nested models follows: ``saved`` or
+    ``reference``.
     `architecture` is the extracted model's own description where one is known.
     With `model_config` None the output is a weights file: `layers` then lie at its root.
     """
@@ -55,4 +58,6 @@ class Plan:
     optimizer: tuple[PlannedWeight, ...] | None = None
     architecture: Layer | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    flags: str = "saved"
     left_behind: tuple[str, ...] = ()

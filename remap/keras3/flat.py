@@ -61,4 +61,5 @@ def _planned(layer: Layer, group: LayerGroup | None, given: Like | None) -> Plan
     own = replace(inner, name=layer.name)
     alone = Wrapper(group=group, architecture=own if given is None else None, replicas=None)
     like = None if given is None else replace(given, architecture=own, groups=None)
-    return PlannedLayer(name=layer.name, weights=named, children=assign(alone, like=like, plain=False).layers)
+    inside = assign(alone, like=like, plain=False, order="any")
+    return PlannedLayer(name=layer.name, weights=named, children=inside.layers)

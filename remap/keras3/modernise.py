@@ -32,7 +32,10 @@ def modernise(
     and InputRefused for what Keras 3 has not.
     """
     try:
-        plan = compose(checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only)
+        # These formats keep each layer's weights apart: no flags decide their order.
+        plan = compose(
+            checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only, order="any"
+        )
     except (NothingToExtract, Undecided) as refusal:
         own = _own_architecture(checkpoint)
         if isinstance(refusal, Undecided) and (submodel is not None or not _is_whole(checkpoint, own, like)):

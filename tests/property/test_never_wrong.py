@@ -76,6 +76,7 @@ def planned(made: Made, rung: str) -> Plan | None:
             plain=rung == "plain",
             submodel=None,
             weights_only=False,
+            order="reference",
         )
     except RemapError:
         return None

@@ -52,7 +52,12 @@ def sources(folder: Path) -> Iterator[tuple[str, Path, Path, Like | None]]:
 def translated(source: Path, submodel: str, like: Like | None) -> Translation:
     with open_checkpoint(source) as opened:
         plan = compose(
-            opened.checkpoint, like=like, plain=False, submodel=submodel or None, weights_only=False
+            opened.checkpoint,
+            like=like,
+            plain=False,
+            submodel=submodel or None,
+            weights_only=False,
+            order="any",
         )
     assert plan.architecture is not None
     return translate(plan.architecture, plan.layers, keras_version=plan.keras_version)
