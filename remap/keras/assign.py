@@ -86,9 +86,10 @@ def _by_own_architecture(
     weights: Sequence[Weight], model: Layer, like: Like | None, order: Order, where: str
 ) -> Assignment:
     outline = outline_of_model(model)
-    verdict = decide(weights, outline)
+    apart = order == "any" or (order == "reference" and like is not None)
+    verdict = decide(weights, outline, apart=apart)
     if not verdict.fits and (once := stored_once(outline)) is not None:
-        outline, verdict = once, decide(weights, once)
+        outline, verdict = once, decide(weights, once, apart=apart)
     if not verdict.fits:
         raise Undecided(
             f"the file's own architecture does not fit its weights: {first_difference(weights, outline)}",
@@ -124,10 +125,12 @@ def _by_like(weights: Sequence[Weight], like: Like, order: Order) -> Assignment:
         return _by_listed_names(weights, named, like, order)
     outline = like.outline
     flags = like.architecture is not None
-    verdict = decide_by_like(weights, outline, flags=flags, ordered=like.ordered)
+    # A group of a reference file is one layer here: what is inside it `_unsure` looks at.
+    apart = order != "saved"
+    verdict = decide_by_like(weights, outline, flags=flags, ordered=like.ordered, apart=apart)
     if not verdict.fits and (once := stored_once(outline)) is not None:
         outline = once
-        verdict = decide_by_like(weights, once, flags=flags, ordered=like.ordered)
+        verdict = decide_by_like(weights, once, flags=flags, ordered=like.ordered, apart=apart)
     if verdict.reading is None and named is not None:
         return _by_listed_names(weights, named, like, order)
     if not verdict.fits:

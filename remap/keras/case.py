@@ -21,12 +21,20 @@ class Case:
     """A list of `weights` and an `outline`, whose layers are the `units`.
 
     For each weight, `names` has its name as TensorFlow had it, `leaves` and `scopes` the two parts of that. `spare`
-    weights are in no layer that the outline accounts for. What a witness said is kept in `heard`.
+    weights are in no layer that the outline accounts for. What a witness said is kept in `heard`. With `apart` two
+    readings differ where a layer inside a nested model owns other weights, and not only where a flat file in the saved
+    order would differ.
     """
 
     def __init__(
-        self, weights: Sequence[Weight], outline: Outline, names: Sequence[str] | None = None
+        self,
+        weights: Sequence[Weight],
+        outline: Outline,
+        names: Sequence[str] | None = None,
+        *,
+        apart: bool = False,
     ) -> None:
+        self.apart = apart
         self.weights = weights
         self.outline = outline
         self.units = tuple(units_of(outline))
@@ -36,7 +44,7 @@ class Case:
 
     def flagged(self, outline: Outline) -> Case:
         """Give the case of the same weights and an outline that differs in its trainable flags only."""
-        case = Case(self.weights, outline, self.names)
+        case = Case(self.weights, outline, self.names, apart=self.apart)
         case.leaves, case.scopes, case.heard = self.leaves, self.scopes, self.heard
         return case
 

@@ -19,7 +19,7 @@ from remap.keras.evidence import (
 from remap.keras.match import TooManyReadings
 from remap.keras.naming import family
 from remap.keras.outline import Outline, free_flags
-from remap.keras.reading import Lists, Reading, disorder, keep_tidier, lists
+from remap.keras.reading import Lists, Reading, disorder, distinction, keep_tidier
 from remap.keras.search import read_list
 
 __all__ = ["Basis", "Verdict", "decide", "decide_by_like"]
@@ -47,9 +47,12 @@ _MISFIT = Verdict(fits=False)
 _UNDECIDED = Verdict()
 
 
-def decide(weights: Sequence[Weight], outline: Outline) -> Verdict:
-    """Settle a list by an architecture with the very flags of the model that was saved."""
-    return _decide(Case(weights, outline))
+def decide(weights: Sequence[Weight], outline: Outline, *, apart: bool) -> Verdict:
+    """Settle a list by an architecture with the very flags of the model that was saved.
+
+    With `apart` the layers inside nested models are told apart; without, only the saved order of each group counts.
+    """
+    return _decide(Case(weights, outline, apart=apart))
 
 
 def _decide(case: Case) -> Verdict:
@@ -81,7 +84,9 @@ def _named(case: Case) -> list[Reading]:
     return []
 
 
-def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, ordered: bool) -> Verdict:
+def decide_by_like(
+    weights: Sequence[Weight], outline: Outline, *, flags: bool, ordered: bool, apart: bool
+) -> Verdict:
     """Settle a list by an architecture that someone gave for it.
 
     `flags` says that the outline has trainable flags and the layers of models inside the model; the flags may
@@ -89,7 +94,7 @@ def decide_by_like(weights: Sequence[Weight], outline: Outline, *, flags: bool, 
     checkpoint did. So the flags count only where the names do not object, names count only where the flags
     do not, and what alone fits counts without names only where nothing but flags can differ.
     """
-    free = Case(weights, free_flags(outline))
+    free = Case(weights, free_flags(outline), apart=apart)
     by_names = cache(lambda: _by_names_or_flags(free.flagged(outline), free, flags=flags, ordered=ordered))
     fitting = _readings(free, brief=True)
     if fitting is None:
@@ -118,7 +123,7 @@ def _by_names_or_flags(case: Case, free: Case, *, flags: bool, ordered: bool) ->
         same = (
             given is None
             or verdict.reading is None
-            or lists(free.outline, verdict.reading) == lists(free.outline, given)
+            or distinction(free, verdict.reading) == distinction(free, given)
         )
         return verdict if same else _UNDECIDED
     if given is None or not ordered or not _ascending(free):

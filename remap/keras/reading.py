@@ -9,7 +9,7 @@ from typing import NamedTuple
 from remap.keras.case import Case
 from remap.keras.outline import Nest, Outline
 
-__all__ = ["Lists", "Reading", "Span", "disorder", "keep_tidier", "lists"]
+__all__ = ["Lists", "Reading", "Span", "disorder", "distinction", "keep_tidier", "lists"]
 
 Lists = tuple[tuple[int, ...], ...]
 """For each part of an outline the indices of its weights in the order of its group in a flat file."""
@@ -70,6 +70,13 @@ def _parts(part: object, reading: Reading, spans: Iterator[Span]) -> tuple[tuple
         trainable.extend(upper)
         rest.extend(lower)
     return tuple(trainable), tuple(rest)
+
+
+def distinction(case: Case, reading: Reading) -> Lists:
+    """Give what readings have to differ in: what each layer owns, or only what a flat file in the saved order would hold."""
+    if case.apart:
+        return tuple((*span.trainable, *span.rest) for span in reading.spans)
+    return lists(case.outline, reading)
 
 
 def disorder(case: Case, reading: Reading) -> int:

@@ -300,9 +300,9 @@ def _paired(names: Sequence[str], like: Like) -> list[LayerGroup]:
 
 
 def _listed_as_read(part: Nest, owned: Sequence[Span], group: LayerGroup, like: Like) -> tuple[int, ...]:
-    reading = decide(group.weights, part.children).reading
+    reading = decide(group.weights, part.children, apart=True).reading
     if reading is None:
-        reading = decide(group.weights, free_flags(part.children)).reading
+        reading = decide(group.weights, free_flags(part.children), apart=True).reading
     if reading is None:
         raise Undecided(
             f"the reference model does not tell in which order it loads the nested model {part.path[-1]!r}",
@@ -386,7 +386,9 @@ def _counts(unit: Unit, theirs: Unit | Nest, span: Span, *, own: bool) -> tuple[
     if unit.open:
         if not theirs.splits[0]:
             return (0,)
-        known = span.length > 0 or (own and unit.splits[0] > 0)
+        # Where its weights stand in one piece, the part that trains may end anywhere in it.
+        apart = span.length > 0 and span.others > 0 and span.other != span.start + span.length
+        known = apart or (own and unit.splits[0] > 0 and not span.others) or not count
         return (span.length,) if known else tuple(range(count + 1))
     splits = tuple(dict.fromkeys(min(split, count) for split in theirs.splits))
     # A wrapper and what it wraps may have different flags; which one counts the checkpoint's Keras has shown.

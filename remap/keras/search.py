@@ -18,7 +18,7 @@ from remap.keras.case import Case, Testimony
 from remap.keras.match import Match, TooManyReadings
 from remap.keras.outline import Unit
 from remap.keras.program import Instruction
-from remap.keras.reading import Lists, Reading, Span, keep_tidier, lists
+from remap.keras.reading import Lists, Reading, Span, distinction, keep_tidier
 
 __all__ = ["read_list"]
 
@@ -66,7 +66,7 @@ def read_list(
     search = _Search(case, Match(case, testimony, strict=strict, limit=limit))
     distinct: dict[Lists, Reading] = {}
     for reading in map(search.reading, search.run()):
-        keep_tidier(distinct, case, lists(case.outline, reading), reading)
+        keep_tidier(distinct, case, distinction(case, reading), reading)
     return distinct
 
 

@@ -7,10 +7,14 @@ words, so that the package's reading of lists is held against another hand's wri
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Made", "MadeLayer", "config_of", "flat_list", "groups_of", "make"]
+__all__ = ["Flags", "Made", "MadeLayer", "config_of", "flat_list", "groups_of", "make", "reference_flags"]
+
+Flags = Literal["saved", "config", "none"]
 
 Named = tuple[str, tuple[int, ...]]
 
@@ -64,6 +68,31 @@ class Made:
 def flat_list(made: Made) -> list[tuple[MadeLayer, int]]:
     """Give the nested group's list."""
     return made.template.trainable() + made.template.other()
+
+
+@contextmanager
+def reference_flags(made: Made, flags: Flags) -> Iterator[None]:
+    """Give the layers the flags of a reference model meanwhile.
+
+    ``saved`` are those of the live model, ``config`` those that its config has, which lacks the flags of models, and
+    ``none`` freezes nothing.
+    """
+    layers = list(_below(made.template))
+    before = [layer.frozen for layer in layers]
+    for layer in layers:
+        if flags == "none" or (flags == "config" and layer.children is not None):
+            layer.frozen = False
+    try:
+        yield
+    finally:
+        for layer, frozen in zip(layers, before, strict=True):
+            layer.frozen = frozen
+
+
+def _below(layer: MadeLayer) -> Iterator[MadeLayer]:
+    for child in layer.children or ():
+        yield child
+        yield from _below(child)
 
 
 def groups_of(made: Made) -> list[tuple[str, list[tuple[MadeLayer, int]]]]:

@@ -18,11 +18,22 @@ from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.keras.compose import compose
 from remap.keras.like import Like, like_of_json
 from remap.keras.plan import Plan
-from tests.property.architectures import Made, MadeLayer, config_of, flat_list, groups_of, make
+from tests.property.architectures import (
+    Flags,
+    Made,
+    MadeLayer,
+    config_of,
+    flat_list,
+    groups_of,
+    make,
+    reference_flags,
+)
 
 Answer = list[tuple[str, list[str]]]
 
-RUNGS = ("config", "json", "new json", "flat file", "names", "plain")
+RUNGS = ("config", "json", "new json", "kept json", "flat file", "new file", "kept file", "names", "plain")
+# Whose flags the answer follows: those of the reference model, or the checkpoint's where these are kept.
+FLAGS: dict[str, Flags] = {"json": "config", "new json": "none", "new file": "none"}
 
 
 def weight_of(layer: MadeLayer, index: int, *, where: str) -> Weight:
@@ -56,13 +67,15 @@ def wrapper_config(made: Made) -> dict[str, object]:
 
 
 def like_for(made: Made, rung: str) -> Like | None:
-    if rung in {"json", "new json"}:
-        return like_of_json(json.dumps(config_of(made.template, flags=rung == "json")), where="like.json")
-    if rung == "flat file":
-        groups = tuple(
-            LayerGroup(name=name, weights=tuple(weight_of(*weight, where="like") for weight in weights))
-            for name, weights in groups_of(made)
-        )
+    if "json" in rung:
+        flags = rung == "json"
+        return like_of_json(json.dumps(config_of(made.template, flags=flags)), where="like.json")
+    if "file" in rung:
+        with reference_flags(made, "saved" if rung == "flat file" else "none"):
+            groups = tuple(
+                LayerGroup(name=name, weights=tuple(weight_of(*weight, where="like") for weight in weights))
+                for name, weights in groups_of(made)
+            )
         return Like(where="like.h5", groups=groups)
     return None
 
@@ -76,7 +89,7 @@ def planned(made: Made, rung: str) -> Plan | None:
             plain=rung == "plain",
             submodel=None,
             weights_only=False,
-            order="reference",
+            order="saved" if rung.startswith("kept") else "reference",
         )
     except RemapError:
         return None
@@ -87,12 +100,13 @@ def answer(plan: Plan) -> Answer:
     return [(layer.name, [w.source.path for w in layer.weights]) for layer in plan.layers if layer.weights]
 
 
-def truth(made: Made) -> Answer:
-    return [
-        (name, [weight_of(*weight, where="").path for weight in weights])
-        for name, weights in groups_of(made)
-        if weights
-    ]
+def truth(made: Made, rung: str) -> Answer:
+    with reference_flags(made, FLAGS.get(rung, "saved")):
+        return [
+            (name, [weight_of(*weight, where="").path for weight in weights])
+            for name, weights in groups_of(made)
+            if weights
+        ]
 
 
 def shapes(made: Made, answered: Answer) -> list[list[tuple[int, ...]]]:
@@ -110,7 +124,7 @@ def require_right(made: Made, rung: str) -> bool:
     if made.swapped and any("names of the weights settled" in note or "trust" in note for note in plan.notes):
         return True  # two layers bear each other's names, and the plan says that it believed names
     answered = answer(plan)
-    expected = truth(made)
+    expected = truth(made, rung)
     if rung in {"names", "plain"}:
         # Names of layers are not known here, and layers of a hidden model are not counted as one: Keras
         # refuses such a file. What it would accept has to be right.
@@ -133,7 +147,10 @@ REFUSED = {
     "config": (0.15, 0.0),
     "json": (0.25, 0.0),
     "new json": (0.55, 0.0),
+    "kept json": (0.55, 0.0),
     "flat file": (0.35, 0.0),
+    "new file": (0.35, 0.0),
+    "kept file": (0.35, 0.0),
     "names": (0.95, 0.30),
     "plain": (0.50, 0.15),
 }

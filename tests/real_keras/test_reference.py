@@ -22,8 +22,9 @@ NESTED = """
 """.split()
 # tf_keras loads no file of an old Keras that has a model in a model in the template.
 BEYOND = {("tf_keras", "keras-2.2.4"): {"nested_deep"}}
-# Of several settings of flags for each case and kind of reference model.
-LEAST = {"keras": 0.8, "tf_keras": 0.8}
+# Names contradict the flags of JSON where layers of equal shapes bear other numbers: nothing but the names tells which of
+# them were frozen, and layers may have been renamed.
+MOST_REFUSED = 0.25
 
 
 @pytest.mark.parametrize("era", ["keras-2.2.4", "tf.keras-2.3.4"])
@@ -59,8 +60,9 @@ def test_predictions_are_equal_in_a_model_of_other_flags(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.strip().splitlines()[-1])
-    assert {
-        name: said for name, said in told.items() if said != "ok" and not said.startswith("refused")
-    } == {}
-    refused = {name: said for name, said in told.items() if said != "ok"}
-    assert len(refused) <= (1 - LEAST[loader]) * len(told), refused
+    fine = ("ok", "beyond", "refused")
+    assert {name: said for name, said in told.items() if not said.startswith(fine)} == {}
+    asked = {name: said for name, said in told.items() if said != "beyond"}
+    refused = {name: said for name, said in asked.items() if said != "ok"}
+    assert len(asked) > len(told) / 2
+    assert len(refused) <= MOST_REFUSED * len(asked), refused
