@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from remap.errors import InputRefused, OutputRefused
 from remap.isolation import EXHAUSTED, Isolation, exhausted
@@ -65,18 +65,13 @@ def _open_streams() -> None:
 
 def _leave(message: str, code: int) -> NoReturn:
     """End where a stream cannot be used: what is left in its buffer has nowhere to go."""
+    from remap.console.terminal import drop_rest
+
     with suppress(OSError):
         sys.stderr.write(f"{message}\n" if message else "")
     for stream in (sys.stdout, sys.stderr):
-        _flush_or_drop(stream)
+        drop_rest(stream)
     raise SystemExit(code) from None
-
-
-def _flush_or_drop(stream: TextIO) -> None:
-    try:
-        stream.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from remap.errors import OutputRefused, UsageRefused
 from remap.hdf5.publish import publish
@@ -73,6 +73,12 @@ def extract(
         )
         return report
     form = _form(target)
+    if like is not None and _is_same_file(target, like):
+        raise UsageRefused(
+            "the output is the reference model given by --like",
+            where=os.fsdecode(target),
+            hint="give another name: the reference model is never written to",
+        )
     hint = _like(like, plain=plain)
     if form != "h5":
         return _extract_for_today(
@@ -215,6 +221,13 @@ def _extract_for_today(
         return report
     state = sum(len(group.recipes) for group in translation.groups if group.path == "optimizer")
     return replace(report, kind="full model", optimizer_tensors=state)
+
+
+def _is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except (OSError, ValueError):  # one of them is not there, and will be told so
+        return False
 
 
 def _form(target: str | os.PathLike[str]) -> str:

@@ -293,7 +293,7 @@ def _new(preload: Sequence[str]) -> _Child:
 def exhausted(error: OSError | RuntimeError, *, where: str = "") -> InputRefused:
     """Put into words that the system has no files, processes, threads or memory left."""
     return InputRefused(
-        f"the system has no room to read the file: {getattr(error, 'strerror', None) or error}",
+        f"a limit of the system was reached: {getattr(error, 'strerror', None) or error}",
         where=where,
         hint="raise the limits of this session (ulimit -n, ulimit -u) or end other programs",
     )

@@ -59,6 +59,23 @@ def test_refuses_to_replace_a_file_unless_told_to(folder: Path, tmp_path: Path) 
     assert differences(out, folder / "single.h5") == []
 
 
+@pytest.mark.parametrize("form", ["h5", "keras", "weights.h5"])
+@pytest.mark.parametrize("link", ["same", "soft", "hard"])
+def test_never_replaces_the_reference_model(folder: Path, tmp_path: Path, link: str, form: str) -> None:
+    like, out = tmp_path / f"like.{form}", tmp_path / f"out.{form}"
+    like.write_bytes((folder / "single.json").read_bytes())
+    if link == "same":
+        out = like
+    elif link == "soft":
+        out.symlink_to(like)
+    else:
+        out.hardlink_to(like)
+    before = like.read_bytes()
+    with pytest.raises(UsageRefused, match="the output is the reference model"):
+        extract(folder / "multi_weights.h5", out, like=like, overwrite=True)
+    assert out.read_bytes() == like.read_bytes() == before
+
+
 def test_refuses_to_write_onto_its_input(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / "multi.h5"
     source.write_bytes((folder / "multi.h5").read_bytes())

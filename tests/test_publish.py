@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,32 @@ def test_refuses_a_directory_as_output(tmp_path: Path) -> None:
         _convert(save_weights(tmp_path / "in.h5"), tmp_path, overwrite=True)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="this system has no permissions of this kind")
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_a_file_that_is_replaced_leaves_its_permissions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unnamed: bool
+) -> None:
+    if not unnamed:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    source, target = save_weights(tmp_path / "in.h5"), tmp_path / "out.h5"
+    for mode in (0o600, 0o664, 0o400):
+        target.unlink(missing_ok=True)
+        target.write_bytes(b"old")
+        target.chmod(mode)
+        _convert(source, target, overwrite=True)
+        assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_refuses_to_replace_what_is_no_file(tmp_path: Path) -> None:
+    source, target = save_weights(tmp_path / "in.h5"), tmp_path / "out.h5"
+    os.mkfifo(target)
+    for overwrite in (False, True):
+        with pytest.raises(OutputRefused, match="the output is a device, pipe or socket"):
+            _convert(source, target, overwrite=overwrite)
+    assert stat.S_ISFIFO(target.stat().st_mode)
+
+
 @pytest.mark.parametrize("name", ["missing/out.h5", "in.h5/out.h5"])
 def test_refuses_a_directory_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputRefused, match="there is no such directory") as caught:
@@ -249,7 +276,7 @@ class TestPoorSystems:
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system knows no unnamed files")
 def test_without_proc_the_draft_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remap.hdf5.publish.Path.exists", lambda _: False)
+    monkeypatch.setattr("remap.hdf5.draft.Path.exists", lambda _: False)
     _convert(save_weights(tmp_path / "in.h5"), tmp_path / "out.h5")
     assert _names(tmp_path) == ["in.h5", "out.h5"]
 

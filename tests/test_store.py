@@ -40,7 +40,7 @@ def _spoil(patch: pytest.MonkeyPatch, place: int) -> None:
             data[place - at] ^= 1
         return os.pwrite(target, data, at)
 
-    patch.setattr("remap.hdf5.publish.io", SimpleNamespace(FileIO=FileIO))
+    patch.setattr("remap.hdf5.draft.io", SimpleNamespace(FileIO=FileIO))
     patch.setattr(os, "copy_file_range", copy, raising=False)
 
 

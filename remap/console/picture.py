@@ -9,6 +9,7 @@ from pathlib import Path
 from remap.console.colour import html_page, svg_picture
 from remap.console.line import Line
 from remap.errors import OutputRefused
+from remap.hdf5.draft import new_file
 from remap.hdf5.identify import show
 
 __all__ = ["save_html", "save_svg"]
@@ -25,17 +26,11 @@ def save_html(lines: Sequence[Line], target: Path) -> None:
 
 
 def _create(target: Path, text: str) -> None:
-    where = show(os.fspath(target))
-    try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
+    if os.path.lexists(target):
         raise OutputRefused(
-            "there is a file of that name already", where=where, hint="give another name"
-        ) from None
-    except OSError as error:
-        raise OutputRefused(
-            f"the file cannot be written: {error.strerror or error}",
-            where=where,
-            hint="write to another place",
-        ) from None
+            "there is a file of that name already", where=show(str(target)), hint="give another name"
+        )
+    with new_file(target, overwrite=False) as file:
+        content = memoryview(text.encode("utf-8"))
+        while content:
+            content = content[file.write(content) or 0 :]

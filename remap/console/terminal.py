@@ -6,10 +6,19 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 from remap.console.line import Line
 
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "drop_rest"]
+
+
+def drop_rest(stream: TextIO) -> None:
+    """Let what a stream still holds, and all that follows, go nowhere, where nobody takes it."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Terminal:
@@ -31,7 +40,16 @@ class Terminal:
         self.ascii_only = not (self._stream.encoding or "").lower().startswith("utf")
 
     def print(self, lines: Iterable[Line]) -> None:
-        """Print lines."""
+        """Print lines; a message that stderr does not take is dropped, for there is nobody to tell."""
+        try:
+            self._write(lines)
+            self._stream.flush()
+        except OSError:
+            if self._stream is not sys.stderr:
+                raise
+            drop_rest(self._stream)
+
+    def _write(self, lines: Iterable[Line]) -> None:
         if not self.styled:
             self._stream.writelines(f"{line.plain}\n" for line in lines)
             return

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remap.errors import InputRefused, OutputRefused, UsageRefused
+from remap.hdf5.draft import new_file, status_of
 from remap.hdf5.flush import FlushedAlong
 from remap.hdf5.identify import show
 from remap.hdf5.layout import lay_out
@@ -73,12 +73,17 @@ def publication(
     left behind.
     """
     path = Path(target)
-    _require_free(path, opened, overwrite=overwrite)
-    with _told(path), _draft(path.parent) as draft:
-        yield draft.file
-        os.fsync(draft.file.fileno())
+    status = status_of(path)
+    if status is not None and opened.source.is_same(status):
+        raise UsageRefused(
+            "the output is the input",
+            where=show(str(path)),
+            hint="give another name: the input is never written to",
+        )
+    with new_file(path, overwrite=overwrite) as file:
+        yield file
+        os.fsync(file.fileno())
         opened.source.require_unchanged()
-        draft.name_it(path, overwrite=overwrite)
 
 
 class Meter:
@@ -94,104 +99,6 @@ class Meter:
         self._done += count
         if self._callback is not None:
             self._callback(self._done, self._total)
-
-
-class _Draft:
-    """A file that nobody can see yet; `name` is None where it has none at all."""
-
-    def __init__(self, file: io.FileIO, directory: Path, name: Path | None) -> None:
-        self.file = file
-        self.directory = directory
-        self.name = name
-
-    def close(self) -> None:
-        """Close the file; what is to be published is on the disk already."""
-        with contextlib.suppress(OSError):
-            self.file.close()
-
-    def name_it(self, path: Path, *, overwrite: bool) -> None:
-        """Give the file its name in one step, never over another file unless told to."""
-        if self.name is None and not overwrite:
-            _link_descriptor(self.file.fileno(), path)
-        else:
-            if self.name is None:
-                name = _hidden(self.directory)
-                _link_descriptor(self.file.fileno(), name)
-                self.name = name
-            self.close()  # Windows renames no open file
-            if overwrite:
-                self.name.replace(path)
-            else:
-                _link_or_rename(self.name, path)
-        _sync_directory(self.directory)
-
-
-@contextlib.contextmanager
-def _draft(directory: Path) -> Iterator[_Draft]:
-    """Make a draft that is gone at the end, unless it was given its name."""
-    descriptor, name = _create(directory)
-    file = io.FileIO(descriptor, "r+b")
-    draft = _Draft(file, directory, name)
-    try:
-        yield draft
-    finally:
-        draft.close()
-        if draft.name is not None:
-            draft.name.unlink(missing_ok=True)
-
-
-def _create(directory: Path) -> tuple[int, Path | None]:
-    if hasattr(os, "O_TMPFILE"):
-        # Refused by file systems that know no such files, each with an error of its own; what truly is wrong
-        # with the directory, the named way below meets again.
-        with contextlib.suppress(OSError):
-            descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-            if Path(f"/proc/self/fd/{descriptor}").exists():
-                return descriptor, None
-            os.close(descriptor)
-    name = _hidden(directory)
-    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    return os.open(name, flags, 0o666), name
-
-
-def _hidden(directory: Path) -> Path:
-    return directory / f".h5remap-{os.urandom(8).hex()}.tmp"
-
-
-def _link_descriptor(descriptor: int, path: Path) -> None:
-    with _opened(path.parent) as directory:
-        # With a directory given, Python asks the system to follow the link in /proc to the file itself.
-        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=directory, follow_symlinks=True)
-
-
-def _link_or_rename(name: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(name)
-    except FileExistsError:
-        raise
-    except OSError:
-        # No hard links here (FAT, some network file systems). Windows's rename never replaces; elsewhere this
-        # leaves a moment between looking and renaming.
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        name.rename(path)
-
-
-def _sync_directory(path: Path) -> None:
-    """Put the name on the disk too, where the system can: the content is there already."""
-    if hasattr(os, "O_DIRECTORY"):
-        with contextlib.suppress(OSError), _opened(path) as directory:
-            os.fsync(directory)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield directory
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(directory)
 
 
 @contextlib.contextmanager
@@ -210,56 +117,3 @@ def _reopened(file: io.FileIO) -> Iterator[OpenedCheckpoint]:
         yield written
     finally:
         source.close()
-
-
-def _require_free(path: Path, opened: OpenedCheckpoint, *, overwrite: bool) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        status = None
-    except (OSError, ValueError) as error:
-        raise _refused(path, error) from error
-    if status is not None and opened.source.is_same(status):
-        raise UsageRefused(
-            "the output is the input",
-            where=show(str(path)),
-            hint="give another name: the input is never written to",
-        )
-    if path.is_dir():
-        raise OutputRefused(
-            "the output is a directory", where=show(str(path)), hint="give the name of a file in it"
-        )
-    if not overwrite and os.path.lexists(path):
-        raise _there(path)
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say in words what the system says about the output."""
-    try:
-        yield
-    except OSError as error:
-        raise _refused(path, error) from error
-
-
-def _refused(path: Path, error: OSError | ValueError) -> OutputRefused:
-    number = error.errno if isinstance(error, OSError) else None
-    where = show(str(path))
-    if number == errno.EEXIST:
-        return _there(path)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return OutputRefused("the disk is full", where=where, hint="free some room or write to another disk")
-    if number in (errno.ENOENT, errno.ENOTDIR):
-        return OutputRefused("there is no such directory", where=show(str(path.parent)), hint="make it first")
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return OutputRefused(
-        f"the output cannot be written: {reason}", where=where, hint="write to another directory"
-    )
-
-
-def _there(path: Path) -> OutputRefused:
-    return OutputRefused(
-        "there is a file of that name already",
-        where=show(str(path)),
-        hint="give another name, or add --overwrite",
-    )
