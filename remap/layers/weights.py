@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from remap.keras.values import Config
+
+if TYPE_CHECKING:  # numpy is loaded where a tensor is changed: values of this module travel without it
+    from numpy.typing import NDArray
 
 __all__ = [
     "AddBiases",
@@ -31,7 +31,7 @@ __all__ = [
 
 Shape = tuple[int | None, ...]
 """What the config says of a shape, in elements; None where it depends on the layer's input."""
-Array = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 
 # What Keras 2 and tf.keras call the kernel of a DepthwiseConv2D, and what Keras 3 calls it.
 _RENAMED = ("depthwise_kernel", "kernel")
@@ -124,6 +124,8 @@ class ScaleBlocks(Operation):
     def __call__(self, tensor: Array) -> Array:
         """Compute the new tensor."""
         width = tensor.shape[-1] // self.blocks
+        import numpy as np
+
         scaled = tensor.astype(np.float64)
         for block in self.chosen:
             scaled[..., block * width : (block + 1) * width] *= self.factor
@@ -141,6 +143,8 @@ class UnpackCudnnKernel(Operation):
 
     def __call__(self, tensor: Array) -> Array:
         """Compute the new tensor."""
+        import numpy as np
+
         gates = np.hsplit(tensor, self.gates)
         return np.hstack([gate.ravel().reshape(gate.shape, order="F") for gate in gates])
 
@@ -153,6 +157,8 @@ class TransposeGates(Operation):
 
     def __call__(self, tensor: Array) -> Array:
         """Compute the new tensor."""
+        import numpy as np
+
         return np.hstack([gate.T for gate in np.hsplit(tensor, self.gates)])
 
 
@@ -162,6 +168,8 @@ class AddBiases(Operation):
 
     def __call__(self, tensor: Array) -> Array:
         """Compute the new tensor."""
+        import numpy as np
+
         first, second = np.split(tensor, 2)
         return np.asarray(first + second)
 
