@@ -20,8 +20,7 @@ from remap.keras.plan import PlannedLayer, PlannedWeight
 from remap.keras3.translation import Translation, translate
 from remap.layers import catalogue
 from remap.layers.catalogue import CATALOGUE
-from remap.layers.declaration import ANYTHING, Keras3, Removed, Setting
-from remap.layers.writer import Writer
+from remap.layers.declaration import ANYTHING, Keras3, Removed, Setting, Writer
 from tests.conftest import FIXTURES
 from tests.test_layers import ERAS, zoo
 

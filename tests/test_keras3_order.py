@@ -12,7 +12,7 @@ from remap.keras.checkpoint import Weight
 from remap.keras.config import Layer, parse_model
 from remap.keras.outline import load_order
 from remap.keras.plan import PlannedLayer, PlannedWeight
-from remap.keras3.order import layer_order
+from remap.keras3.graph import layer_order
 from remap.keras3.translation import Translation, translate
 
 

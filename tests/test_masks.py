@@ -13,7 +13,7 @@ from remap.keras3 import graph as graphs
 from remap.keras3 import masks
 from remap.keras3.masks import mask_problems
 from remap.keras3.translation import translate
-from remap.layers.writer import Writer
+from remap.layers.declaration import Writer
 
 Entry = tuple[str, str, dict[str, Any], list[list[str]]]
 """A layer's name, class and config, and the names of the layers that each of its calls takes."""

@@ -20,8 +20,7 @@ from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras.config import Layer
 from remap.keras3.built import describe
 from remap.keras3.graph import makes_mask, read_graph
-from remap.layers.declaration import Masks
-from remap.layers.writer import Writer
+from remap.layers.declaration import Masks, Writer
 
 __all__ = ["mask_problems"]
 

@@ -15,8 +15,7 @@ import numpy as np
 from remap.keras.checkpoint import Weight
 from remap.keras.plan import PlannedLayer
 from remap.keras.values import Config, Json, Value, read_json
-from remap.keras3.naming import snake_case
-from remap.keras3.objects import keras_object
+from remap.keras3.objects import keras_object, snake_case
 from remap.keras3.recipe import Group, Recipe, constant, keep
 from remap.keras3.translation import Translation
 

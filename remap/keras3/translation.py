@@ -16,8 +16,7 @@ from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
 from remap.keras3.recipe import Group, Recipe
 from remap.layers.catalogue import SEQUENTIAL
-from remap.layers.declaration import Setting
-from remap.layers.writer import Writer
+from remap.layers.declaration import Setting, Writer
 
 __all__ = ["Translation", "translate"]
 
