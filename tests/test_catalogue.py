@@ -15,7 +15,7 @@ import pytest
 from remap.errors import InputRefused, RemapError
 from remap.keras.checkpoint import Weight
 from remap.keras.config import parse_model
-from remap.keras.outline import outline_of_model
+from remap.keras.outline import outline_of_model, units_of
 from remap.keras.plan import PlannedLayer, PlannedWeight
 from remap.keras3.translation import Translation, translate
 from remap.layers import catalogue
@@ -182,6 +182,27 @@ def test_an_argument_that_the_class_does_not_have_is_refused(class_name: str, co
     problems = written(class_name, config, shapes).problems
     words = "does not know of this class|of Keras 3 does not have"
     assert any(re.search(words, problem.what) for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "config"),
+    [
+        ("Attention", {"step_dim": 5}),
+        ("LayerNormalization", {"epsilon": 1e-6}),
+        ("Conv1DTranspose", {"pad": "same"}),
+        ("Highway", {"units": 4}),
+    ],
+)
+def test_a_custom_class_that_has_the_name_of_a_built_in_one_is_unknown(
+    class_name: str, config: dict[str, Any]
+) -> None:
+    """Many such classes were written before Keras had one; their weights are not those of Keras's class."""
+    entry = {"class_name": class_name, "config": {"name": "own", **config}}
+    model = parse_model(
+        stack([{"class_name": "Dense", "config": {"name": "d", "units": 2}}, entry]), where="test"
+    )
+    assert [unit.open for unit in units_of(outline_of_model(model))] == [False, True]
+    assert any(f"custom_objects={{'{class_name}'" in note for note in written(class_name, config, []).notes)
 
 
 def test_page_says_of_every_class_what_becomes_of_it_in_keras_3() -> None:

@@ -27,6 +27,16 @@ TWO_MASKS: list[Entry] = [
 ]
 
 
+# What Keras always writes of these classes.
+ALWAYS: dict[str, dict[str, Any]] = {
+    "Conv1D": {"filters": 4, "kernel_size": [1]},
+    "Dense": {"units": 4},
+    "LSTM": {"units": 2},
+    "Normalization": {"axis": [-1]},
+    "Rescaling": {"scale": 2.0, "offset": 0.0},
+}
+
+
 def graph(entries: list[Entry], inputs: list[str], outputs: list[str]) -> dict[str, Any]:
     """Describe a functional model; a name such as ``m:1`` stands for that call of the layer."""
     models = {name for name, _, config, _ in entries if "layers" in config}
@@ -39,7 +49,7 @@ def graph(entries: list[Entry], inputs: list[str], outputs: list[str]) -> dict[s
         {
             "name": name,
             "class_name": class_name,
-            "config": {"name": name, **config},
+            "config": {"name": name, **ALWAYS.get(class_name, {}), **config},
             "inbound_nodes": [[[*tensor(one), {}] for one in call] for call in calls],
         }
         for name, class_name, config, calls in entries

@@ -62,7 +62,8 @@ class Layer:
     @property
     def declared(self) -> LayerClass | None:
         """Give what is known of the class: None for a class of the user's own, and for a model."""
-        return CATALOGUE.get(self.class_name) if self.children is None else None
+        found = CATALOGUE.get(self.class_name) if self.children is None else None
+        return found if found is not None and found.describes(self.config) else None
 
     @property
     def is_input(self) -> bool:

@@ -21,6 +21,7 @@ from remap.keras3.objects import (
     snake_case,
 )
 from remap.keras3.recipe import Group, Recipe, keep
+from remap.layers.catalogue import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
 from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
 from remap.layers.owned import owned_weights
@@ -272,7 +273,8 @@ def _share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) 
     counts = [None if (owned := owned_weights(cell)) is None else len(owned.slots) for cell in cells]
     unknown = counts.count(None)
     left = len(weights) - sum(count or 0 for count in counts)
-    if unknown > 1 or left < 0 or (left and not unknown):
+    undescribed = any(cell.declared is None and cell.class_name in CATALOGUE for cell in cells)
+    if undescribed or unknown > 1 or left < 0 or (left and not unknown):
         raise InputRefused(
             "its cells are not described, or not by their weights: Keras 2.0 wrote down the names only",
             where=describe(owner),

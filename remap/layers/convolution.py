@@ -93,6 +93,7 @@ def _convolution(
         name=name,
         masks=None if keras3 is None else Masks.ENDED,
         keras3=keras3,
+        told_by="kernel_size" if weights is _depthwise else "filters kernel_size",
         weights=weights,
         told_by_name=True,
     )

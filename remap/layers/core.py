@@ -76,6 +76,7 @@ RESCALING = LayerClass(
     name="Rescaling",
     masks=Masks.PASSED_ON_BY_KERAS_3,
     keras3=Keras3(name="Rescaling", keeps="scale offset"),
+    told_by="scale offset",
 )
 LAYERS = (
     INPUT,
@@ -89,10 +90,11 @@ LAYERS = (
             dropped={"input_dim": ANYTHING},
             folds=_WHOLE,
         ),
+        told_by="units",
         weights=_dense,
         told_by_name=True,
     ),
-    LayerClass(name="EinsumDense", masks=None, keras3=None, weights=_einsum_dense),
+    LayerClass(name="EinsumDense", masks=None, keras3=None, told_by="equation", weights=_einsum_dense),
     LayerClass(
         name="Embedding",
         masks=Masks.MADE,
@@ -101,6 +103,7 @@ LAYERS = (
             keeps=f"input_dim output_dim mask_zero {three('embeddings')}",
             dropped={"input_length": ANYTHING},
         ),
+        told_by="input_dim output_dim",
         weights=_embedding,
         makes_mask=lambda config: config.flag("mask_zero", default=False),
         told_by_name=True,
@@ -175,8 +178,16 @@ LAYERS = (
         for rank in (2, 3)
     ),
     # Preprocessing of TensorFlow 2.3, of which no rule for Keras 3 is known.
-    LayerClass(name="CategoryEncoding", masks=None, keras3=None, weights=_category_encoding),
-    LayerClass(name="RandomFourierFeatures", masks=None, keras3=None, weights=_random_features),
+    LayerClass(
+        name="CategoryEncoding", masks=None, keras3=None, told_by="output_mode", weights=_category_encoding
+    ),
+    LayerClass(
+        name="RandomFourierFeatures",
+        masks=None,
+        keras3=None,
+        told_by="output_dim scale",
+        weights=_random_features,
+    ),
     *(
         LayerClass(name=name, masks=None, keras3=None)
         for name in (

@@ -177,6 +177,10 @@ class Removed:
 class LayerClass:
     """Everything that is known of one of Keras's layer classes.
 
+    `told_by` names the arguments (with spaces between) by which a config is known to be of this class: every release
+    writes them. Without one of them the layer is of a class of the user's own that has the same name, as many
+    classes were called Attention before Keras had one.
+
     `weights` gives the weights that a layer owns by its config, or None where the config does not tell;
     `never_trained` the leaf names that no release ever trained. A class with `directions` owns what the layer it wraps
     owns, so many times. `keras3` says how it is written for Keras 3, where need be by the model around it; None
@@ -191,6 +195,7 @@ class LayerClass:
     name: str
     masks: Masks | None
     keras3: Keras3 | Removed | Callable[[Setting], Keras3] | None
+    told_by: str = ""
     weights: Callable[[Config], OwnedWeights | None] = no_weights
     never_trained: frozenset[str] = frozenset()
     makes_mask: Callable[[Config], bool] = lambda _: False
@@ -205,6 +210,10 @@ class LayerClass:
     is_input: bool = False
     calls_function: bool = False
     needs_cudnn: bool = False
+
+    def describes(self, config: Config) -> bool:
+        """Tell whether a config may be one that Keras wrote for this class."""
+        return all(config.has(argument) for argument in self.told_by.split())
 
     @property
     def weightless(self) -> bool:

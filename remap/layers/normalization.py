@@ -84,6 +84,7 @@ LAYERS = (
         name="LayerNormalization",
         masks=Masks.PASSED_ON,
         keras3=Keras3(name="LayerNormalization", keeps=_ARGUMENTS),
+        told_by="axis center epsilon scale",
         weights=_by_layer,
         told_by_name=True,
     ),
@@ -91,6 +92,7 @@ LAYERS = (
         name="Normalization",
         masks=Masks.PASSED_ON_BY_KERAS_3,
         keras3=Keras3(name="Normalization", keeps="axis"),
+        told_by="axis",
         weights=_by_data_set,
     ),
 )

@@ -92,25 +92,18 @@ def _of_cells(config: Config) -> OwnedWeights | None:
 
 
 def _owned_by_cell(cell: KerasObject) -> OwnedWeights | None:
-    """Give None for a custom cell."""
+    """Give None for a custom cell, and for one of Keras 2.0, which writes down its name and nothing else."""
     known = _CELLS.get(cell.class_name)
-    return None if known is None else known.weights(cell.config)
-
-
-def _if_described(
-    weights: Callable[[Config], OwnedWeights | None], argument: str, config: Config
-) -> OwnedWeights | None:
-    """Give None for a cell of Keras 2.0, which writes down its name and nothing else."""
-    return weights(config) if config.has(argument) else None
+    return known.weights(cell.config) if known is not None and known.describes(cell.config) else None
 
 
 def _cell(
     name: str,
     keras3: Keras3 | None,
     weights: Callable[[Config], OwnedWeights | None],
-    size: str = "units",
+    told_by: str = "units",
 ) -> LayerClass:
-    return LayerClass(name=name, masks=None, keras3=keras3, weights=partial(_if_described, weights, size))
+    return LayerClass(name=name, masks=None, keras3=keras3, told_by=told_by, weights=weights)
 
 
 def _cudnn_changes(gates: int, biases: AddBiases | SplitBiases) -> tuple[WeightChange, ...]:
@@ -126,6 +119,7 @@ def _recurrent(
     keras3: Keras3 | None,
     weights: Callable[[Config], OwnedWeights | None],
     *,
+    told_by: str = "units",
     listed_when_frozen: bool = False,
     runs_fast: bool = False,
     needs_cudnn: bool = False,
@@ -134,6 +128,7 @@ def _recurrent(
         name=name,
         masks=None if keras3 is None else Masks.USED,
         keras3=keras3,
+        told_by=told_by,
         weights=weights,
         takes_state=keras3 is not None,
         told_by_name=keras3 is not None,
@@ -181,7 +176,7 @@ _CELL_CLASSES = (
         _of_cells,
         "cells",
     ),
-    _cell("ConvLSTM2DCell", None, _conv_lstm, "filters"),
+    _cell("ConvLSTM2DCell", None, _conv_lstm, "filters kernel_size"),
     _cell("PeepholeLSTMCell", None, _peephole),
 )
 _CELLS: Mapping[str, LayerClass] = {cell.name: cell for cell in _CELL_CLASSES}
@@ -232,6 +227,7 @@ LAYERS = (
         "RNN",
         Keras3(name="RNN", keeps=_ROLLED, dropped={**_LOOSE, "cell": ANYTHING}, form=Form.CELLS),
         _of_cell,
+        told_by="cell",
         listed_when_frozen=True,
     ),
     _recurrent(
@@ -247,8 +243,9 @@ LAYERS = (
             cell="conv_lstm_cell",
         ),
         _conv_lstm,
+        told_by="filters kernel_size",
     ),
-    _recurrent("ConvRNN2D", None, _of_cell),
+    _recurrent("ConvRNN2D", None, _of_cell, told_by="cell"),
     _recurrent(
         "CuDNNGRU",
         Keras3(

@@ -37,9 +37,12 @@ def _removed(
     instead: Removed,
     weights: Callable[[Config], OwnedWeights | None] = no_weights,
     *,
+    told_by: str = "",
     told_by_name: bool = False,
 ) -> LayerClass:
-    return LayerClass(name=name, masks=None, keras3=instead, weights=weights, told_by_name=told_by_name)
+    return LayerClass(
+        name=name, masks=None, keras3=instead, told_by=told_by, weights=weights, told_by_name=told_by_name
+    )
 
 
 def _unknown(_: Config) -> None:
@@ -47,10 +50,10 @@ def _unknown(_: Config) -> None:
 
 
 LAYERS = (
-    _removed("LocallyConnected1D", _OWN_CLASS, _local, told_by_name=True),
-    _removed("LocallyConnected2D", _OWN_CLASS, _local, told_by_name=True),
-    _removed("Highway", _OWN_CLASS, _highway),
-    _removed("MaxoutDense", _OWN_CLASS, _maxout),
+    _removed("LocallyConnected1D", _OWN_CLASS, _local, told_by="filters kernel_size", told_by_name=True),
+    _removed("LocallyConnected2D", _OWN_CLASS, _local, told_by="filters kernel_size", told_by_name=True),
+    _removed("Highway", _OWN_CLASS, _highway, told_by="bias init"),
+    _removed("MaxoutDense", _OWN_CLASS, _maxout, told_by="bias nb_feature"),
     _removed("DenseFeatures", _OWN_CLASS, _unknown),
     _removed("SequenceFeatures", _OWN_CLASS, _unknown),
     *(
