@@ -97,3 +97,34 @@ def _chain(nodes: dict[str, Any], *, outputs: list[Any]) -> dict[str, Any]:
     layers = [{**inputs, "name": "input_0", "inbound_nodes": []}, *dense]
     ends = {"input_layers": [["input_0", 0, 0]], "output_layers": outputs}
     return {"class_name": "Model", "config": {"name": "whole", "layers": layers, **ends}}
+
+
+def test_a_call_on_a_dictionary_takes_its_tensors_in_the_order_of_the_keys() -> None:
+    """As tf.keras from 2.2 writes it: of DenseFeatures above all, which Keras 3 has not, so weights only."""
+    inputs: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "class_name": "InputLayer",
+            "config": {"name": name, "batch_input_shape": [None, 1]},
+            "inbound_nodes": [],
+        }
+        for name in ("b", "a")
+    ]
+    features = {
+        "name": "features",
+        "class_name": "DenseFeatures",
+        "config": {"name": "features", "feature_columns": []},
+        "inbound_nodes": [{"b": ["b", 0, 0, {}], "a": ["a", 0, 0, {}]}],
+    }
+    config = {
+        "name": "whole",
+        "layers": [*inputs, features],
+        "input_layers": [["b", 0, 0], ["a", 0, 0]],
+        "output_layers": [["features", 0, 0]],
+    }
+    translation = translated({"class_name": "Model", "config": config})
+    (problem,) = translation.problems
+    assert "Keras 3 has no such layer" in problem.what
+    node = translation.config["config"]["layers"][-1]["inbound_nodes"][0]
+    assert list(node["args"][0]) == ["a", "b"]
+    assert [one["config"]["keras_history"][0] for one in node["args"][0].values()] == ["a", "b"]

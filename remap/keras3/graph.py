@@ -171,8 +171,12 @@ class _Reader:
         }
 
     def call(self, layer: Layer, stored: Value) -> tuple[Call, dict[str, Json]]:
-        """Read one call: the tensors it takes, and the call as Keras 3 writes it."""
-        items = stored.values() if stored.kind == "list" else ()
+        """Read one call: the tensors it takes, and the call as Keras 3 writes it.
+
+        A layer that was called on a dictionary of tensors takes them in the order of its keys (tf.keras from 2.2).
+        """
+        keys = sorted(stored.object().keys()) if stored.kind == "object" else []
+        items = [stored.object().value(key) for key in keys] if keys else stored.values()
         taken = [_tensor_in(item) for item in items]
         tensors = [self.tensor(*one) for one in taken if one is not None]
         if not tensors or len(tensors) < len(taken):
@@ -191,7 +195,9 @@ class _Reader:
         if "constants" in keywords:
             raise self._odd(f"constants given to layer {layer.name!r}, which Keras 3 does not take")
         positional: list[Json] = [_written(tensor) for tensor in tensors]
-        if layer.declared is not None and layer.declared.takes_state and len(positional) > 1:
+        if keys:
+            positional = [dict(zip(keys, positional, strict=True))]
+        elif layer.declared is not None and layer.declared.takes_state and len(positional) > 1:
             keywords["initial_state"] = positional[1:]
             positional = positional[:1]
         elif (layer.declared is not None and layer.declared.takes_list) or len(positional) > 1:

@@ -216,7 +216,7 @@ class _Search:
 
     def _step_by_step(self, layer: Layer, inner: Layer, mask: Mask) -> Mask:
         here = _Differing(describe(layer))
-        if mask is not None and (inner.children is not None or _may_use_mask(inner)):
+        if mask is not None and any(map(_may_use_mask, inner.walk())):
             self._use(layer, here)
         made = self._layer(inner, [self.signal()])
         return here if made[0].mask is not None else mask
@@ -266,7 +266,9 @@ def _kind(layer: Layer) -> Masks | None:
 
 
 def _may_use_mask(layer: Layer) -> bool:
-    """Tell whether a layer would use a mask in Keras 3."""
+    """Tell whether a layer would use a mask in Keras 3; a model hands it to its layers."""
+    if layer.children is not None:
+        return False
     if layer.declared is None or layer.declared.uses_mask_in_keras_3:
         return True
     return _kind(layer) in {None, Masks.USED, Masks.ATTENDED, Masks.STEP_BY_STEP, Masks.GIVEN_TO_FUNCTION}

@@ -66,7 +66,12 @@ INPUT = LayerClass(
     keras3=Keras3(
         name="InputLayer",
         keeps="sparse",
-        dropped={"ragged": (None, False), "batch_shape": ANYTHING},
+        dropped={
+            "ragged": (None, False),
+            "optional": (None, False),
+            "type_spec": (None,),
+            "batch_shape": ANYTHING,
+        },
         takes_trainable=False,
         form=Form.INPUT,
     ),

@@ -1,0 +1,107 @@
+"""Models that tf_keras builds here and now, and what Keras 3 predicts with them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remap import InputRefused, extract
+
+# Each model, saved as Keras 2 does, with samples and predictions.
+BUILD = """
+import sys
+import numpy as np, tf_keras as kit
+from tf_keras import layers as l
+
+class OfTheUser(l.Layer):
+    def call(self, inputs):
+        return inputs["left"] - 2 * inputs["right"]
+
+def stack(*more):
+    return kit.Sequential([l.Dense(4, input_shape=(4,)), *more])
+
+def steps(inner):
+    start = kit.Input((5, 4))
+    return kit.Model(start, l.LSTM(3)(l.TimeDistributed(inner)(l.Masking()(start))))
+
+def functional():
+    start = kit.Input((4,))
+    left, right = l.Dense(4)(start), l.Dense(4)(start)
+    return kit.Model(start, l.Dense(4)(l.Add()([left, l.LeakyReLU()(right)])))
+
+def on_a_dictionary():
+    left, right = kit.Input((4,), name="z"), kit.Input((4,), name="a")
+    return kit.Model([left, right], l.Dense(2)(OfTheUser()({"right": l.Dense(4)(right), "left": l.Dense(4)(left)})))
+
+models = {
+    "stack": steps(stack(l.BatchNormalization(), l.Dense(4, "tanh"))),
+    "functional": steps(functional()),
+    "twice": steps(stack(stack())),
+    "softmax": steps(stack(l.Softmax())),
+    "dictionary": on_a_dictionary(),
+}
+random = np.random.default_rng(5)
+for name, model in models.items():
+    model.set_weights([random.normal(size=weight.shape) for weight in model.get_weights()])
+    inputs = [random.normal(size=(6, *one.shape[1:])).astype("float32") for one in model.inputs]
+    for one in inputs:
+        if one.ndim == 3:
+            one[:, 2:4] = 0
+    model.save(f"{sys.argv[1]}/{name}.h5", include_optimizer=False)
+    if name == "softmax":
+        continue  # tf_keras itself fails to predict
+    samples = {f"input_{number}": one for number, one in enumerate(inputs)}
+    np.savez(f"{sys.argv[1]}/{name}.npz", output=model.predict(inputs, verbose=0), **samples)
+"""
+LOAD = """
+import json, sys
+import numpy as np, keras
+
+class OfTheUser(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs["left"] - 2 * inputs["right"]
+
+told = {}
+for name in json.loads(sys.argv[2]):
+    samples = np.load(f"{sys.argv[1]}/{name}.npz")
+    inputs = [samples[f"input_{number}"] for number in range(len(samples) - 1)]
+    model = keras.saving.load_model(f"{sys.argv[1]}/{name}.keras", custom_objects={"OfTheUser": OfTheUser})
+    told[name] = float(abs(model.predict(inputs, verbose=0) - samples["output"]).max())
+print(json.dumps(told))
+"""
+
+
+def run(program: str, *arguments: str) -> str:
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()[-1] if done.stdout else ""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if importlib.util.find_spec("tf_keras") is None:
+        pytest.skip("tf_keras is not installed")
+    folder = tmp_path_factory.mktemp("built")
+    run(BUILD, str(folder))
+    return folder
+
+
+def test_predictions_are_those_of_tf_keras(built: Path) -> None:
+    names = ["stack", "functional", "twice", "dictionary"]
+    for name in names:
+        extract(built / f"{name}.h5", built / f"{name}.keras", overwrite=True)
+    differences = json.loads(run(LOAD, str(built), json.dumps(names)))
+    assert {name for name, difference in differences.items() if difference > 1e-5} == set()
+
+
+def test_a_model_that_uses_the_mask_of_a_single_step_is_refused(built: Path) -> None:
+    with pytest.raises(InputRefused, match="would be another in Keras 3"):
+        extract(built / "softmax.h5", built / "softmax.keras")
