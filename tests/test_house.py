@@ -34,7 +34,9 @@ def imported_by(module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("remap.keras")])
+@pytest.mark.parametrize(
+    "module", [name for name in MODULES if name.startswith(("remap.keras", "remap.layers"))]
+)
 def test_what_keras_means_knows_neither_files_nor_hdf5(module: str) -> None:
     banned = ("h5py", "remap.hdf5", "remap.convert", "remap.cli", "remap.console", "os", "pathlib", "io")
     assert [name for name in imported_by(module) if name in banned or name.startswith("remap.hdf5")] == []
