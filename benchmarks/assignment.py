@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from remap.errors import Undecided
-from remap.keras.compose import compose
+from remap.planning import compose
 from tests.property.architectures import Made, MadeLayer
 from tests.property.test_never_wrong import checkpoint_of, like_for
 

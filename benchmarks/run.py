@@ -36,7 +36,7 @@ MEBI = 1 << 20
 
 
 @dataclass(slots=True)
-class Way:
+class GroupCache:
     """A way to do some work: its command and what was measured of it, in seconds and MiB."""
 
     name: str
@@ -79,13 +79,14 @@ class Bench:
     rounds: int
     trees: dict[str, Path]
 
-    def ours(self, *arguments: str) -> list[Way]:
+    def ours(self, *arguments: str) -> list[GroupCache]:
         """Give the ways that are h5remap, one for each tree."""
         return [
-            Way(name, [sys.executable, "-m", "remap", *arguments], tree) for name, tree in self.trees.items()
+            GroupCache(name, [sys.executable, "-m", "remap", *arguments], tree)
+            for name, tree in self.trees.items()
         ]
 
-    def turns(self, ways: Sequence[Way], *, before: Callable[[], None] = lambda: None) -> None:
+    def turns(self, ways: Sequence[GroupCache], *, before: Callable[[], None] = lambda: None) -> None:
         """Let ways take turns; the first round only warms up."""
         for number in range(self.rounds + 1):
             for way in ways:
@@ -114,14 +115,16 @@ def conversions(bench: Bench, tensors: int, size: int, *, cold: bool = False) ->
     source, like, out = bench.make(tensors, size)
     ways = [
         *bench.ours("extract", source, "--like", like, "-o", out, "-q"),
-        Way("cp, fsync", ["sh", "-c", f"cp '{source}' '{out}' && sync '{out}'"]),
-        Way("cp", ["cp", source, out]),
-        Way("read, then create_dataset", [sys.executable, str(HERE / "naive.py"), source, out]),
+        GroupCache("cp, fsync", ["sh", "-c", f"cp '{source}' '{out}' && sync '{out}'"]),
+        GroupCache("cp", ["cp", source, out]),
+        GroupCache("read, then create_dataset", [sys.executable, str(HERE / "naive.py"), source, out]),
     ]
     if shutil.which("h5repack"):
-        ways.append(Way("h5repack", ["h5repack", source, out]))
+        ways.append(GroupCache("h5repack", ["h5repack", source, out]))
     if shutil.which("h5copy"):
-        ways.append(Way("h5copy", ["h5copy", "-i", source, "-o", out, "-s", "/model_1", "-d", "/model_1"]))
+        ways.append(
+            GroupCache("h5copy", ["h5copy", "-i", source, "-o", out, "-s", "/model_1", "-d", "/model_1"])
+        )
     bench.turns(ways, before=(lambda: _forget(source)) if cold else lambda: None)
     title = f"{tensors:,} tensors of {_bytes(size)}, {_bytes(tensors * size)} in all"
     yield f"\n### {title}{', cold cache' if cold else ''}\n"
@@ -134,7 +137,7 @@ def start_up(bench: Bench) -> Iterator[str]:
     large, _, _ = bench.make(16, 256 * MEBI)
     middle, _, _ = bench.make(16, 256 * 1024)
     ways = [
-        Way('python -c "import h5py"', [sys.executable, "-c", "import h5py"]),
+        GroupCache('python -c "import h5py"', [sys.executable, "-c", "import h5py"]),
         *(way for word in ("--help", "--version") for way in _named(bench.ours(word), word)),
         *_named(bench.ours("inspect", source), "inspect, small file"),
         *_named(bench.ours("extract", source, "--like", like, "-o", out), "extract, small file"),
@@ -152,7 +155,7 @@ def per_tensor(bench: Bench, tensors: int) -> Iterator[str]:
     ways = []
     for name, (source, like, out) in (("2 tensors", few), (f"{tensors:,} tensors", many)):
         ways += _named(bench.ours("extract", source, "--like", like, "-o", out, "-q"), name)
-        ways.append(Way(f"naive, {name}", [sys.executable, str(HERE / "naive.py"), source, out]))
+        ways.append(GroupCache(f"naive, {name}", [sys.executable, str(HERE / "naive.py"), source, out]))
     bench.turns(ways)
     yield f"\n### One more small tensor ({tensors:,} of 400 bytes)\n"
     yield from table(ways, ways[0])
@@ -175,8 +178,8 @@ def growth(bench: Bench, *, quick: bool) -> Iterator[str]:
             source, like, out = bench.make(tensors, size)
             ways = [
                 *bench.ours("extract", source, "--like", like, "-o", out, "-q"),
-                Way("cp, fsync", ["sh", "-c", f"cp '{source}' '{out}' && sync '{out}'"]),
-                Way("naive", [sys.executable, str(HERE / "naive.py"), source, out]),
+                GroupCache("cp, fsync", ["sh", "-c", f"cp '{source}' '{out}' && sync '{out}'"]),
+                GroupCache("naive", [sys.executable, str(HERE / "naive.py"), source, out]),
             ]
             bench.turns(ways)
             x = tensors * size if name == "bytes" else tensors
@@ -186,7 +189,7 @@ def growth(bench: Bench, *, quick: bool) -> Iterator[str]:
         yield f"\n![Time against {name}]({name}.svg)\n"
 
 
-def table(ways: Sequence[Way], base: Way) -> Iterator[str]:
+def table(ways: Sequence[GroupCache], base: GroupCache) -> Iterator[str]:
     """Give a table of ways, with their ratio to one of them."""
     yield f"| way | median | fastest to slowest | × {base.name} | processor | memory |"
     yield "|---|---:|---:|---:|---:|---:|"
@@ -197,7 +200,7 @@ def table(ways: Sequence[Way], base: Way) -> Iterator[str]:
         )
 
 
-def _named(ways: list[Way], name: str) -> list[Way]:
+def _named(ways: list[GroupCache], name: str) -> list[GroupCache]:
     for way in ways:
         way.name = name if way.name == "h5remap" else f"{way.name}: {name}"
     return ways

@@ -16,11 +16,10 @@ from remap.errors import (
 
 if TYPE_CHECKING:
     from remap.checking import Check, check
-    from remap.convert import extract, plan
-    from remap.inspection import Inspection
-    from remap.keras.plan import Plan
-    from remap.report import Report
-    from remap.survey import inspect
+    from remap.conversion import extract, plan
+    from remap.inspection import inspect
+    from remap.plan import Plan
+    from remap.results import Inspection, Report
 
 __all__ = [
     "Check",
@@ -43,13 +42,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Check": "remap.checking",
-    "Inspection": "remap.inspection",
-    "Plan": "remap.keras.plan",
-    "Report": "remap.report",
+    "Inspection": "remap.results",
+    "Plan": "remap.plan",
+    "Report": "remap.results",
     "check": "remap.checking",
-    "extract": "remap.convert",
-    "inspect": "remap.survey",
-    "plan": "remap.convert",
+    "extract": "remap.conversion",
+    "inspect": "remap.inspection",
+    "plan": "remap.conversion",
 }
 
 

@@ -8,23 +8,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from remap.document import as_json
-from remap.errors import RemapError
-from remap.isolation import run
-from remap.keras.checkpoint import Checkpoint, LayerGroup
-from remap.keras.config import parse_model
-from remap.keras.loading import (
-    Expected,
+from remap.architecture import parse_model
+from remap.assignment.loading import (
+    FileLayer,
     Loading,
-    Saved,
-    expected_layers,
+    ModelLayer,
+    file_layers,
     load_by_name,
     load_by_order,
-    saved_layers,
+    model_layers,
 )
-from remap.keras.wrapper import find_template
+from remap.checkpoint import Checkpoint, LayerGroup
+from remap.errors import RemapError
+from remap.isolation import run
 from remap.layers.weights import Shape, Slot
-from remap.likefile import read_like
+from remap.recognize import find_template
+from remap.reference_file import read_reference
+from remap.results import as_json
 
 __all__ = ["Check", "check", "misfits"]
 
@@ -92,11 +92,11 @@ def check(source: str | os.PathLike[str], like: str | os.PathLike[str], *, isola
         return checked
     from remap.hdf5.reader import open_checkpoint
 
-    described = read_like(like)
-    expected = [_completed(layer, described.groups or ()) for layer in expected_layers(described)]
+    described = read_reference(like)
+    expected = [_completed(layer, described.groups or ()) for layer in model_layers(described)]
     with open_checkpoint(source) as opened:
         checkpoint = opened.checkpoint
-    saved = saved_layers(checkpoint.layers)
+    saved = file_layers(checkpoint.layers)
     by_order, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
     return Check(
         source=os.fspath(source),
@@ -109,7 +109,7 @@ def check(source: str | os.PathLike[str], like: str | os.PathLike[str], *, isola
     )
 
 
-def _completed(layer: Expected, groups: Sequence[LayerGroup]) -> Expected:
+def _completed(layer: ModelLayer, groups: Sequence[LayerGroup]) -> ModelLayer:
     """Take the shapes that an architecture leaves open from the like-file's own weights, where they agree."""
     group = next((group for group in groups if group.name == layer.name), None)
     if group is None or layer.shapes is None or len(layer.shapes) != len(group.weights):
@@ -119,7 +119,7 @@ def _completed(layer: Expected, groups: Sequence[LayerGroup]) -> Expected:
         sides is None or Slot("", sides).takes("", shape)
         for sides, shape in zip(layer.shapes, shapes, strict=True)
     )
-    return Expected(name=layer.name, shapes=shapes) if agree else layer
+    return ModelLayer(name=layer.name, shapes=shapes) if agree else layer
 
 
 def _is_multi_gpu(checkpoint: Checkpoint) -> bool:
@@ -210,11 +210,11 @@ def _words(loading: Loading, *, by_name: bool) -> tuple[str, ...]:
     return old, *(_words_today(*pair, by_name=by_name) for pair in pairs)
 
 
-def _miscounted(want: Expected, have: Saved) -> bool:
+def _miscounted(want: ModelLayer, have: FileLayer) -> bool:
     return len(want.shapes or ()) != len(have.shapes)
 
 
-def _turned(want: Expected, have: Saved) -> bool:
+def _turned(want: ModelLayer, have: FileLayer) -> bool:
     """Tell whether Keras 2 would turn the axes of something that is no kernel of a convolution.
 
     It does so before it compares shapes (`preprocess_weights_for_loading`).
@@ -224,7 +224,7 @@ def _turned(want: Expected, have: Saved) -> bool:
     )
 
 
-def _words_today(want: Expected, have: Saved, complaint: str, *, by_name: bool) -> str:
+def _words_today(want: ModelLayer, have: FileLayer, complaint: str, *, by_name: bool) -> str:
     number = complaint.partition("#")[2].partition(" ")[0]
     if _miscounted(want, have):
         named = want.name if by_name else f"{want.name} in the current model, {have.name} in the save file"
@@ -240,7 +240,7 @@ def _words_today(want: Expected, have: Saved, complaint: str, *, by_name: bool) 
     )
 
 
-def misfits(want: Expected, have: Saved) -> Iterator[tuple[Shape, tuple[int, ...]]]:
+def misfits(want: ModelLayer, have: FileLayer) -> Iterator[tuple[Shape, tuple[int, ...]]]:
     """Give the shapes that a layer wants, and what the file has in their places, where they differ."""
     for sides, found in zip(want.shapes or (), have.shapes, strict=False):
         if sides is not None and not Slot("", sides).takes("", found):

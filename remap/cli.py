@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from remap.checking import Check
-    from remap.console.meter import Meter
-    from remap.console.terminal import Terminal
-    from remap.inspection import Inspection
+    from remap.console.terminal import Meter, Terminal
     from remap.isolation import Isolation
-    from remap.keras.plan import Plan
-    from remap.report import Report
+    from remap.plan import Plan
+    from remap.results import Inspection, Report
 
 __all__ = ["app"]
 
@@ -110,8 +108,8 @@ def _inspect(
     """Show what is in a Keras .h5 file, and what to do with it."""
     with _endings(["inspect", str(file)], json=json):
         from remap.console.advice import advice_lines
-        from remap.console.line import Line
-        from remap.console.overview import Selection, overview_lines
+        from remap.console.inspection import Selection, overview_lines
+        from remap.console.text import Line
 
         with _meter("reading") as meter:
             found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=meter)
@@ -123,7 +121,7 @@ def _inspect(
             *advice_lines(found, width=terminal.width),
         ]
         if svg is not None or html is not None:
-            from remap.console.picture import save_html, save_svg
+            from remap.console.rendering import save_html, save_svg
 
             if svg is not None:
                 save_svg(lines, svg, title=f"h5remap inspect {file}")
@@ -211,8 +209,7 @@ def _extract(
 
 def _dry_run(ctx: typer.Context, file: Path, options: Mapping[str, Any], *, json: bool) -> None:
     from remap.console.extraction import mapping_lines, report_lines
-    from remap.mapping import mapping_of, plan_json
-    from remap.report import report_of
+    from remap.results import mapping_of, plan_json, report_of
 
     planned: Plan = _call(ctx, "plan", file, **options)
     if json:
@@ -241,7 +238,7 @@ def _check(
 ) -> None:
     """Tell whether load_weights would take a file, and why not."""
     with _endings(["check", str(file), "--like", str(like)], json=json):
-        from remap.console.loading import check_lines
+        from remap.console.check import check_lines
 
         result: Check = _call(ctx, "check", file, like)
         if json:
@@ -268,7 +265,7 @@ def _endings(invocation: list[str], *, json: bool) -> Iterator[None]:
     try:
         yield
     except RemapError as error:
-        from remap.console.failure import failure_json, failure_lines
+        from remap.console.advice import failure_json, failure_lines
 
         if json:
             _write_json(failure_json(error, invocation))
@@ -288,7 +285,7 @@ def _terminal(*, stderr: bool = False) -> Terminal:
 
 
 def _meter(label: str) -> Meter:
-    from remap.console.meter import Meter
+    from remap.console.terminal import Meter
 
     return Meter(_terminal(stderr=True), label)
 

@@ -12,8 +12,8 @@ import numpy as np
 from remap.hdf5.reader import tensor_chunks
 
 if TYPE_CHECKING:
+    from remap.checkpoint import Weight
     from remap.hdf5.reader import OpenedCheckpoint
-    from remap.keras.checkpoint import Weight
 
 __all__ = ["Stats", "stats_of", "weigh"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from remap.keras.checkpoint import Checkpoint, Weight
-from remap.keras.plan import Plan, PlannedLayer, PlannedWeight
+from remap.checkpoint import Checkpoint, Weight
+from remap.plan import Plan, PlannedLayer, PlannedWeight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -81,7 +81,7 @@ def identity(checkpoint: Checkpoint) -> Plan:
     return Plan(
         template="model",
         replicas=None,
-        rung="config",
+        settled_by="architecture",
         layers=tuple(
             PlannedLayer(name=layer.name, weights=planned(layer.weights)) for layer in checkpoint.layers
         ),

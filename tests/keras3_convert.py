@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from remap.architecture import parse_model
 from remap.hdf5.reader import open_checkpoint
 from remap.hdf5.store import write_keras, write_weights
-from remap.keras.config import parse_model
-from remap.keras3.flat import named, tell_apart
-from remap.keras3.translation import Translation, translate
+from remap.keras3.conversion import named, tell_apart, translate
+from remap.keras3.tensors import Translation
 
 __all__ = ["Job", "convert", "translate_flat"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.keras.config import Layer, parse_model
+from remap.architecture import Layer, parse_model
+from remap.checkpoint import Checkpoint, LayerGroup, Weight
 
 __all__ = ["dense", "entry", "group", "listed", "model", "replicated", "stack"]
 

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from remap import Undecided
-from remap.keras.assign import Assignment, assign
-from remap.keras.checkpoint import LayerGroup
-from remap.keras.config import parse_model
-from remap.keras.like import Like, like_of_json, named_by
-from remap.keras.wrapper import Wrapper
+from remap.architecture import parse_model
+from remap.assignment.assign import Assignment, assign
+from remap.assignment.reference import Reference, named_by, reference_from_json
+from remap.checkpoint import LayerGroup
+from remap.recognize import Template
 from tests.paper import dense, entry, group, listed, model, stack
 
 
-def wrapper(*weights: str, architecture: Any = None) -> Wrapper:
-    return Wrapper(
+def wrapper(*weights: str, architecture: Any = None) -> Template:
+    return Template(
         group=LayerGroup(name="model_1", weights=listed(*weights)),
         architecture=architecture,
         replicas=2,
@@ -25,7 +25,7 @@ def wrapper(*weights: str, architecture: Any = None) -> Wrapper:
 def by_json(entries: dict[str, Any], *weights: str) -> Assignment:
     return assign(
         wrapper(*weights),
-        like=like_of_json(json.dumps(entries), where="like.json"),
+        like=reference_from_json(json.dumps(entries), where="like.json"),
         plain=False,
         order="reference",
     )
@@ -83,7 +83,7 @@ def test_a_layer_in_two_places_that_was_stored_once_is_written_twice() -> None:
 
 def test_a_flat_file_that_lists_a_layer_twice_is_followed_by_its_names() -> None:
     groups = (group("d", "d/kernel", "d/bias"), group("inner", "e/kernel", "e/bias", "d/kernel", "d/bias"))
-    like = Like(where="like.h5", groups=groups)
+    like = Reference(where="like.h5", groups=groups)
     settled = assign(
         wrapper("d/kernel", "d/bias", "e/kernel", "e/bias"), like=like, plain=False, order="reference"
     )
@@ -96,7 +96,7 @@ def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
     nameless = {"class_name": "Sequential", "config": [dense("e")]}
     outer = model(entry("x", "InputLayer"), outputs=())
     assert named_by(outer, ("x",)) is outer
-    architecture = like_of_json(
+    architecture = reference_from_json(
         json.dumps({"class_name": "Sequential", "config": [dense("d"), nameless]}), where="x"
     ).architecture
     assert architecture is not None
@@ -106,7 +106,7 @@ def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
     groups = (group("d", *weights[:2]), group("sequential_1", *weights[2:]))
     settled = assign(
         wrapper(*weights, architecture=architecture),
-        like=Like(where="l", groups=groups),
+        like=Reference(where="l", groups=groups),
         plain=False,
         order="reference",
     )
@@ -172,7 +172,7 @@ def test_numbers_of_another_session_tell_what_was_frozen_inside_a_nested_model()
     saved = ("dense_3/kernel", "dense_3/bias", "p_re_lu_2/alpha", "dense_4/kernel", "dense_4/bias")
     first = group("dense_1", "dense_1/kernel", "dense_1/bias")
     nested = group("sequential_1", "dense_2/kernel", "dense_2/bias", "p_re_lu_1/alpha")
-    like = Like(where="like.h5", groups=(first, nested))
+    like = Reference(where="like.h5", groups=(first, nested))
     settled = assign(wrapper(*saved), like=like, plain=False, order="reference")
     assert shown(settled)[1] == ("sequential_1", ["dense_4/kernel:0", "dense_4/bias:0", "p_re_lu_2/alpha:0"])
     assert settled.frozen == ("dense_4",)
@@ -200,11 +200,11 @@ def inside(assignment: Assignment) -> list[str]:
 def test_a_nested_model_is_in_the_order_that_the_reference_model_loads(form: str, own: bool) -> None:
     architecture = parse_model(json.dumps(encoder("e0", "e2")), where="config") if own else None
     source = wrapper(*TWINS, architecture=architecture)
-    like = like_of_json(json.dumps(encoder()), where="like.json")
+    like = reference_from_json(json.dumps(encoder()), where="like.json")
     if form == "file":
         names = [f"{name}/{leaf}" for name in ("e0", "e1", "e2", "e3") for leaf in ("kernel", "bias")]
         ends = (group(name, f"{name}/kernel", f"{name}/bias") for name in ("a", "z"))
-        like = Like(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
+        like = Reference(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
     settled = assign(source, like=like, plain=False, order="reference")
     assert inside(settled) == ["e0", "e1", "e2", "e3"]
     assert settled.reordered
@@ -222,7 +222,7 @@ def test_a_reference_model_with_frozen_layers_is_followed_too() -> None:
     weights = tuple(
         f"{name}/{leaf}" for name in ("a", "e0", "e1", "e2", "e3", "z") for leaf in ("kernel", "bias")
     )
-    like = like_of_json(json.dumps(encoder("e1")), where="like.json")
+    like = reference_from_json(json.dumps(encoder("e1")), where="like.json")
     assert inside(assign(wrapper(*weights), like=like, plain=False, order="reference")) == [
         "e0",
         "e2",
@@ -235,13 +235,13 @@ def test_names_that_pair_no_layers_do_not_settle_a_nested_model_of_equal_shapes(
     weights = [name.replace("e", "odd", 1) if name.startswith("e") else name for name in TWINS]
     names = [f"{name}/{leaf}" for name in ("p", "q", "r", "s") for leaf in ("kernel", "bias")]
     ends = (group(name, f"{name}/kernel", f"{name}/bias") for name in ("a", "z"))
-    like = Like(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
+    like = Reference(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
     with pytest.raises(Undecided):
         assign(wrapper(*weights), like=like, plain=False, order="reference")
 
 
 def test_another_model_is_no_reference() -> None:
     architecture = parse_model(json.dumps(encoder("e0", "e2")), where="config")
-    like = like_of_json(json.dumps(stack(dense("a"), dense("enc"), dense("z"))), where="like.json")
+    like = reference_from_json(json.dumps(stack(dense("a"), dense("enc"), dense("z"))), where="like.json")
     with pytest.raises(Undecided, match="is another model"):
         assign(wrapper(*TWINS, architecture=architecture), like=like, plain=False, order="reference")

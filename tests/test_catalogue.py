@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from remap import layers as catalogue
+from remap.architecture import parse_model
+from remap.assignment.expected import expected_model, iter_layers
+from remap.checkpoint import Weight
 from remap.errors import InputRefused, RemapError
-from remap.keras.checkpoint import Weight
-from remap.keras.config import parse_model
-from remap.keras.outline import outline_of_model, units_of
-from remap.keras.plan import PlannedLayer, PlannedWeight
-from remap.keras3.translation import Translation, translate
-from remap.layers import catalogue
-from remap.layers.catalogue import CATALOGUE
+from remap.keras3.conversion import translate
+from remap.keras3.tensors import Translation
+from remap.layers import CATALOGUE
 from remap.layers.declaration import ANYTHING, Keras3, Removed, Setting, Writer
+from remap.plan import PlannedLayer, PlannedWeight
 from tests.conftest import FIXTURES
 from tests.test_layers import ERAS, zoo
 
@@ -111,7 +112,7 @@ def written(class_name: str, config: dict[str, Any], shapes: Shapes, version: st
     masking = {"class_name": "Masking", "config": {"name": "masking", "batch_input_shape": [None, 4, 3]}}
     config = {**config, "name": "layer"}
     model = parse_model(stack([masking, {"class_name": class_name, "config": config}]), where="the test")
-    outline_of_model(model)
+    expected_model(model)
     translation = translate(model, [planned("layer", shapes)], keras_version=version)
     for _, recipe in translation.variables:
         if recipe.source is not None:
@@ -201,7 +202,7 @@ def test_a_custom_class_that_has_the_name_of_a_built_in_one_is_unknown(
     model = parse_model(
         stack([{"class_name": "Dense", "config": {"name": "d", "units": 2}}, entry]), where="test"
     )
-    assert [unit.open for unit in units_of(outline_of_model(model))] == [False, True]
+    assert [unit.open for unit in iter_layers(expected_model(model))] == [False, True]
     assert any(f"custom_objects={{'{class_name}'" in note for note in written(class_name, config, []).notes)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from remap.keras.chain import ends, follows
+from remap.assignment.by_names import ends, follows
 
 Shapes = list[tuple[str, tuple[int, ...]]]
 

@@ -155,7 +155,7 @@ def test_a_bug_keeps_its_traceback(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("remap.survey.inspection_of", broken)
+    monkeypatch.setattr("remap.inspection.inspection_of", broken)
     monkeypatch.setattr(sys, "argv", ["h5remap", "inspect", str(here / "multi.h5")])
     with pytest.raises(IsolationFailed, match="ZeroDivisionError"):
         remap.__main__.main()

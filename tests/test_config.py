@@ -5,7 +5,7 @@ import json
 import pytest
 
 from remap import InputRefused
-from remap.keras.config import parse_model
+from remap.architecture import parse_model
 
 
 def dense(name: str) -> dict[str, object]:

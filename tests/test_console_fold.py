@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remap.console.fold import Run, folded
+from remap.console.tree import Run, folded
 
 
 def told(text: str) -> str:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from remap.console.line import Line
-from remap.console.meter import Meter
-from remap.console.terminal import Terminal
+from remap.console.terminal import Meter, Terminal
+from remap.console.text import Line
 
 pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
 termios = pytest.importorskip("termios")
@@ -106,7 +105,7 @@ def test_short_work_and_dumb_terminals_show_no_bar(patience: int, environment: d
 
 
 def test_a_pipe_gets_no_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remap.console.meter._PATIENCE", -1)
+    monkeypatch.setattr("remap.console.terminal._PATIENCE", -1)
     with Meter(Terminal(stderr=True), "writing") as shown:
         shown(5, 10)
     assert capsys.readouterr() == ("", "")
@@ -118,9 +117,9 @@ def test_a_bar_comes_late_and_then_keeps_up(monkeypatch: pytest.MonkeyPatch) -> 
     terminal = Terminal(stderr=True)
     terminal.live = True
     with Meter(terminal, "writing") as shown:
-        monkeypatch.setattr("remap.console.meter._PATIENCE", 3600)
+        monkeypatch.setattr("remap.console.terminal._PATIENCE", 3600)
         shown(1, 10)
-        monkeypatch.setattr("remap.console.meter._PATIENCE", -1)
+        monkeypatch.setattr("remap.console.terminal._PATIENCE", -1)
         shown(5, 10)
         shown(10, 10)
     assert seen == [5, 10]

@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 
 from remap import Inspection, Undecided, check, inspect, plan
-from remap.console.advice import advice_lines
-from remap.console.colour import print_coloured
+from remap.console.advice import advice_lines, failure_lines
+from remap.console.check import check_lines
 from remap.console.extraction import mapping_lines, report_lines
-from remap.console.failure import failure_lines
-from remap.console.line import Line
-from remap.console.loading import check_lines
-from remap.console.overview import Selection, overview_lines
-from remap.inspection import InspectedLayer, InspectedWeight
-from remap.mapping import mapping_of
-from remap.report import Report
+from remap.console.inspection import Selection, overview_lines
+from remap.console.rendering import print_coloured
+from remap.console.text import Line
+from remap.results import InspectedLayer, InspectedWeight, Report, mapping_of
 from tests.handmade import save_weights
 from tests.snapshot import require_unchanged
 
@@ -150,7 +147,7 @@ def made_up(**changes: object) -> Inspection:
         "backend": None,
         "template": "a_model",
         "replicas": None,
-        "rung": None,
+        "settled_by": None,
         "question": "the order may be this one or that one, and nothing in the file tells which it is",
         "hint": "if nothing was frozen: --plain; otherwise --like FILE",
         "notes": ("something is on trust",),
@@ -184,7 +181,7 @@ REPORT = Report(
     target="single.h5",
     template="resnet50",
     replicas=4,
-    rung="config",
+    settled_by="architecture",
     kind="full model",
     layers=177,
     weighted_layers=107,

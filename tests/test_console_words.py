@@ -6,8 +6,18 @@ import shlex
 
 import pytest
 
-from remap.console.line import Line, cell_width, elided, wrapped
-from remap.console.words import bytes_in_words, command, count, dtype, parameters, shape
+from remap.console.text import (
+    Line,
+    bytes_in_words,
+    cell_width,
+    command,
+    count,
+    dtype,
+    elided,
+    parameters,
+    shape,
+    wrapped,
+)
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ import pytest
 
 import remap
 from remap import OutputRefused, Undecided, UsageRefused, extract, plan
-from remap.convert import _require_loadable
-from remap.hdf5.layout import Layout
-from remap.keras.checkpoint import Checkpoint
-from remap.keras.plan import Plan
+from remap.checkpoint import Checkpoint
+from remap.conversion import _require_loadable
+from remap.hdf5.file_image import Layout
+from remap.plan import Plan
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -104,7 +104,7 @@ def test_report_says_what_came_out_and_what_did_not(folder: Path, tmp_path: Path
         folder / "multi.h5", tmp_path / "out.h5", progress=lambda done, total: seen.append((done, total))
     )
     assert report.replicas == 4
-    assert report.rung == "config"
+    assert report.settled_by == "architecture"
     assert report.kind == "full model"
     assert report.size == (tmp_path / "out.h5").stat().st_size
     assert report.optimizer_tensors > 0
@@ -174,7 +174,7 @@ def test_swapping_two_tensors_of_equal_shape_is_seen(
     case: Case, tmp_path: Path, era: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Let what was drawn give two tensors each other's places, and see the verification stop the output."""
-    module = importlib.import_module("remap.hdf5.publish")
+    module = importlib.import_module("remap.hdf5.output")
     lay_out = module.lay_out
 
     def swapping(plan: Plan) -> Layout:

@@ -12,7 +12,7 @@ import pytest
 
 from remap.errors import OutputRefused
 from remap.hdf5 import copying
-from remap.hdf5.publish import publish
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.handmade import identity, save_full
 

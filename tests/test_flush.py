@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from remap.hdf5.flush import FlushedAlong
+from remap.hdf5.copying import FlushedAlong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Iterator[io.FileIO]:
 
 def test_flushes_while_the_block_runs(file: io.FileIO, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed = threading.Event()
-    monkeypatch.setattr("remap.hdf5.flush.os.fsync", lambda _: flushed.set())
+    monkeypatch.setattr("remap.hdf5.copying.os.fsync", lambda _: flushed.set())
     with FlushedAlong(file, LARGE):
         assert flushed.wait(30)
 
@@ -38,7 +38,7 @@ def test_tells_what_the_disk_told(file: io.FileIO, monkeypatch: pytest.MonkeyPat
         failed.set()
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("remap.hdf5.flush.os.fsync", fail)
+    monkeypatch.setattr("remap.hdf5.copying.os.fsync", fail)
     with pytest.raises(OSError, match="Input/output error"), FlushedAlong(file, LARGE):
         assert failed.wait(30)
 
@@ -50,7 +50,7 @@ def test_an_error_of_the_block_goes_first(file: io.FileIO, monkeypatch: pytest.M
         failed.set()
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("remap.hdf5.flush.os.fsync", fail)
+    monkeypatch.setattr("remap.hdf5.copying.os.fsync", fail)
 
     def work() -> None:
         assert failed.wait(30)

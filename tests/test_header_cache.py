@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from remap.errors import InputRefused
-from remap.hdf5 import headers
-from remap.hdf5.gate import Gate
-from remap.hdf5.headers import HeaderCache, Superblock, read_header
+from remap.hdf5 import object_headers as headers
+from remap.hdf5.checked_file import CheckedFile
+from remap.hdf5.object_headers import HeaderCache, Superblock, read_header
 from remap.hdf5.reader import OpenedCheckpoint, open_checkpoint, read_source
 from remap.hdf5.source import Source
 from remap.hdf5.tensors import Extent, Tensor
@@ -79,7 +79,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         names.append(name)
         return real(group, name)
 
-    monkeypatch.setattr("remap.hdf5.gate.h5d.open", opening)
+    monkeypatch.setattr("remap.hdf5.checked_file.h5d.open", opening)
     return names
 
 
@@ -275,7 +275,7 @@ def test_an_attribute_is_not_taken_for_the_address_where_addresses_are_short(
         offsets = [tensor.id.get_offset() for tensor in tensors]
         for tensor, offset in zip(tensors, [*offsets[:3], offsets[0]], strict=True):
             tensor.attrs["note"] = np.uint64(offset)
-    with closing(Source.open(path)) as source, Gate(source) as gate:
+    with closing(Source.open(path)) as source, CheckedFile(source) as gate:
         found = list(gate.tensors(("group",), [f"tensor {number}" for number in range(4)]))
     assert [tensor.extent.offset for tensor in found] == offsets
     assert len(opened) == 4

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from h5py import h5f, h5p
 
-from remap.hdf5.headers import Header, Superblock, read_header, read_superblock
 from remap.hdf5.identify import SIGNATURE
-from remap.hdf5.refused import Refused
-from remap.hdf5.source import Source
+from remap.hdf5.object_headers import Header, Superblock, read_header, read_superblock
+from remap.hdf5.source import Refused, Source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,10 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remap.errors import InputRefused
-from remap.hdf5.headers import Superblock
-from remap.hdf5.heap import Strings
-from remap.hdf5.refused import Refused
-from remap.hdf5.source import Source
+from remap.hdf5.object_headers import Strings, Superblock
+from remap.hdf5.source import Refused, Source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ import pytest
 
 import remap
 from remap import InputRefused, NothingToExtract, OutputRefused, RemapError, Undecided, UsageRefused
-from remap.layers.catalogue import CATALOGUE, is_model_class
+from remap.layers import CATALOGUE, is_model_class
 
 PACKAGE = Path(remap.__file__).parent
 MODULES = sorted(name for _, name, _ in pkgutil.walk_packages([str(PACKAGE)], "remap."))
@@ -38,7 +38,7 @@ def imported_by(module: str) -> set[str]:
     "module", [name for name in MODULES if name.startswith(("remap.keras", "remap.layers"))]
 )
 def test_what_keras_means_knows_neither_files_nor_hdf5(module: str) -> None:
-    banned = ("h5py", "remap.hdf5", "remap.convert", "remap.cli", "remap.console", "os", "pathlib", "io")
+    banned = ("h5py", "remap.hdf5", "remap.conversion", "remap.cli", "remap.console", "os", "pathlib", "io")
     assert [name for name in imported_by(module) if name in banned or name.startswith("remap.hdf5")] == []
 
 
@@ -49,11 +49,11 @@ def test_only_the_hdf5_side_imports_h5py(module: str) -> None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("remap.hdf5")])
 def test_the_hdf5_side_takes_only_values_from_keras(module: str) -> None:
-    values = {"remap.keras.checkpoint", "remap.keras.plan", "remap.keras.config"}
+    values = {"remap.checkpoint", "remap.plan", "remap.architecture"}
     assert {name for name in imported_by(module) if name.startswith("remap.keras.")} <= values
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "remap.keras.values"])
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "remap.typed_json"])
 def test_only_typed_accessors_look_into_json_of_a_file(module: str) -> None:
     """What accessors give as JSON has the type `object`, so mypy refuses to look into it without a cast."""
     origin = Path(str(importlib.util.find_spec(module).origin))  # type: ignore[union-attr]
@@ -102,9 +102,9 @@ def test_only_the_catalogue_names_layer_classes(module: str) -> None:
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("remap.layers")])
 def test_the_catalogue_knows_nothing_of_what_uses_it(module: str) -> None:
-    values = {"remap.keras.values"}
-    if module == "remap.layers.owned":
-        values.add("remap.keras.config")
+    values = {"remap.typed_json"}
+    if module == "remap.architecture":
+        values.add("remap.architecture")
     ours = {name for name in imported_by(module) if name.startswith("remap.") and "layers" not in name}
     assert ours <= values
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from remap.keras.config import parse_model
-from remap.keras.inputs import input_of
+from remap.architecture import input_of, parse_model
 from tests.paper import dense, entry, stack
 
 

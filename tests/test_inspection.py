@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from remap import InputRefused, Inspection, inspect
-from remap.inspection import InspectedLayer
+from remap.results import InspectedLayer
 from tests.conftest import all_cases, told
 from tests.documented import require_documented
 from tests.handmade import save_weights
@@ -154,7 +154,7 @@ def test_a_cudnn_layer_is_flagged(tmp_path: Path) -> None:
 
 def test_what_names_leave_open_is_said(case: Case) -> None:
     found = inspect(case("keras-2.2.4", "two_io") / "multi_weights.h5")
-    assert found.rung is None
+    assert found.settled_by is None
     assert found.models[0].grouped
     assert [part.name for part in found.models[0].layers] == ["look", "read", "shape", "colour"]
     assert found.question

@@ -454,6 +454,6 @@ class TestPublicFunctions:
             raise AssertionError
 
         monkeypatch.setattr("remap.hdf5.reader.open_checkpoint", forbidden)
-        monkeypatch.setattr("remap.convert.open_checkpoint", forbidden)
+        monkeypatch.setattr("remap.conversion.open_checkpoint", forbidden)
         assert remap.inspect(multi, isolated=True).kind == "multi-gpu"
         assert remap.plan(multi, isolated=True).layers

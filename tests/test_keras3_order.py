@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from remap.architecture import Layer, parse_model
+from remap.assignment.expected import load_order
+from remap.checkpoint import Weight
 from remap.errors import InputRefused
-from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer, parse_model
-from remap.keras.outline import load_order
-from remap.keras.plan import PlannedLayer, PlannedWeight
+from remap.keras3.conversion import translate
 from remap.keras3.graph import layer_order
-from remap.keras3.translation import Translation, translate
+from remap.keras3.tensors import Translation
+from remap.plan import PlannedLayer, PlannedWeight
 
 
 def planned(model: Layer, path: str = "") -> tuple[PlannedLayer, ...]:

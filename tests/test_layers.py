@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from remap.keras.checkpoint import Weight
-from remap.keras.config import parse_model
-from remap.keras.decide import decide
-from remap.keras.outline import outline_of_model, units_of
-from remap.keras.reading import lists
+from remap.architecture import parse_model
+from remap.assignment.decide import decide
+from remap.assignment.expected import expected_model, iter_layers
+from remap.assignment.reading import lists
+from remap.checkpoint import Weight
 from tests.conftest import FIXTURES
 
 ERAS = sorted(path.parent.name for path in FIXTURES.glob("*/zoo.json"))
@@ -77,7 +77,7 @@ def test_every_built_in_layer_owns_what_keras_gave_it(era: str) -> None:
                 *rest,
             ]
             model = parse_model(model_around(entry, config_with(entry, weights["flags"])), where=key)
-            outline = outline_of_model(model)
+            outline = expected_model(model)
             verdict = decide(flat, outline, apart=False)
             if verdict.reading is None:
                 wrong.append(f"{key} {state}: {verdict}")
@@ -95,6 +95,6 @@ def test_no_built_in_layer_counts_as_custom(era: str) -> None:
     unknown = []
     for key, entry in zoo(era).items():
         model = parse_model(model_around(entry, entry["config"]), where=key)
-        if any(unit.open for unit in units_of(outline_of_model(model))):
+        if any(unit.open for unit in iter_layers(expected_model(model))):
             unknown.append(key)
     assert [key for key in unknown if not any(part in key for part in LEFT_OPEN)] == []

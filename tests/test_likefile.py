@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from remap import InputRefused, Undecided, extract
-from remap.likefile import read_like
+from remap.reference_file import read_reference
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -35,32 +35,32 @@ def test_refuses_an_archive_that_is_no_keras_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("data.pkl", "")
     with pytest.raises(InputRefused, match=r"no \.keras file"):
-        read_like(tmp_path / "a.zip")
+        read_reference(tmp_path / "a.zip")
 
 
 def test_refuses_a_broken_archive(tmp_path: Path) -> None:
     (tmp_path / "a.keras").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(InputRefused, match=r"no \.keras file"):
-        read_like(tmp_path / "a.keras")
+        read_reference(tmp_path / "a.keras")
 
 
 def test_refuses_json_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(InputRefused, match="not UTF-8"):
-        read_like(tmp_path / "a.json")
+        read_reference(tmp_path / "a.json")
 
 
 def test_refuses_json_larger_than_any_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remap.likefile._LARGEST_JSON", 10)
+    monkeypatch.setattr("remap.reference_file._LARGEST_JSON", 10)
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
         archive.writestr("config.json", "[" * 100)
     with pytest.raises(InputRefused, match="larger than any"):
-        read_like(tmp_path / "a.keras")
+        read_reference(tmp_path / "a.keras")
 
 
 def test_says_that_a_like_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match="there is no such file"):
-        read_like(tmp_path / "none.json")
+        read_reference(tmp_path / "none.json")
 
 
 def test_refuses_a_like_file_without_weights(tmp_path: Path) -> None:
@@ -68,14 +68,14 @@ def test_refuses_a_like_file_without_weights(tmp_path: Path) -> None:
         file.attrs["layer_names"] = np.array([b"input_1"])
         file.create_group("input_1").attrs["weight_names"] = np.array([])
     with pytest.raises(Undecided, match="holds no weights"):
-        read_like(tmp_path / "like.h5")
+        read_reference(tmp_path / "like.h5")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_named_pipe_is_refused_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputRefused, match="it is a pipe or a device"):
-        read_like(tmp_path / "pipe")
+        read_reference(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
@@ -86,7 +86,7 @@ def test_an_archive_that_is_compressed_as_keras_never_does_is_refused_unread(
         archive.writestr("config.json", "{}")
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("the member was opened"))
     with pytest.raises(InputRefused, match="another method than Keras uses"):
-        read_like(tmp_path / "a.keras")
+        read_reference(tmp_path / "a.keras")
 
 
 def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
     data[data.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "a.keras").write_bytes(data)
     with pytest.raises(InputRefused, match="encrypted"):
-        read_like(tmp_path / "a.keras")
+        read_reference(tmp_path / "a.keras")
 
 
 def test_a_member_that_says_it_is_large_is_not_unpacked(
@@ -106,7 +106,7 @@ def test_a_member_that_says_it_is_large_is_not_unpacked(
         archive.writestr("config.json", bytes(65 << 20))
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("the member was opened"))
     with pytest.raises(InputRefused, match="larger than any"):
-        read_like(tmp_path / "a.keras")
+        read_reference(tmp_path / "a.keras")
 
 
 def test_a_member_that_is_larger_than_it_says_is_not_unpacked_further(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_member_that_is_larger_than_it_says_is_not_unpacked_further(tmp_path: 
     (tmp_path / "a.keras").write_bytes(data)
     tracemalloc.start()
     with pytest.raises(InputRefused, match=r"no \.keras file|no JSON|not JSON"):
-        read_like(tmp_path / "a.keras")
+        read_reference(tmp_path / "a.keras")
     assert tracemalloc.get_traced_memory()[1] < 4 << 20
     tracemalloc.stop()
 
@@ -132,4 +132,4 @@ def test_a_fault_of_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(zipfile.ZipFile, "getinfo", fail)
     with pytest.raises(InputRefused, match="cannot read the file: Input/output error"):
-        read_like(tmp_path / "a.keras")
+        read_reference(tmp_path / "a.keras")

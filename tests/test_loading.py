@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from remap.keras.loading import Expected, Saved, load_by_name, load_by_order
+from remap.assignment.loading import FileLayer, ModelLayer, load_by_name, load_by_order
 
 
-def saved(name: str, *shapes: tuple[int, ...]) -> Saved:
-    return Saved(name=name, shapes=shapes)
+def saved(name: str, *shapes: tuple[int, ...]) -> FileLayer:
+    return FileLayer(name=name, shapes=shapes)
 
 
-def expected(name: str, *shapes: tuple[int | None, ...] | None) -> Expected:
-    return Expected(name=name, shapes=shapes)
+def expected(name: str, *shapes: tuple[int | None, ...] | None) -> ModelLayer:
+    return ModelLayer(name=name, shapes=shapes)
 
 
 def test_by_order_looks_at_no_name_and_passes_over_layers_without_weights() -> None:
@@ -42,8 +42,8 @@ def test_by_order_says_which_shapes_do_not_go_together() -> None:
 
 
 def test_custom_layers_take_what_they_are_given() -> None:
-    assert load_by_order([saved("a", (2, 2))], [Expected(name="a", shapes=None)]).loads
-    assert load_by_name([saved("a", (2, 2))], [Expected(name="a", shapes=None)]).loads
+    assert load_by_order([saved("a", (2, 2))], [ModelLayer(name="a", shapes=None)]).loads
+    assert load_by_name([saved("a", (2, 2))], [ModelLayer(name="a", shapes=None)]).loads
 
 
 def test_by_name_passes_over_strangers_without_a_word() -> None:

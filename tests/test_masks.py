@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from remap.architecture import parse_model
 from remap.errors import InputRefused, RemapError, Undecided
-from remap.keras.config import parse_model
 from remap.keras3 import graph as graphs
 from remap.keras3 import masks
+from remap.keras3.conversion import translate
 from remap.keras3.masks import mask_problems
-from remap.keras3.translation import translate
 from remap.layers.declaration import Writer
 
 Entry = tuple[str, str, dict[str, Any], list[list[str]]]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from remap import Undecided
-from remap.keras.checkpoint import Weight
-from remap.keras.names import layers_by_name
+from remap.assignment.by_names import layers_by_name
+from remap.checkpoint import Weight
 from tests.paper import listed
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from remap.errors import InputRefused, OutputRefused, UsageRefused
-from remap.hdf5.publish import publish
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.handmade import identity, save_full, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from remap.keras.checkpoint import Checkpoint
+    from remap.checkpoint import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -276,7 +276,7 @@ class TestPoorSystems:
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system knows no unnamed files")
 def test_without_proc_the_draft_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remap.hdf5.draft.Path.exists", lambda _: False)
+    monkeypatch.setattr("remap.hdf5.output.Path.exists", lambda _: False)
     _convert(save_weights(tmp_path / "in.h5"), tmp_path / "out.h5")
     assert _names(tmp_path) == ["in.h5", "out.h5"]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from remap import OutputRefused, extract
+from remap.checkpoint import Weight
 from remap.hdf5 import store
-from remap.keras.checkpoint import Weight
-from remap.keras3.recipe import Group, Recipe, keep
+from remap.keras3.tensors import Group, OutputTensor, keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def _spoil(patch: pytest.MonkeyPatch, place: int) -> None:
             data[place - at] ^= 1
         return os.pwrite(target, data, at)
 
-    patch.setattr("remap.hdf5.draft.io", SimpleNamespace(FileIO=FileIO))
+    patch.setattr("remap.hdf5.output.io", SimpleNamespace(FileIO=FileIO))
     patch.setattr(os, "copy_file_range", copy, raising=False)
 
 
@@ -89,7 +89,7 @@ def test_tensors_that_would_share_bytes_are_a_bug_and_not_published(
     assert list(tmp_path.iterdir()) == []
 
 
-def _kept(name: str = "a") -> Recipe:
+def _kept(name: str = "a") -> OutputTensor:
     return keep(Weight(name=name, path=f"/{name}", shape=(2,), dtype="<f4"))
 
 

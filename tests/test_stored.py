@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from remap.errors import OutputRefused
-from remap.hdf5.publish import publish
+from remap.hdf5.copying import require_stored, require_structure, stored
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
-from remap.hdf5.stored import require_stored, require_structure, stored
 from tests.handmade import identity, save_full
 
 CONTENT = bytes(range(100))
@@ -84,7 +84,7 @@ def test_every_bit_of_the_structure_is_seen_to_be_on_the_disk(
                     wrong[place - offset] ^= 64
                 os.pwrite(output.fileno(), wrong, offset)
 
-            monkeypatch.setattr("remap.hdf5.writer.write_at", lossy)
+            monkeypatch.setattr("remap.hdf5.copying.write_at", lossy)
             with pytest.raises(OutputRefused, match="reads back differently; at the file's structure"):
                 publish(plan, opened, target, overwrite=False)
             assert not target.exists()

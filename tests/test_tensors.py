@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from h5py import h5d, h5s, h5t
 
-from remap.hdf5.refused import Refused
+from remap.hdf5.source import Refused
 from remap.hdf5.tensors import Extent, check_tensor, native_type
 
 

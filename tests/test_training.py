@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import pytest
 
 from remap import InputRefused
-from remap.keras.checkpoint import Weight
-from remap.keras.training import lift_optimizer, lift_training_config
+from remap.checkpoint import Weight
+from remap.planning import lift_optimizer, lift_training_config
 from tests.paper import dense, model
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from remap import InputRefused
-from remap.keras.values import Config, Value, read_json
+from remap.typed_json import Config, Value, read_json
 
 
 def config_of(text: str) -> Config:
@@ -158,7 +158,7 @@ def test_json_that_no_keras_writes_is_refused(text: str, said: str) -> None:
 
 
 def test_a_very_long_text_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remap.keras.values._LONGEST_TEXT", 10)
+    monkeypatch.setattr("remap.typed_json._LONGEST_TEXT", 10)
     with pytest.raises(InputRefused, match="11 characters long"):
         read_json("[1,2,3,4,5]", where="model.json")
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remap.errors import OutputRefused
-from remap.hdf5.layout import Layout, Place, lay_out
-from remap.hdf5.publish import publish
+from remap.hdf5.copying import verify
+from remap.hdf5.file_image import Layout, Place, lay_out
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
-from remap.hdf5.verify import verify
 from tests.handmade import identity, save_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from remap.keras.checkpoint import Checkpoint, Weight
-    from remap.keras.plan import Plan
+    from remap.checkpoint import Checkpoint, Weight
+    from remap.plan import Plan
 
 
 def _verify(
@@ -104,7 +104,7 @@ def test_an_output_that_cannot_be_read_back_is_not_published(
         (_, piece), *rest = layout.pieces
         return replace(layout, pieces=((0, piece[:8] + b"XXXX" + piece[12:]), *rest))
 
-    monkeypatch.setattr("remap.hdf5.publish.lay_out", spoilt)
+    monkeypatch.setattr("remap.hdf5.output.lay_out", spoilt)
     with (
         open_checkpoint(save_full(tmp_path / "in.h5")) as opened,
         pytest.raises(OutputRefused, match="what was written cannot be read back"),

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer, parse_model
-from remap.keras.plan import PlannedLayer, PlannedWeight
-from remap.keras3.translation import translate
+from remap.architecture import Layer, parse_model
+from remap.checkpoint import Weight
+from remap.keras3.conversion import translate
+from remap.plan import PlannedLayer, PlannedWeight
 from tests.paper import dense, entry
 
 Architecture = dict[str, Any]

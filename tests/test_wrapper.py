@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from remap import InputRefused, NothingToExtract, Undecided
-from remap.keras.checkpoint import Checkpoint
-from remap.keras.config import Layer
-from remap.keras.wrapper import find_template, unwrap
+from remap.architecture import Layer
+from remap.checkpoint import Checkpoint
+from remap.recognize import find_template, unwrap
 from tests.paper import dense, entry, group, model, replicated, stack
 
 INNER = ("dense_1/kernel", "dense_1/bias", "dense_2/kernel", "dense_2/bias")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from remap.errors import OutputRefused
-from remap.hdf5.layout import Canvas, lay_out
-from remap.hdf5.publish import publish
+from remap.hdf5.file_image import FileImage, lay_out
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
-from remap.keras.plan import Plan, PlannedLayer, PlannedWeight
+from remap.plan import Plan, PlannedLayer, PlannedWeight
 from tests.handmade import identity, save_full, save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,7 +163,7 @@ def test_every_byte_is_the_same_in_every_run(tmp_path: Path) -> None:
         "import os, sys; os.umask(int(sys.argv[3], 8)); sys.path[:0] = sys.argv[4:]\n"
         "from tests.handmade import identity\n"
         "from remap.hdf5.reader import open_checkpoint\n"
-        "from remap.hdf5.publish import publish\n"
+        "from remap.hdf5.output import publish\n"
         "with open_checkpoint(sys.argv[1]) as opened:\n"
         "    publish(identity(opened.checkpoint), opened, sys.argv[2], overwrite=False)\n"
     )
@@ -216,7 +216,7 @@ def test_the_h5py_of_the_time_reads_it(tmp_path: Path, python: Path) -> None:
 
 
 def test_the_canvas_gives_back_what_was_drawn_and_zeros_elsewhere() -> None:
-    canvas = Canvas()
+    canvas = FileImage()
     canvas.seek(5000)
     canvas.write(bytearray(b"x" * 9000))
     canvas.seek(4999)
@@ -225,7 +225,7 @@ def test_the_canvas_gives_back_what_was_drawn_and_zeros_elsewhere() -> None:
 
 
 def test_the_canvas_keeps_only_what_was_drawn() -> None:
-    canvas = Canvas()
+    canvas = FileImage()
     for place in (0, 1 << 40):
         canvas.seek(place)
         canvas.write(bytearray(b"x" * 5000))
@@ -240,7 +240,7 @@ def test_the_canvas_keeps_only_what_was_drawn() -> None:
 
 
 def test_an_empty_canvas_has_no_pieces() -> None:
-    assert list(Canvas().pieces()) == []
+    assert list(FileImage().pieces()) == []
 
 
 def test_copies_itself_what_the_kernel_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from remap.console.line import Line, wrapped
-from remap.console.words import command
+from remap.console.text import Line, command, wrapped
+from remap.errors import OutputRefused, RemapError, UsageRefused
 from remap.hdf5.identify import show
-from remap.inspection import Inspection
+from remap.results import Inspection
 
-__all__ = ["advice_lines", "commands_in", "load_lines", "output_name"]
+__all__ = ["advice_lines", "commands_in", "failure_json", "failure_lines", "load_lines", "output_name"]
 
 DESCRIBE = "open('model.json', 'w').write(model.to_json())"
 
@@ -44,7 +45,7 @@ def advice_lines(inspection: Inspection, *, width: int | None) -> Iterator[Line]
 
 def _extraction(inspection: Inspection, width: int | None) -> Iterator[Line]:
     words = ("extract", inspection.source, "-o", output_name(inspection.source))
-    if inspection.rung is not None:
+    if inspection.settled_by is not None:
         yield Line("To get the single model:")
         yield Line("  ", (command(*words), "cyan"))
         return
@@ -90,3 +91,43 @@ def commands_in(hint: str, invocation: Sequence[str]) -> list[str]:
             words.append(_VALUES[option] if value in ("", "FILE", "NAME") else value)
         found.append(command(*invocation, *words))
     return list(dict.fromkeys(found))
+
+
+def failure_lines(error: RemapError, invocation: Sequence[str]) -> Iterator[Line]:
+    """Say what, where, and what to do, each on one line however long; then commands, ready to paste.
+
+    `invocation` is the command that was refused: its name, the file, its options.
+    """
+    yield Line(("Error: ", "bold red"), (show(error.what), "red"))
+    if error.where:
+        yield Line(("   in: ", "bold"), show(_place(error, invocation)))
+    if error.hint:
+        hint = error.hint.replace("h5remap inspect FILE", command("inspect", invocation[1]))
+        yield Line(("  try: ", "bold"), show(hint))
+    for line in commands_in(error.hint, invocation):
+        yield Line("       ", (line, "cyan"))
+
+
+def _place(error: RemapError, invocation: Sequence[str]) -> str:
+    """Name the file as well where an error knows only the place in it."""
+    files = [invocation[1], *(word for word in invocation[2:] if not word.startswith("-"))]
+    inside = not isinstance(error, UsageRefused | OutputRefused)
+    return (
+        f"{error.where} in {files[0]}"
+        if inside and not any(word in error.where for word in files)
+        else error.where
+    )
+
+
+def failure_json(error: RemapError, invocation: Sequence[str]) -> dict[str, Any]:
+    """Give a refusal as a JSON document; its `version` rises when a field changes its meaning."""
+    return {
+        "format": "h5remap-error",
+        "version": 1,
+        "kind": re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower(),
+        "exit_code": error.exit_code,
+        "what": error.what,
+        "where": error.where,
+        "hint": error.hint,
+        "commands": commands_in(error.hint, invocation),
+    }

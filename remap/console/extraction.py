@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from remap.console.advice import load_lines
-from remap.console.line import Line, cell_width, wrapped
-from remap.console.words import bytes_in_words, count, parameters, shape
+from remap.console.text import Line, bytes_in_words, cell_width, count, parameters, shape, wrapped
 from remap.hdf5.identify import show
-from remap.mapping import Move
-from remap.report import Report
+from remap.results import Move, Report
 
 __all__ = ["mapping_lines", "report_lines"]
 
-_RUNGS = {
-    "config": "the file's own architecture",
-    "like": "the like-file",
+_SETTLED_BY = {
+    "architecture": "the file's own architecture",
+    "reference": "the reference model",
     "names": "the names and shapes of the weights alone",
 }
 _INDENT = " " * 14
@@ -39,7 +37,7 @@ def report_lines(report: Report, *, width: int | None) -> Iterator[Line]:
         f"{count(report.tensors, 'tensor')}, {parameters(report.parameters)} parameters{replicas}",
         width,
     )
-    yield from _entry("settled by", _RUNGS[report.rung], width)
+    yield from _entry("settled by", _SETTLED_BY[report.settled_by], width)
     for left in report.left_behind:
         yield from _entry("left behind", show(left), width)
     for note in report.notes:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.errors import InputRefused
-from remap.hdf5.gate import Gate
+from remap.hdf5.checked_file import CheckedFile
 from remap.hdf5.identify import show
-from remap.hdf5.refused import DAMAGED
-from remap.hdf5.source import Source
+from remap.hdf5.source import DAMAGED, Source
 from remap.hdf5.tensors import Extent
-from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
 
 if TYPE_CHECKING:
     import os
@@ -71,7 +70,7 @@ def read_source(source: Source, *, compared: bool = False) -> OpenedCheckpoint:
 
     `compared` says that its bytes are known to be those that libhdf5 wrote.
     """
-    with Gate(source, compared=compared) as gate:
+    with CheckedFile(source, compared=compared) as gate:
         reading = _Reading(gate, source)
         checkpoint = reading.checkpoint()
         gate.require_disjoint()
@@ -97,7 +96,7 @@ def tensor_chunks(opened: OpenedCheckpoint, weight: Weight) -> Iterator[memoryvi
 class _Reading:
     """One pass over a file."""
 
-    def __init__(self, gate: Gate, source: Source) -> None:
+    def __init__(self, gate: CheckedFile, source: Source) -> None:
         self._gate = gate
         self._source = source
         self.extents: dict[str, Extent] = {}

@@ -14,7 +14,19 @@ from remap.hdf5.identify import identify, show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CHUNK", "Source"]
+__all__ = ["CHUNK", "DAMAGED", "UNFINISHED", "Refused", "Source"]
+
+DAMAGED = "the file is damaged or made to do harm: get it again from its origin"
+UNFINISHED = "the program that saved the file did not finish: use an earlier checkpoint"
+
+
+class Refused(Exception):
+    """Carry a sentence without a full stop, and what to do, up to the gate, which adds the place."""
+
+    def __init__(self, what: str, *, hint: str = DAMAGED) -> None:
+        super().__init__(what)
+        self.hint = hint
+
 
 CHUNK = 1 << 20
 """Bytes read at a time wherever whole tensors pass: large enough for speed, small enough for a cache."""

@@ -18,26 +18,23 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5g, h5p, h5s, h5t
 
-from remap.archive import Archive
 from remap.errors import OutputRefused
-from remap.hdf5.copying import write_at
+from remap.formats.archive import Archive
+from remap.hdf5.checked_file import path_parts
+from remap.hdf5.copying import require_stored, require_structure, stored, write, write_at
+from remap.hdf5.file_image import FileImage, Layout, Place
 from remap.hdf5.identify import show
-from remap.hdf5.layout import Canvas, Layout, Place
-from remap.hdf5.names import path_parts
-from remap.hdf5.publish import Meter, publication
+from remap.hdf5.output import Meter, publication
 from remap.hdf5.reader import read_tensor
-from remap.hdf5.refused import Refused
-from remap.hdf5.stored import require_stored, require_structure, stored
+from remap.hdf5.source import Refused
 from remap.hdf5.tensors import native_type
-from remap.hdf5.writer import write
 
 if TYPE_CHECKING:
     import os
 
+    from remap.checkpoint import Weight
     from remap.hdf5.reader import OpenedCheckpoint
-    from remap.keras.checkpoint import Weight
-    from remap.keras3.recipe import Group, Recipe
-    from remap.keras3.translation import Translation
+    from remap.keras3.tensors import Group, OutputTensor, Translation
 
 __all__ = ["write_keras", "write_weights"]
 
@@ -51,7 +48,7 @@ _METADATA = {"keras_version": "3.5.0", "date_saved": "1980-01-01@00:00:00"}
 class _Variable:
     """A variable of the file: how it is made, its path, and the bytes of the file that are its own."""
 
-    recipe: Recipe
+    recipe: OutputTensor
     path: str
     offset: int
     size: int
@@ -148,13 +145,13 @@ def _fill(
     require_structure(output, drawn.pieces, taken)
 
 
-def _source(recipe: Recipe) -> Weight:
+def _source(recipe: OutputTensor) -> Weight:
     if recipe.source is None:
         raise ValueError("a tensor that is neither taken nor made")
     return recipe.source
 
 
-def _bytes(recipe: Recipe, opened: OpenedCheckpoint) -> memoryview:
+def _bytes(recipe: OutputTensor, opened: OpenedCheckpoint) -> memoryview:
     """Make a tensor and give its bytes as they stand in the file."""
     tensors = [] if recipe.source is None else [read_tensor(opened, recipe.source)]
     return memoryview(recipe.make(*tensors).tobytes())
@@ -165,7 +162,7 @@ def _draw(groups: Sequence[Group]) -> _Drawn:
 
     Raises OutputRefused for names that cannot stand in one file.
     """
-    canvas = Canvas()
+    canvas = FileImage()
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     access.set_libver_bounds(h5f.LIBVER_V18, h5f.LIBVER_V18)

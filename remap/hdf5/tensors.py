@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from h5py import h5d, h5s, h5t
 
-from remap.hdf5.refused import DAMAGED, UNFINISHED, Refused
+from remap.hdf5.source import DAMAGED, UNFINISHED, Refused
 
 __all__ = ["Extent", "Tensor", "check_tensor", "native_type"]
 

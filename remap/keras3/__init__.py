@@ -1,6 +1,1 @@
-"""What today's Keras means: its names, its order, its configs. Pure: no files and no HDF5."""
-
-from remap.keras3.training import add_training
-from remap.keras3.translation import Translation, translate
-
-__all__ = ["Translation", "add_training", "translate"]
+"""What Keras 3 writes and reads: names, order, configs, masks, training state. Pure: no files and no HDF5."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from remap.architecture import Layer
 from remap.errors import InputRefused, RemapError, Undecided
-from remap.keras.config import Layer
-from remap.keras.values import Json, Value
+from remap.typed_json import Json, Value
 
 __all__ = ["BROKEN_GRAPH", "Call", "Graph", "Tensor", "layer_order", "makes_mask", "read_graph"]
 

@@ -6,12 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from remap.architecture import Layer, dtype_name, input_shape, owned_weights, read_layer
+from remap.checkpoint import Weight
 from remap.errors import InputRefused, RemapError, Undecided
-from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer, read_layer
-from remap.keras.inputs import dtype_name, input_shape
-from remap.keras.values import Json
-from remap.keras3.built import Built, describe, dtype_of, refuse
 from remap.keras3.objects import (
     by_argument,
     dtype_policy,
@@ -20,14 +17,53 @@ from remap.keras3.objects import (
     number_names,
     snake_case,
 )
-from remap.keras3.recipe import Group, Recipe, keep
-from remap.layers.catalogue import CATALOGUE
+from remap.keras3.tensors import Group, OutputTensor, keep
+from remap.layers import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
 from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
-from remap.layers.owned import owned_weights
 from remap.layers.weights import OwnedWeights, ScaleBlocks
+from remap.typed_json import Json
 
-__all__ = ["build_layer", "target_of", "translate_arguments"]
+__all__ = ["Built", "build_layer", "describe", "dtype_of", "refuse", "target_of", "translate_arguments"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A layer for Keras 3: how its config.json describes it, and its variables.
+
+    The paths of `groups` begin at the layer; the first group is the layer itself. `before` describes a
+    layer without weights that must stand in front of it. `notes` say what is not as it was, `problems` why
+    the description cannot be given as it should.
+    """
+
+    entry: dict[str, Any]
+    groups: tuple[Group, ...]
+    before: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[RemapError, ...] = ()
+
+
+def describe(layer: Layer) -> str:
+    """Name a layer for a message."""
+    return f"layer {layer.name!r} ({layer.class_name})"
+
+
+def refuse(layer: Layer, what: str) -> InputRefused:
+    """Refuse a layer that is written otherwise only without its description."""
+    return InputRefused(what, where=describe(layer), hint="convert to .weights.h5 instead")
+
+
+def dtype_of(layer: Layer, weights: Sequence[Weight], setting: Setting) -> str:
+    """Find a layer's dtype: Keras 2 rarely says it, so its weights do.
+
+    BatchNormalization of tf.keras keeps float32 weights in a float16 layer, which Keras 3 calls mixed.
+    """
+    named = dtype_name(layer.config)
+    kept = [f"float{8 * int(weight.dtype[2:])}" for weight in weights if weight.dtype[1] == "f"]
+    if named == "float16" and kept and set(kept) == {"float32"}:
+        return "mixed_float16"
+    return named or (kept[0] if kept else setting.floatx)
+
 
 # What every layer may hold beside its own arguments, handled elsewhere or of no use to Keras 3.
 _COMMON = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activity_regularizer", "autocast"})
@@ -114,7 +150,7 @@ def _checked(layer: Layer, weights: Sequence[Weight]) -> OwnedWeights:
     return owned
 
 
-def _changed(target: Keras3, owned: OwnedWeights, weights: Sequence[Weight]) -> tuple[Recipe, ...]:
+def _changed(target: Keras3, owned: OwnedWeights, weights: Sequence[Weight]) -> tuple[OutputTensor, ...]:
     operations = {change.leaf: change.operations for change in target.changes}
     return tuple(
         keep(weight).after(*operations.get(slot.leaf, ()))
@@ -123,8 +159,8 @@ def _changed(target: Keras3, owned: OwnedWeights, weights: Sequence[Weight]) -> 
 
 
 def _folded(
-    layer: Layer, target: Keras3, arguments: Arguments, owned: OwnedWeights, recipes: tuple[Recipe, ...]
-) -> tuple[tuple[Recipe, ...], tuple[str, ...], tuple[InputRefused, ...]]:
+    layer: Layer, target: Keras3, arguments: Arguments, owned: OwnedWeights, recipes: tuple[OutputTensor, ...]
+) -> tuple[tuple[OutputTensor, ...], tuple[str, ...], tuple[InputRefused, ...]]:
     """Make up for the slope of `hard_sigmoid` in the weights that feed it."""
     notes: list[str] = []
     refused = []

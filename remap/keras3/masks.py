@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+from remap.architecture import Layer
 from remap.errors import InputRefused, RemapError, Undecided
-from remap.keras.config import Layer
-from remap.keras3.built import describe
 from remap.keras3.graph import makes_mask, read_graph
+from remap.keras3.layer import describe
 from remap.layers.declaration import Masks, Writer
 
 __all__ = ["mask_problems"]

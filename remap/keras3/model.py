@@ -7,19 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from remap.architecture import Layer, input_of
+from remap.checkpoint import Weight
 from remap.errors import InputRefused
-from remap.keras.checkpoint import Weight
-from remap.keras.config import Layer
-from remap.keras.inputs import input_of
-from remap.keras.plan import PlannedLayer
-from remap.keras3.built import Built, describe, dtype_of
 from remap.keras3.graph import BROKEN_GRAPH, read_graph
-from remap.keras3.layer import build_layer, target_of, translate_arguments
+from remap.keras3.layer import Built, build_layer, describe, dtype_of, target_of, translate_arguments
 from remap.keras3.objects import dtype_policy, keras_object, number_names, snake_case, valid_names
-from remap.keras3.recipe import Group
-from remap.layers.catalogue import FUNCTIONAL, SEQUENTIAL, is_model_class
+from remap.keras3.tensors import Group
+from remap.layers import FUNCTIONAL, SEQUENTIAL, is_model_class
 from remap.layers.core import INPUT
 from remap.layers.declaration import Setting
+from remap.plan import PlannedLayer
 
 __all__ = ["build_model"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from remap.keras.values import Json, Value
+from remap.typed_json import Json, Value
 
 __all__ = [
     "BUILT_IN_ACTIVATIONS",

@@ -12,12 +12,11 @@ from functools import partial
 
 import numpy as np
 
-from remap.keras.checkpoint import Weight
-from remap.keras.plan import PlannedLayer
-from remap.keras.values import Config, Json, Value, read_json
+from remap.checkpoint import Weight
 from remap.keras3.objects import keras_object, snake_case
-from remap.keras3.recipe import Group, Recipe, constant, keep
-from remap.keras3.translation import Translation
+from remap.keras3.tensors import Group, OutputTensor, Translation, constant, keep
+from remap.plan import PlannedLayer
+from remap.typed_json import Config, Json, Value, read_json
 
 __all__ = ["add_training"]
 
@@ -318,5 +317,5 @@ def _listed(compiled: _Optimizer, sums: Sequence[Sequence[Weight]]) -> Iterator[
         yield from each
 
 
-def _as_integer(weight: Weight) -> Recipe:
-    return Recipe(shape=(), dtype="<i8", source=weight, transform=partial(np.asarray, dtype=np.int64))
+def _as_integer(weight: Weight) -> OutputTensor:
+    return OutputTensor(shape=(), dtype="<i8", source=weight, transform=partial(np.asarray, dtype=np.int64))

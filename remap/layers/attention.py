@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from remap.keras.values import Config
 from remap.layers.declaration import Keras3, LayerClass, Masks
 from remap.layers.weights import OwnedWeights, Slot
+from remap.typed_json import Config
 
 __all__ = ["LAYERS"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from remap.keras.values import Config
 from remap.layers.declaration import ANYTHING, Fold, Keras3, LayerClass, Limit, Masks, Setting, three
 from remap.layers.weights import OwnedWeights, Slot, window, with_bias
+from remap.typed_json import Config
 
 __all__ = ["LAYERS"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from remap.keras.values import Config
 from remap.layers.declaration import ANYTHING, Fold, Form, Keras3, LayerClass, Limit, Masks, Setting, three
 from remap.layers.weights import OwnedWeights, Slot, with_bias
+from remap.typed_json import Config
 
 __all__ = ["INPUT", "LAYERS", "RESCALING"]
 

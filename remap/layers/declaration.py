@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from remap.keras.values import Config, Value
 from remap.layers.weights import OwnedWeights, WeightChange, no_weights
+from remap.typed_json import Config, Value
 
 __all__ = [
     "ANYTHING",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from remap.keras.values import Config
 from remap.layers.declaration import Keras3, LayerClass, Masks, Removed
+from remap.typed_json import Config
 
 __all__ = ["LAYERS"]
 

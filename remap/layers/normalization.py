@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from remap.keras.values import Config, Value
 from remap.layers.declaration import ANYTHING, Keras3, LayerClass, Limit, Masks, three
 from remap.layers.weights import OwnedWeights, Shape, Slot
+from remap.typed_json import Config, Value
 
 __all__ = ["LAYERS"]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from remap.keras.values import Config, KerasObject
 from remap.layers.declaration import ANYTHING, Fold, Form, Keras3, LayerClass, Masks, three
 from remap.layers.weights import (
     AddBiases,
@@ -20,6 +19,7 @@ from remap.layers.weights import (
     window,
     with_bias,
 )
+from remap.typed_json import Config, KerasObject
 
 __all__ = ["LAYERS"]
 

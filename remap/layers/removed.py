@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from remap.keras.values import Config
 from remap.layers.declaration import LayerClass, Removed
 from remap.layers.weights import OwnedWeights, Slot, no_weights, with_bias
+from remap.typed_json import Config
 
 __all__ = ["LAYERS"]
 

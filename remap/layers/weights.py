@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from remap.keras.values import Config
+from remap.typed_json import Config
 
-if TYPE_CHECKING:  # numpy is loaded where a tensor is changed: values of this module travel without it
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [

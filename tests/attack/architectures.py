@@ -37,13 +37,12 @@ from typing import Any
 import h5py
 
 from remap import RemapError, check, extract, inspect, plan
-from remap.console.advice import advice_lines
+from remap.console.advice import advice_lines, failure_json, failure_lines
+from remap.console.check import check_lines
 from remap.console.extraction import mapping_lines, report_lines
-from remap.console.failure import failure_json, failure_lines
-from remap.console.line import Line
-from remap.console.loading import check_lines
-from remap.console.overview import Selection, overview_lines
-from remap.mapping import mapping_of, plan_json
+from remap.console.inspection import Selection, overview_lines
+from remap.console.text import Line
+from remap.results import mapping_of, plan_json
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 DEADLINE = 20
@@ -104,7 +103,7 @@ _CLASSES = tuple(
     LayerNormalization LeakyReLU LocallyConnected1D Masking MaxPooling2D Maximum Merge Model Multiply Normalization
     PReLU Permute RNN ReLU RepeatVector Reshape SeparableConv1D SeparableConv2D Sequential SimpleRNN SimpleRNNCell
     Softmax SpatialDropout1D StackedRNNCells SyncBatchNormalization TFOpLambda ThresholdedReLU TimeDistributed
-    UpSampling2D Wrapper ZeroPadding2D My>Custom Adam RMSprop SGD Constant VarianceScaling L1L2 MaxNorm
+    UpSampling2D Template ZeroPadding2D My>Custom Adam RMSprop SGD Constant VarianceScaling L1L2 MaxNorm
     BinaryCrossentropy
     """.split()
 )

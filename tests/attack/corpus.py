@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from h5py import h5d, h5g, h5s, h5t
 
-from remap.hdf5.headers import ATTRIBUTE, read_header
+from remap.hdf5.object_headers import ATTRIBUTE, read_header
 from remap.hdf5.source import Source
 
 if TYPE_CHECKING:

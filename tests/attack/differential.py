@@ -34,7 +34,7 @@ import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5p, h5s, h5t
 
 from remap import RemapError
-from remap.hdf5.publish import publish
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.attack.metadata import edit, headers, lookup3, signed, structures
 from tests.handmade import identity
@@ -42,7 +42,7 @@ from tests.handmade import identity
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from remap.hdf5.headers import Header, Message
+    from remap.hdf5.object_headers import Header, Message
 
 __all__ = ["campaign", "differences", "make"]
 

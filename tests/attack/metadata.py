@@ -6,15 +6,14 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from remap.hdf5.headers import read_header
-from remap.hdf5.refused import Refused
-from remap.hdf5.source import Source
+from remap.hdf5.object_headers import read_header
+from remap.hdf5.source import Refused, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from remap.hdf5.headers import Header
+    from remap.hdf5.object_headers import Header
 
 __all__ = ["edit", "headers", "lookup3", "signed", "structures"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remap.errors import InputRefused, OutputRefused
-from remap.hdf5.publish import publish
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.faults import KINDS, Faults
 from tests.handmade import identity, save_full

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from remap.hdf5.publish import publish
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.attack.fuzz import damage, judge, subjects
 from tests.handmade import identity, save_full

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remap.assignment.reference import Reference, reference_from_json
+from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.errors import RemapError
-from remap.keras.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.keras.compose import compose
-from remap.keras.like import Like, like_of_json
-from remap.keras.plan import Plan
+from remap.plan import Plan
+from remap.planning import compose
 from tests.property.architectures import (
     Flags,
     Made,
@@ -66,17 +66,17 @@ def wrapper_config(made: Made) -> dict[str, object]:
     return {"class_name": "Model", "config": {"name": "model_2", "layers": layers, **ends}}
 
 
-def like_for(made: Made, rung: str) -> Like | None:
+def like_for(made: Made, rung: str) -> Reference | None:
     if "json" in rung:
         flags = rung == "json"
-        return like_of_json(json.dumps(config_of(made.template, flags=flags)), where="like.json")
+        return reference_from_json(json.dumps(config_of(made.template, flags=flags)), where="like.json")
     if "file" in rung:
         with reference_flags(made, "saved" if rung == "flat file" else "none"):
             groups = tuple(
                 LayerGroup(name=name, weights=tuple(weight_of(*weight, where="like") for weight in weights))
                 for name, weights in groups_of(made)
             )
-        return Like(where="like.h5", groups=groups)
+        return Reference(where="like.h5", groups=groups)
     return None
 
 

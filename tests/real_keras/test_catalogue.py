@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from remap.layers.catalogue import CATALOGUE
+from remap.layers import CATALOGUE
 from remap.layers.declaration import Masks
 from tests.test_catalogue import forms
 

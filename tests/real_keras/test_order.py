@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from remap.errors import Undecided
-from remap.keras3.translation import Translation
+from remap.keras3.tensors import Translation
 from tests.test_keras3_order import translated
 
 GRAPHS = 100

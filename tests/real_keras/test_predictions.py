@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from remap.assignment.reference import Reference, reference_from_json
 from remap.errors import RemapError, Undecided
 from remap.hdf5.reader import open_checkpoint
-from remap.keras.compose import compose
-from remap.keras.like import Like, like_of_json
-from remap.keras3.translation import Translation, translate
+from remap.keras3.conversion import translate
+from remap.keras3.tensors import Translation
+from remap.planning import compose
 from tests.conftest import FIXTURES, all_cases, told
 from tests.keras3_convert import Job, convert
 from tests.real_keras.conftest import Judge
@@ -28,7 +29,7 @@ REFUSED = {
     "own_lambda": "byte code",
     "gan_multi-generator": "no model with weights is called",  # it lies inside the wrapped model
 }
-# What no rung settles, whatever is to be written.
+# What no settled_by settles, whatever is to be written.
 UNDECIDED = {
     ("keras-2.0.9", "nested_sequential"),
     ("keras-2.1.6", "nested_sequential"),
@@ -37,7 +38,7 @@ UNDECIDED = {
 RECURRENT = frozenset({"lstm_plain", "recurrent", "scope_prefix", "time_distributed_model", "many_layers"})
 
 
-def sources(folder: Path) -> Iterator[tuple[str, Path, Path, Like | None]]:
+def sources(folder: Path) -> Iterator[tuple[str, Path, Path, Reference | None]]:
     """Give for each model in a case: its name, the multi-GPU file, the folder of its truth, a like-file."""
     for name in told(folder)["submodels"] or [""]:  # type: ignore[attr-defined]
         truth = folder / str(name)
@@ -45,11 +46,11 @@ def sources(folder: Path) -> Iterator[tuple[str, Path, Path, Like | None]]:
         if whole.exists():
             yield str(name), whole, truth, None
         elif (folder / "multi_weights.h5").exists() and (truth / "single.json").exists():
-            like = like_of_json((truth / "single.json").read_text(), where="single.json")
+            like = reference_from_json((truth / "single.json").read_text(), where="single.json")
             yield str(name), folder / "multi_weights.h5", truth, like
 
 
-def translated(source: Path, submodel: str, like: Like | None) -> Translation:
+def translated(source: Path, submodel: str, like: Reference | None) -> Translation:
     with open_checkpoint(source) as opened:
         plan = compose(
             opened.checkpoint,

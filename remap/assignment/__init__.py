@@ -1,0 +1,1 @@
+"""Which weight belongs to which layer."""

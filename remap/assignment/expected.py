@@ -1,0 +1,274 @@
+"""What the flat list of a nested model must look like, as far as an architecture tells.
+
+Keras lists a model's weights as all trainable ones in layer order, then all others in layer order, and does
+so again for every model inside it (`Container.trainable_weights` and `non_trainable_weights` in
+keras/engine/topology.py, `Network` in keras/engine/network.py; the same in tf.keras). An outline says for
+each layer which weights it brings and how many of them may stand in the trainable part.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from remap.architecture import Layer, is_weightless, owned_weights
+from remap.assignment.naming import clean, leaf, scope
+from remap.checkpoint import LayerGroup, Weight
+from remap.layers import NEVER_TRAINED
+from remap.layers.weights import OwnedWeights, Slot
+from remap.typed_json import KerasObject
+
+__all__ = [
+    "ExpectedLayer",
+    "ExpectedModel",
+    "ExpectedSubmodel",
+    "expected_from_groups",
+    "expected_model",
+    "first_difference",
+    "free_flags",
+    "iter_layers",
+    "load_order",
+    "stored_once",
+    "with_groups",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedLayer:
+    """A layer that is not a model, or a whole group of which only the list of weights is known.
+
+    `slots` are its weights in the order of its own group: trainable, then the rest. `splits` says how many
+    of them may count as trainable, likeliest first: all that can be, or none when the layer may be frozen.
+    An `open` unit is a layer of the user's own class: any run of weights. `keys` are the names that a scope
+    may show for it; `names` the weight names a like-file gives, in order. `kind` is equal for layers that are
+    built alike. `natural` of the slots are trainable unless the layer is frozen. With `same_as` the layer is
+    that unit once more, stored once.
+    """
+
+    path: tuple[str, ...]
+    slots: tuple[Slot, ...] = ()
+    splits: tuple[int, ...] = (0,)
+    open: bool = False
+    keys: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    kind: str = ""
+    natural: int = 0
+    same_as: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedSubmodel:
+    """A nested model.
+
+    `trainable` is False where its config says that it was frozen as a whole. Keras 2 and tf.keras up to 2.4 do not
+    write that.
+    """
+
+    path: tuple[str, ...]
+    children: tuple[ExpectedLayer | ExpectedSubmodel, ...]
+    trainable: bool = True
+
+
+ExpectedModel = tuple[ExpectedLayer | ExpectedSubmodel, ...]
+
+
+def expected_model(model: Layer) -> ExpectedModel:
+    """Outline the layers of a model from its architecture, in load order; weightless ones are left out."""
+    return tuple(_expected_part(layer, ()) for layer in load_order(model) if not is_weightless(layer))
+
+
+def expected_from_groups(groups: tuple[LayerGroup, ...]) -> ExpectedModel:
+    """Outline a model from a flat file of it, which tells names, order and shapes but no flags."""
+    return tuple(_expected_group(group) for group in groups if group.weights)
+
+
+def with_groups(outline: ExpectedModel, groups: tuple[LayerGroup, ...]) -> ExpectedModel | None:
+    """Add to an architecture what a flat file of the same model tells: shapes, names, custom layers' weights.
+
+    Gives None when the file does not have the same layers.
+    """
+    listed = {part.path[-1]: part for part in expected_from_groups(groups)}
+    parts: list[ExpectedLayer | ExpectedSubmodel] = []
+    for part in outline:
+        seen = listed.pop(part.path[-1], None)
+        if isinstance(part, ExpectedSubmodel):
+            parts.append(part)
+        elif part.open and seen is None:
+            parts.append(replace(part, open=False, splits=(0,)))
+        elif part.open and isinstance(seen, ExpectedLayer):
+            parts.append(replace(seen, splits=seen.splits if part.splits[0] else (0,), kind=part.kind))
+        elif isinstance(seen, ExpectedLayer) and len(part.slots) == len(seen.slots):
+            parts.append(replace(seen, splits=part.splits, natural=part.natural, kind=part.kind))
+        elif part.slots or seen is not None:
+            return None
+    return None if listed else tuple(parts)
+
+
+def free_flags(outline: ExpectedModel) -> ExpectedModel:
+    """Leave open for every layer whether it was frozen: an architecture built anew does not tell."""
+    return tuple(
+        replace(part, children=free_flags(part.children))
+        if isinstance(part, ExpectedSubmodel)
+        else replace(part, splits=tuple(dict.fromkeys((*part.splits, part.natural, 0))))
+        for part in outline
+    )
+
+
+def load_order(model: Layer) -> Iterator[Layer]:
+    """Yield the layers that `model.layers` lists.
+
+    From Keras 2.2 and tf.keras 1.9 on (`Sequential.layers`) a stack's InputLayer is not among them. Before, it was if the
+    user had added one: only then does it stand in the bare list that is the config of such a stack.
+    """
+    unlisted = model.sequential and not model.bare
+    for layer in model.children or ():
+        if not (unlisted and layer.is_input):
+            yield layer
+
+
+def stored_once(outline: ExpectedModel) -> ExpectedModel | None:
+    """Let a layer that stands in two places of the tree own its weights in the first only; None without such.
+
+    tf.keras from 2.0 drops repeated variables from a nested model's list (`_dedup_weights`).
+    """
+    first: dict[tuple[str, str], int] = {}
+    repeated = False
+
+    def once(part: ExpectedLayer | ExpectedSubmodel) -> ExpectedLayer | ExpectedSubmodel:
+        nonlocal repeated
+        if isinstance(part, ExpectedSubmodel):
+            return replace(part, children=tuple(once(child) for child in part.children))
+        number = next(numbers)
+        known = first.setdefault((part.path[-1], part.kind), number)
+        if known == number:
+            return part
+        repeated = True
+        return replace(part, slots=(), splits=(0,), natural=0, names=(), open=False, same_as=known)
+
+    numbers = iter(range(sum(1 for _ in iter_layers(outline))))
+    result = tuple(once(part) for part in outline)
+    return result if repeated else None
+
+
+def iter_layers(outline: ExpectedModel) -> Iterator[ExpectedLayer]:
+    """Yield the units of an outline in load order, those inside nested models included."""
+    for part in outline:
+        if isinstance(part, ExpectedSubmodel):
+            yield from iter_layers(part.children)
+        else:
+            yield part
+
+
+def _natural(slots: tuple[Slot, ...]) -> int:
+    """Count the slots before the first that is never trainable."""
+    return next((index for index, slot in enumerate(slots) if slot.leaf in NEVER_TRAINED), len(slots))
+
+
+def _expected_part(layer: Layer, above: tuple[str, ...]) -> ExpectedLayer | ExpectedSubmodel:
+    path = (*above, layer.name)
+    model = layer.innermost
+    if model.children is not None:
+        inner = tuple(_expected_part(child, path) for child in load_order(model) if not is_weightless(child))
+        return ExpectedSubmodel(path=path, children=inner, trainable=layer.trainable and model.trainable)
+    kind = f"{layer.class_name} {_without_name(layer)}"
+    owned = owned_weights(layer)
+    if owned is None:
+        may_train = layer.trainable or _listed_when_frozen(layer)
+        return ExpectedLayer(
+            path=path, open=True, keys=(layer.name,), kind=kind, splits=(1, 0) if may_train else (0,)
+        )
+    return ExpectedLayer(
+        path=path,
+        slots=(*owned.trainable, *owned.non_trainable),
+        splits=_splits(layer, owned),
+        keys=(layer.name,),
+        kind=kind,
+        natural=len(owned.trainable),
+    )
+
+
+def _splits(layer: Layer, owned: OwnedWeights) -> tuple[int, ...]:
+    """Tell frozen from trainable by the flags in the config.
+
+    A wrapper and its inner layer each have a flag, and which one counts differs: the inner one in Keras 2.0,
+    the wrapper's for Bidirectional later on, either in tf.keras from 1.14. Where they differ both are tried.
+    Keras 2.0 lists the weights of a frozen recurrent layer as trainable (`RNN.trainable_weights`).
+    """
+    every, none = len(owned.trainable), 0
+    if layer.wrapped is not None and layer.wrapped.trainable != layer.trainable:
+        return (none, every)
+    if layer.trainable and layer.config.has("cell") and _is_frozen(layer.config.keras_object("cell")):
+        return (none, every)
+    if not layer.trainable and _listed_when_frozen(layer):
+        return (none, every)
+    return (every,) if layer.trainable else (none,)
+
+
+def _listed_when_frozen(layer: Layer) -> bool:
+    return layer.declared is not None and layer.declared.listed_when_frozen
+
+
+def _is_frozen(cell: KerasObject) -> bool:
+    return not cell.config.flag("trainable", default=True)
+
+
+def _without_name(layer: Layer) -> str:
+    """Describe how a layer is built, whatever it is called."""
+    return json.dumps(layer.config.without("name", "trainable").json(), sort_keys=True)
+
+
+def _expected_group(group: LayerGroup) -> ExpectedLayer:
+    names = tuple(clean(weight.name) for weight in group.weights)
+    slots = tuple(Slot(leaf(name), weight.shape) for name, weight in zip(names, group.weights, strict=True))
+    natural = _natural(slots)
+    # A custom layer's own non-trainable weights do not show in their names, and a nested model's list may
+    # end in the weights of its frozen layers: any shorter beginning may be the trainable part.
+    return ExpectedLayer(
+        path=(group.name,),
+        slots=slots,
+        splits=tuple(range(natural, -1, -1)),
+        keys=tuple(dict.fromkeys(scope(name) for name in names if scope(name))) or (group.name,),
+        names=names,
+        natural=natural,
+    )
+
+
+def first_difference(weights: Sequence[Weight], outline: ExpectedModel) -> str:
+    """Put the first difference side by side: counts, then what only one of the two has, then the place."""
+    units = list(iter_layers(outline))
+    expected = sum(len(unit.slots) for unit in units)
+    custom = any(unit.open for unit in units)
+    if len(weights) != expected and not (custom and len(weights) > expected):
+        return f"the checkpoint has {len(weights):,} weights, the architecture {expected:,}"
+    have = Counter(leaf(clean(weight.name)) for weight in weights)
+    want = Counter(slot.leaf for unit in units for slot in unit.slots)
+    for name in want:
+        if have[name] < want[name]:
+            owner = next(unit for unit in units if any(slot.leaf == name for slot in unit.slots))
+            return (
+                f"the architecture has {want[name]:,} weights named {name!r} (as in {owner.path[-1]!r}), "
+                f"the checkpoint {have[name]:,}"
+            )
+    left = list(weights)
+    for unit in units:
+        for slot in unit.slots:
+            taken = next((w for w in left if slot.takes(leaf(clean(w.name)), w.shape)), None)
+            if taken is None:
+                near = next((w for w in left if leaf(clean(w.name)) == slot.leaf), None)
+                shape = "" if near is None else f"; the checkpoint has {near.name!r} {near.shape}"
+                return f"layer {unit.path[-1]!r} wants {slot.leaf!r} {_shown(slot.shape)}{shape}"
+            left.remove(taken)
+    return (
+        "the same weights, but in another order: the trainable flags of layers inside a model differ, "
+        "or the layers do"
+    )
+
+
+def _shown(shape: tuple[int | None, ...] | None) -> str:
+    return (
+        "of any shape"
+        if shape is None
+        else f"({', '.join('?' if side is None else str(side) for side in shape)})"
+    )

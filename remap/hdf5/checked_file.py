@@ -1,0 +1,389 @@
+"""The one door into an HDF5 file: nothing is opened, read or believed before it was checked.
+
+Keras closed the same class of holes patch after patch (external links and storage: CVE-2026-1669; declared
+shapes: CVE-2026-0897) because its checks stood at call sites. Here every access goes through one object,
+which accepts hard links only, part by part, bounds every attribute before it is read, and takes a tensor only
+when it is plain numbers stored in this file once. Tensors are never read through HDF5: the gate says where
+their bytes lie.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5f, h5fd, h5g, h5l, h5o, h5p, h5s, h5t
+
+from remap.errors import InputRefused
+from remap.hdf5.identify import SIGNATURE, identify, show
+from remap.hdf5.object_headers import HeaderCache, Strings, read_superblock
+from remap.hdf5.source import DAMAGED, UNFINISHED, Refused
+from remap.hdf5.tensors import Tensor, check_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from remap.hdf5.object_headers import Superblock
+    from remap.hdf5.source import Source
+
+__all__ = ["NAMES", "Attributes", "CheckedFile", "GroupCache", "path_parts"]
+
+_DEPTH = 64
+"""Parts a name may have; the deepest that real models reach is about ten."""
+_ODD = frozenset({"", ".", ".."})
+
+
+def path_parts(name: str) -> tuple[bytes, ...]:
+    """Split a name at its slashes into path parts, each of which can only mean itself.
+
+    HDF5 drops empty parts and takes ``.`` for the group itself, ``..`` misleads people, and characters that
+    cannot be printed do harm where they are. Raises Refused for a name with such a part, or with more parts
+    than any model's.
+    """
+    parts = name.split("/")
+    if not name.isprintable() or not _ODD.isdisjoint(parts) or len(parts) > _DEPTH:
+        raise Refused(f"the name {show(name)[:200]!r} does not lead to one place in a file")
+    return tuple(name.encode().split(b"/"))
+
+
+class GroupCache:
+    """The open groups on the way to the one last asked for: most paths share all but their last parts.
+
+    `step` opens the group of a path in its parent. No more handles are kept than a path has parts.
+    """
+
+    def __init__(self, root: Any, step: Callable[[Any, tuple[bytes, ...]], Any]) -> None:
+        self._step = step
+        self._groups = [root]
+        self._path: tuple[bytes, ...] = ()
+
+    def to(self, path: tuple[bytes, ...]) -> Any:
+        """Give the group under a path; raises what `step` raises."""
+        groups = self._groups
+        if path != self._path:
+            common = 0
+            for here, there in zip(self._path, path, strict=False):
+                if here != there:
+                    break
+                common += 1
+            del groups[common + 1 :]
+            self._path = path[:common]
+            for depth in range(common + 1, len(path) + 1):
+                groups.append(self._step(groups[-1], path[:depth]))
+                self._path = path[:depth]
+        return groups[-1]
+
+
+NAMES = 1 << 17
+"""Names a list may hold."""
+
+_TEXT = 8 << 20
+"""Bytes an attribute may hold; the largest architectures of keras.applications need less than two million."""
+_REFERENCE = 16
+"""Bytes of a reference to a variable-length string: its length, the address of its heap, its number there."""
+_VARIABLE = h5t.py_create(h5py.string_dtype())
+
+
+class Attributes:
+    """The attributes of the groups of one file.
+
+    Both methods take an open group and raise Refused for what is not text or larger than any that Keras
+    writes, in whatever flavour: fixed length or variable, ASCII or UTF-8. libhdf5 reads every attribute, by the
+    types in memory that h5py uses; what would harm it is checked before.
+    """
+
+    def __init__(self, source: Source, superblock: Superblock) -> None:
+        self._strings = Strings(source, superblock)
+
+    def text(self, group: Any, name: str) -> str | None:
+        """Read one text; None when it is not there."""
+        found = self._read(group, name.encode())
+        if found is None:
+            return None
+        shape, values = found
+        if shape != ():
+            raise Refused("this attribute is a list, where Keras stores one text")
+        return _decode(values[0])
+
+    def names(self, group: Any, name: str) -> tuple[str, ...] | None:
+        """Read a list of names; None when it is not there. Keras's own empty lists are lists of no floats."""
+        found = self._read(group, name.encode())
+        if found is None:
+            return None
+        shape, values = found
+        if len(shape) != 1:
+            raise Refused("this attribute is not a list, where Keras stores a list of names")
+        return tuple(map(_decode, values))
+
+    def _read(self, group: Any, name: bytes) -> tuple[tuple[int, ...], list[bytes]] | None:
+        """Give an attribute's shape and elements."""
+        if not h5a.exists(group, name):
+            return None
+        attribute = h5a.open(group, name)
+        space, kind = attribute.get_space(), attribute.get_type()
+        if space.get_simple_extent_type() == h5s.NULL:
+            raise Refused("this attribute has no content, where Keras stores text")
+        shape = tuple(map(int, space.get_simple_extent_dims()))
+        count = prod(shape)
+        if count == 0:
+            return shape, []
+        if not isinstance(kind, h5t.TypeStringID):
+            raise Refused("this attribute is no text, where Keras stores text")
+        variable = kind.is_variable_str()
+        size, stored = kind.get_size(), attribute.get_storage_size()
+        if stored > _TEXT or count > NAMES or stored != count * (_REFERENCE if variable else size):
+            raise Refused(f"this attribute claims {count:,} entries in {stored:,} bytes")
+        if variable:
+            return shape, self._variable(attribute, h5o.get_info(group).addr, name, shape)
+        if kind.get_strpad() not in (h5t.STR_NULLPAD, h5t.STR_NULLTERM):
+            raise Refused("this attribute's text is padded as neither Keras nor h5py pad it")
+        values = np.empty(count, dtype=f"S{size}")
+        attribute.read(values.reshape(shape), mtype=h5t.py_create(values.dtype))
+        return shape, values.tolist()
+
+    def _variable(self, attribute: Any, header: int, name: bytes, shape: tuple[int, ...]) -> list[bytes]:
+        """Read variable-length strings when everything on the way to them was found to be sound."""
+        expected = self._strings.check(header, name, prod(shape), _TEXT)
+        values = np.empty(len(expected), dtype=object)
+        attribute.read(values.reshape(shape), mtype=_VARIABLE)
+        found: list[bytes] = [value or b"" for value in values]
+        if found != expected:
+            raise Refused("this attribute reads differently from what is stored for it")
+        return found
+
+
+def _decode(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("this attribute's text is not UTF-8") from error
+
+
+_LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
+_VERSION, _FLAGS = 8, 11
+_MARKING_VERSION = 3
+_BEING_WRITTEN = 0x01 | 0x04
+"""Bytes of the superblock: its version, and from the third on a mark while a program writes the file."""
+_LIBRARY = (KeyError, OSError, RuntimeError, ValueError, TypeError, SystemError, MemoryError, OverflowError)
+"""What h5py raises for what libhdf5 says."""
+
+
+class CheckedFile:
+    """A checked view of one open HDF5 file, in a `with` statement after which libhdf5 holds nothing of it.
+
+    A path is a tuple of names, each a path itself; that of the root is empty. Every method raises
+    InputRefused: when libhdf5 fails, when an object is not what Keras writes, or when what the file claims
+    cannot be true of a file of its size. `compared` says that the file's bytes are known to be those that libhdf5 wrote.
+    """
+
+    def __init__(self, source: Source, *, compared: bool = False) -> None:
+        self._source = source
+        self._extents: list[tuple[int, int, tuple[bytes, ...]]] = []
+        self._headers: dict[int, tuple[bytes, ...]] = {}
+        self._require_signature()
+        with _Guard(source):
+            superblock = read_superblock(source)
+            self._end = superblock.end
+            self._cache = HeaderCache(source, superblock, compared=compared)
+            self._attributes = Attributes(source, superblock)
+            self._file = _open(source)
+            try:
+                self._way = GroupCache(h5g.open(self._file, b"/"), _descend)
+                source.raise_fault()
+            except BaseException:
+                with suppress(*_LIBRARY):
+                    self._file.close()
+                raise
+
+    def __enter__(self) -> CheckedFile:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._file.close()
+        except _LIBRARY as failure:
+            # libhdf5 may meet damage only when it lets go of what it holds; what was found before says more.
+            if error is None:
+                self._source.raise_fault()
+                what, hint = _explain(str(failure))
+                raise InputRefused(what, where=show(self._source.name), hint=hint) from failure
+        if error is None:
+            self._source.raise_fault()
+
+    def has(self, *path: str) -> bool:
+        """Say whether anything is under a path; what it is shows when it is used."""
+        with _Guard(self._source) as place:
+            parts = place.enter(_parts(path))
+            return bool(self._way.to(parts[:-1]).links.exists(parts[-1]))
+
+    def text(self, path: tuple[str, ...], attribute: str) -> str | None:
+        """Read an attribute of a group that holds one text; None when it is not there."""
+        with _Guard(self._source, attribute) as place:
+            return self._attributes.text(self._way.to(place.enter(_parts(path))), attribute)
+
+    def names(self, path: tuple[str, ...], attribute: str) -> tuple[str, ...] | None:
+        """Read an attribute that holds a list of names, whole or split into `attribute0`, `attribute1`, ….
+
+        None when it is not there. `load_attributes_from_hdf5_group` of Keras 2.1.5 and later reads the
+        pieces, and the whole list where there are both; it never writes an empty piece.
+        """
+        found: list[str] = []
+        with _Guard(self._source, attribute) as place:
+            opened = self._way.to(place.enter(_parts(path)))
+            whole = self._attributes.names(opened, attribute)
+            if whole is not None:
+                return whole
+            number = 0
+            while (piece := self._attributes.names(opened, f"{attribute}{number}")) is not None:
+                found.extend(piece)
+                number += 1
+                if not piece or len(found) > NAMES:
+                    raise Refused(f"piece {number} of this list has {len(piece):,} names")
+        return tuple(found) if number else None
+
+    def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
+        """Check datasets under a group and say what they are and where their bytes are, in order."""
+        source = self._source
+        known: set[bytes] = set()
+        with _Guard(source) as place:
+            above = place.enter(_parts(path))
+            group = self._way.to(above)
+            for name in names:
+                parts = path_parts(name)
+                whole = place.enter(above + parts)
+                # Opening a group only to go through it costs as much as opening a dataset. So libhdf5 goes
+                # through what was found to be a hard link before, and no further.
+                for depth in range(1, len(parts)):
+                    between = b"/".join(parts[:depth])
+                    if between not in known:
+                        _hard_link(group, between)
+                        known.add(between)
+                leaf = b"/".join(parts)
+                header = _hard_link(group, leaf)
+                other = self._headers.setdefault(header, whole)
+                if other is not whole:
+                    # Refuse at once: many groups whose lists lead to the same tensors would be quadratic work.
+                    if other == whole:
+                        raise Refused("this tensor is listed twice")
+                    raise Refused(f"this tensor shares its bytes with {show(_joined(other))}")
+                tensor = self._cache.find(header)
+                if tensor is None:
+                    tensor = check_tensor(h5d.open(group, leaf), self._end)
+                    source.raise_fault()
+                    self._cache.learn(header, tensor)
+                if tensor.extent.size:
+                    self._extents.append((*tensor.extent, whole))
+                source.raise_fault()
+                yield tensor
+
+    def require_disjoint(self) -> None:
+        """Refuse a file in which two names stand for the same bytes: a small file could become a huge one."""
+        self._extents.sort()
+        end, before = 0, ""
+        with _Guard(self._source) as place:
+            for offset, size, parts in self._extents:
+                place.enter(parts)
+                if offset < end:
+                    raise Refused(f"this tensor shares its bytes with {show(before)}")
+                end, before = offset + size, _joined(parts)
+
+    def _require_signature(self) -> None:
+        source = self._source
+        head = memoryview(bytearray(min(source.size, 4096)))
+        source.read_into(head, 0)
+        if bytes(head[: len(SIGNATURE)]) != SIGNATURE:
+            raise InputRefused(
+                f"this is not an HDF5 file: {identify(source.name, head=bytes(head), size=source.size)}",
+                where=show(source.name),
+                hint="give a file that Keras saved as .h5",
+            )
+        # libhdf5 looks at this mark only when it reads through its own drivers.
+        if len(head) > _FLAGS and head[_VERSION] >= _MARKING_VERSION and head[_FLAGS] & _BEING_WRITTEN:
+            raise InputRefused(
+                "the file is marked as being written: the program that saves it did not finish",
+                where=show(source.name),
+                hint="wait until it has, or use an earlier checkpoint",
+            )
+
+
+def _open(source: Source) -> Any:
+    access = h5p.create(h5p.FILE_ACCESS)
+    try:
+        access.set_fclose_degree(h5f.CLOSE_STRONG)
+        access.set_fileobj_driver(h5fd.fileobj_driver, source)
+        return h5f.open(b"h5remap", h5f.ACC_RDONLY, fapl=access)
+    finally:
+        access.close()  # it holds the source, and libhdf5 must not let go of that after the interpreter's end
+
+
+def _parts(path: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(part for name in path for part in path_parts(name))
+
+
+def _joined(parts: tuple[bytes, ...]) -> str:
+    return "/" + b"/".join(parts).decode()
+
+
+def _descend(parent: Any, parts: tuple[bytes, ...]) -> Any:
+    _hard_link(parent, parts[-1])
+    return h5g.open(parent, parts[-1])
+
+
+def _hard_link(group: Any, path: bytes) -> int:
+    """Say where the object at the end of a path of hard links begins; refuse what is no hard link itself."""
+    try:
+        link = group.links.get_info(path)
+    except _LIBRARY as error:
+        if group.links.exists(path):
+            raise
+        raise Refused(f"the file lists this, but does not hold {_last(path)}", hint=UNFINISHED) from error
+    if link.type != h5l.TYPE_HARD:
+        name = _LINKS.get(link.type, "a link of an unknown kind")
+        raise Refused(f"{name} stands where Keras stores {_last(path)} itself")
+    return int(link.u)
+
+
+def _last(path: bytes) -> str:
+    return repr(show(path.rpartition(b"/")[2].decode()))
+
+
+class _Guard:
+    """Turn a refusal, or whatever libhdf5 says, into InputRefused with its place; a disk fault goes first."""
+
+    __slots__ = ("_attribute", "_parts", "_source")
+
+    def __init__(self, source: Source, attribute: str = "") -> None:
+        self._source = source
+        self._parts: tuple[bytes, ...] = ()
+        self._attribute = attribute
+
+    def enter(self, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Say that from now on this path is worked on."""
+        self._parts = parts
+        return parts
+
+    def __enter__(self) -> _Guard:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._source.raise_fault()
+        if isinstance(error, Refused):
+            raise self._refusal(str(error), error.hint) from error
+        if isinstance(error, _LIBRARY):
+            raise self._refusal(*_explain(str(error.args[0] if error.args else error))) from error
+
+    def _refusal(self, what: str, hint: str) -> InputRefused:
+        place = show(_joined(self._parts))
+        if self._attribute:
+            place += f" (attribute {self._attribute})"
+        return InputRefused(what, where=f"{place} in {show(self._source.name)}", hint=hint)
+
+
+def _explain(words: str) -> tuple[str, str]:
+    """Say what libhdf5 said, and what to do about it, in words that help."""
+    if "truncated file" in words:
+        return "the file is cut short", "the copy or the saving did not finish: get it again"
+    return f"HDF5 cannot read this: {show(words)}", DAMAGED

@@ -1,1 +1,0 @@
-"""What Keras means: pure decisions, no files and no HDF5."""

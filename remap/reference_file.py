@@ -1,0 +1,101 @@
+"""A like-file on the disk: JSON, a Keras .h5 or a .keras archive, told apart by content."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
+from remap.errors import InputRefused
+
+if TYPE_CHECKING:
+    from remap.hdf5.source import Source
+
+__all__ = ["read_reference"]
+
+# The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
+_LARGEST_JSON = 64 * 1024 * 1024
+_ENCRYPTED = 0x1
+_KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model"
+
+
+def read_reference(path: str | os.PathLike[str]) -> Reference:
+    """Read what a like-file says of the single model.
+
+    Raises InputRefused for a file that is neither JSON of a model, nor a Keras .h5, nor a .keras archive,
+    and what `Source.open`, `reference_from_json` and `reference_from_checkpoint` raise.
+    """
+    from remap.hdf5.reader import read_source
+    from remap.hdf5.source import Source
+
+    name = os.fsdecode(path)
+    with closing(Source.open(path)) as source:
+        head = _bytes(source, min(source.size, 8))
+        if head.startswith(b"PK"):
+            return reference_from_json(_archived(source), where=f"{name}, config.json")
+        if head.lstrip()[:1] in (b"{", b"["):
+            content = _bytes(source, min(source.size, _LARGEST_JSON + 1))
+            return reference_from_json(_decoded(content, name), where=name)
+        return reference_from_checkpoint(read_source(source).checkpoint, where=name)
+
+
+def _bytes(source: Source, size: int) -> bytes:
+    data = bytearray(size)
+    source.read_into(memoryview(data), 0)
+    return bytes(data)
+
+
+def _archived(source: Source) -> str:
+    """Read the `config.json` of a .keras archive and nothing else of it.
+
+    Keras writes members as they are or deflated, and no more of a deflated one is unpacked than is wanted. Other
+    methods are refused: Python unpacks LZMA and bzip2 as far as a block goes, gigabytes from a few kilobytes.
+    """
+    # Loading these takes longer than most like-files do.
+    import struct
+    import zipfile
+    import zlib
+
+    # What damaged archives make the standard library raise, beside the usual.
+    broken = (zipfile.BadZipFile, zlib.error, struct.error)
+    name = source.name
+    try:
+        with (
+            open(os.dup(source.descriptor), "rb") as file,  # noqa: PTH123 - no path, but what is open already
+            zipfile.ZipFile(file) as archive,
+        ):
+            entry = archive.getinfo("config.json")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise InputRefused(
+                    "config.json is compressed by another method than Keras uses", where=name, hint=_KERAS
+                )
+            if entry.flag_bits & _ENCRYPTED:
+                raise InputRefused(
+                    "config.json is encrypted, which Keras never does", where=name, hint=_KERAS
+                )
+            if entry.file_size > _LARGEST_JSON:
+                raise _too_large(f"{name}, config.json")
+            with archive.open(entry) as member:
+                return _decoded(member.read(entry.file_size), f"{name}, config.json")
+    except OSError as error:
+        raise InputRefused(
+            f"the system cannot read the file: {error.strerror or error}",
+            where=name,
+            hint="copy it to another disk",
+        ) from None
+    except (KeyError, RuntimeError, ValueError, EOFError, *broken) as error:
+        raise InputRefused(f"a zip archive, but no .keras file: {error}", where=name, hint=_KERAS) from None
+
+
+def _too_large(where: str) -> InputRefused:
+    return InputRefused("the JSON is larger than any model's", where=where)
+
+
+def _decoded(data: bytes, where: str) -> str:
+    if len(data) > _LARGEST_JSON:
+        raise _too_large(where)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InputRefused("the JSON is not UTF-8 text", where=where) from None

@@ -1,0 +1,228 @@
+"""What a checkpoint holds, as a value and as JSON: the verdict, the layers as a tree, what is still open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from remap.plan import Plan, PlannedLayer
+
+if TYPE_CHECKING:
+    from remap.stats import Stats
+
+__all__ = [
+    "Flag",
+    "InspectedLayer",
+    "InspectedWeight",
+    "Inspection",
+    "Kind",
+    "Move",
+    "Report",
+    "Role",
+    "as_json",
+    "mapping_of",
+    "plan_json",
+    "report_of",
+]
+
+
+def as_json(value: Any) -> Any:
+    """Turn dataclasses into dictionaries and tuples into lists, all the way down."""
+    if is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [as_json(item) for item in value]
+    return value
+
+
+Kind = Literal["multi-gpu", "several", "single", "empty"]
+Role = Literal["model", "slice", "merge", "input", "layer"]
+Flag = Literal["nested", "shared", "frozen", "custom", "cudnn", "code", "split names"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedWeight:
+    """A tensor of the file: name, place, shape in elements, numpy dtype, and its values' numbers if asked."""
+
+    name: str
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    parameters: int
+    stats: Stats | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedLayer:
+    """A layer: what it is, what it is for in the file, its weights in load order and the layers inside it.
+
+    `class_name` is None where the file does not tell. `role` is ``model`` for a model that can be extracted,
+    ``slice``, ``merge`` and ``input`` for what a wrapper puts around it, ``layer`` for all else. Weights of a
+    model whose layers are known stand with those layers. `grouped` says that the layers inside are only what
+    the names of the weights show, in the order of the file: which order Keras would load is not settled.
+    """
+
+    name: str
+    class_name: str | None = None
+    role: Role = "layer"
+    flags: tuple[Flag, ...] = ()
+    weights: tuple[InspectedWeight, ...] = ()
+    layers: tuple[InspectedLayer, ...] = ()
+    grouped: bool = False
+    parameters: int = 0
+    tensors: int = 0
+
+    def walk(self) -> Iterator[InspectedLayer]:
+        """Yield the layer and all inside it, depth first."""
+        yield self
+        for layer in self.layers:
+            yield from layer.walk()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """Everything that `inspect` tells.
+
+    `kind` is ``multi-gpu`` for a wrapper, ``several`` for a file with more than one model to choose from,
+    ``single`` for a model that Keras loads as it is, ``empty`` for a file without weights. `content` is
+    ``full model`` or ``weights``. `template` names the replicated model; `replicas` is None where the file
+    does not tell. `settled_by` is what settles the template's layers, ``architecture`` or ``names``; it is None where
+    they are not settled, and `question` and `hint` then say why and what would settle them. `size` is in
+    bytes.
+    """
+
+    source: str
+    size: int
+    kind: Kind
+    content: Literal["full model", "weights"]
+    class_name: str | None
+    name: str
+    keras_version: str | None
+    backend: str | None
+    template: str | None
+    replicas: int | None
+    settled_by: str | None
+    question: str
+    hint: str
+    notes: tuple[str, ...]
+    optimizer: str | None
+    optimizer_tensors: int
+    parameters: int
+    tensors: int
+    layers: tuple[InspectedLayer, ...]
+
+    @property
+    def models(self) -> tuple[InspectedLayer, ...]:
+        """List the layers that can be extracted as a model of their own."""
+        return tuple(layer for layer in self.layers if layer.role == "model")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the inspection as a JSON document; its `version` rises when a field changes its meaning."""
+        return {"format": "h5remap-inspection", "version": 1, **as_json(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What came out of an extraction, how it was settled, and what stayed behind.
+
+    `target` is None for a plan that was not carried out; `size` is the output's size in bytes, 0 without one.
+    `replicas` is None where the file does not tell. `settled_by` is ``architecture``, ``reference`` or ``names``. `frozen` and `flags` are
+    those of the plan.
+    """
+
+    source: str
+    target: str | None
+    template: str
+    replicas: int | None
+    settled_by: str
+    kind: str
+    layers: int
+    weighted_layers: int
+    tensors: int
+    parameters: int
+    optimizer_tensors: int
+    size: int
+    frozen: tuple[str, ...]
+    flags: str
+    notes: tuple[str, ...]
+    left_behind: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as a JSON document; its `version` rises when a field changes its meaning."""
+        return {"format": "h5remap-report", "version": 1, **as_json(self)}
+
+
+def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Report:
+    """Sum up a plan."""
+    weights = [weight.source for layer in plan.layers for weight in layer.weights]
+    return Report(
+        source=source,
+        target=target,
+        template=plan.template,
+        replicas=plan.replicas,
+        settled_by=plan.settled_by,
+        kind="weights" if plan.model_config is None else "full model",
+        layers=len(plan.layers),
+        weighted_layers=sum(1 for layer in plan.layers if layer.weights),
+        tensors=len(weights),
+        parameters=sum(weight.parameters for weight in weights),
+        optimizer_tensors=len(plan.optimizer or ()),
+        size=size,
+        frozen=plan.frozen,
+        flags=plan.flags,
+        notes=plan.notes,
+        left_behind=plan.left_behind,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A weight on its way: the tensor at `source` in the input becomes `name` of a layer of the output.
+
+    `layer` is the path of the layer, through the models that hold it. `shape` is in elements, `dtype` is
+    numpy's short form.
+    """
+
+    source: str
+    layer: tuple[str, ...]
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def mapping_of(plan: Plan) -> tuple[Move, ...]:
+    """List the weights of a plan in load order; those inside nested models stand with their own layers."""
+    return tuple(
+        Move(
+            source=weight.source.path,
+            layer=path,
+            name=weight.name,
+            shape=weight.source.shape,
+            dtype=weight.source.dtype,
+        )
+        for path, layer in _leaves(plan.layers, ())
+        for weight in layer.weights
+    )
+
+
+def plan_json(plan: Plan, *, source: str) -> dict[str, Any]:
+    """Give a plan as a JSON document; its `version` rises when a field changes its meaning."""
+    summary = report_of(plan, source=source, target=None, size=0).to_json()
+    return {
+        **summary,
+        "format": "h5remap-plan",
+        "version": 1,
+        "mapping": as_json(mapping_of(plan)),
+    }
+
+
+def _leaves(
+    layers: tuple[PlannedLayer, ...], above: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], PlannedLayer]]:
+    for layer in layers:
+        path = (*above, layer.name)
+        if layer.children:
+            yield from _leaves(layer.children, path)
+        else:
+            yield path, layer
