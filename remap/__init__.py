@@ -17,8 +17,8 @@ from remap.errors import (
 if TYPE_CHECKING:
     from remap.checking import Check, check
     from remap.conversion import extract, plan
+    from remap.conversion_plan import Plan
     from remap.inspection import inspect
-    from remap.plan import Plan
     from remap.results import Inspection, Report
 
 __all__ = [
@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Check": "remap.checking",
     "Inspection": "remap.results",
-    "Plan": "remap.plan",
+    "Plan": "remap.conversion_plan",
     "Report": "remap.results",
     "check": "remap.checking",
     "extract": "remap.conversion",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from remap.checking import Check
     from remap.console.terminal import Meter, Terminal
+    from remap.conversion_plan import Plan
     from remap.isolation import Isolation
-    from remap.plan import Plan
     from remap.results import Inspection, Report
 
 __all__ = ["app"]

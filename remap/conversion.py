@@ -12,11 +12,11 @@ from remap.assignment.assign import Order
 from remap.assignment.loading import file_layers, load_by_order, planned_layers
 from remap.assignment.reference import Reference
 from remap.checkpoint import Checkpoint
+from remap.conversion_plan import Plan
 from remap.errors import OutputRefused, UsageRefused
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from remap.isolation import run
-from remap.plan import Plan
 from remap.planning import compose
 from remap.reference_file import read_reference
 from remap.results import Report, report_of
@@ -125,7 +125,7 @@ def plan(
     """Settle what `extract` would write, and write nothing; raises what it would raise up to there."""
     if isolated:
         planned: Plan = run(
-            "remap.plan",
+            "remap.conversion_plan",
             source,
             where=os.fsdecode(source),
             like=like,

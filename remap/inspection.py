@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from remap.architecture import Layer, owned_weights, parse_model
 from remap.assignment.assign import assign
 from remap.assignment.expected import load_order
-from remap.assignment.naming import layer_scope
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
+from remap.conversion_plan import PlannedLayer
 from remap.errors import NothingToExtract, RemapError, Undecided
 from remap.isolation import run
-from remap.plan import PlannedLayer
 from remap.recognize import Template, find_models, find_template
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Kind, Role
 from remap.typed_json import read_json
+from remap.weight_names import layer_scope
 
 if TYPE_CHECKING:
     from remap.stats import Stats

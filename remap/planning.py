@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from remap.architecture import Layer, parse_model
 from remap.assignment.assign import Order, assign
 from remap.assignment.expected import load_order
-from remap.assignment.naming import clean, uniquify
 from remap.assignment.reference import Reference
 from remap.checkpoint import Checkpoint, Weight
-from remap.plan import Plan, PlannedWeight
+from remap.conversion_plan import Plan, PlannedWeight
 from remap.recognize import Template, find_template, unwrap
 from remap.typed_json import Json, Value, read_json
+from remap.weight_names import clean, uniquify
 
 __all__ = ["compose", "lift_optimizer", "lift_training_config", "output_names"]
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from remap.architecture import Layer, owned_weights
-from remap.assignment.naming import layer_scope, split_number
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.errors import InputRefused, NothingToExtract, Undecided
 from remap.layers.weights import OwnedWeights
+from remap.weight_names import layer_scope, split_number
 
 __all__ = ["Template", "find_models", "find_template", "replicas_by_surroundings", "unwrap"]
 

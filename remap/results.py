@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from remap.plan import Plan, PlannedLayer
+from remap.conversion_plan import Plan, PlannedLayer
 
 if TYPE_CHECKING:
     from remap.stats import Stats
@@ -127,7 +127,8 @@ class Report:
     """What came out of an extraction, how it was settled, and what stayed behind.
 
     `target` is None for a plan that was not carried out; `size` is the output's size in bytes, 0 without one.
-    `replicas` is None where the file does not tell. `settled_by` is ``architecture``, ``reference`` or ``names``. `frozen` and `flags` are
+    `replicas` is None where the file does not tell. `settled_by` is ``architecture``, ``reference`` or ``names``.
+    `frozen` and `flags` are
     those of the plan.
     """
 

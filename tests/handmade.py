@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from remap.checkpoint import Checkpoint, Weight
-from remap.plan import Plan, PlannedLayer, PlannedWeight
+from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

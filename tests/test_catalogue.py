@@ -16,12 +16,12 @@ from remap import layers as catalogue
 from remap.architecture import parse_model
 from remap.assignment.expected import expected_model, iter_layers
 from remap.checkpoint import Weight
+from remap.conversion_plan import PlannedLayer, PlannedWeight
 from remap.errors import InputRefused, RemapError
 from remap.keras3.conversion import translate
 from remap.keras3.tensors import Translation
 from remap.layers import CATALOGUE
 from remap.layers.declaration import ANYTHING, Keras3, Removed, Setting, Writer
-from remap.plan import PlannedLayer, PlannedWeight
 from tests.conftest import FIXTURES
 from tests.test_layers import ERAS, zoo
 

@@ -82,10 +82,10 @@ def test_a_refusal_is_red_on_a_terminal(multi: Path) -> None:
 
 METER = """
 import sys
-from remap.console import meter
+from remap.console import terminal
 from remap.console.terminal import Terminal
-meter._PATIENCE = {patience}
-with meter.Meter(Terminal(stderr=True), "writing") as shown:
+terminal._PATIENCE = {patience}
+with terminal.Meter(Terminal(stderr=True), "writing") as shown:
     for done in range(0, 100_000_001, 10_000_000):
         shown(done, 100_000_000)
 print("end")

@@ -18,8 +18,8 @@ import remap
 from remap import OutputRefused, Undecided, UsageRefused, extract, plan
 from remap.checkpoint import Checkpoint
 from remap.conversion import _require_loadable
+from remap.conversion_plan import Plan
 from remap.hdf5.file_image import Layout
-from remap.plan import Plan
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]

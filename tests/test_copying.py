@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(real is None, reason="this system copies nothing
 def threaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Let small tensors go the way of large ones, many steps each; say whether they do."""
     inside: bool = request.param
-    monkeypatch.setattr(copying, "_WORTH", 0 if inside else 1 << 30)
+    monkeypatch.setattr(copying, "_WORTH_A_THREAD", 0 if inside else 1 << 30)
     monkeypatch.setattr(copying, "_STEP", 12)
     monkeypatch.setattr(copying, "_BLOCK", 8)
     return inside
@@ -151,7 +151,7 @@ def test_the_place_of_a_difference_is_told(tmp_path: Path, monkeypatch: pytest.M
 def test_the_thread_has_ended_before_anybody_closes_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("_WORTH", 0), ("_STEP", 4), ("_AHEAD", 3)):
+    for name, value in (("_WORTH_A_THREAD", 0), ("_STEP", 4), ("_AHEAD", 3)):
         monkeypatch.setattr(copying, name, value)
     before = threading.active_count()
     busy, never = threading.Event(), threading.Event()
@@ -178,7 +178,7 @@ def test_the_thread_has_ended_before_anybody_closes_a_file(
 def test_the_kernel_is_a_few_steps_ahead_and_no_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("_WORTH", 0), ("_STEP", 4), ("_AHEAD", 3)):
+    for name, value in (("_WORTH_A_THREAD", 0), ("_STEP", 4), ("_AHEAD", 3)):
         monkeypatch.setattr(copying, name, value)
     third, fourth = threading.Event(), threading.Event()
 

@@ -34,23 +34,55 @@ def imported_by(module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "module", [name for name in MODULES if name.startswith(("remap.keras", "remap.layers"))]
-)
-def test_what_keras_means_knows_neither_files_nor_hdf5(module: str) -> None:
-    banned = ("h5py", "remap.hdf5", "remap.conversion", "remap.cli", "remap.console", "os", "pathlib", "io")
-    assert [name for name in imported_by(module) if name in banned or name.startswith("remap.hdf5")] == []
+# What each part of the package may import of the others. A package counts as one part.
+VALUES = {"errors", "typed_json", "checkpoint", "layers", "architecture", "weight_names", "conversion_plan"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "weight_names": set(),
+    "checkpoint": set(),
+    "typed_json": {"errors"},
+    "layers": {"errors", "typed_json"},
+    "architecture": {"errors", "typed_json", "layers"},
+    "conversion_plan": {"checkpoint", "architecture"},
+    "recognize": VALUES,
+    "assignment": VALUES | {"recognize"},
+    "planning": VALUES | {"recognize", "assignment"},
+    "keras3": VALUES | {"recognize", "assignment", "planning"},
+    "formats": VALUES | {"keras3"},
+    "hdf5": VALUES | {"formats", "keras3"},
+    "isolation": {"errors"},
+}
+PURE = set(MAY_IMPORT) - {"hdf5", "isolation"}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("remap.hdf5")])
-def test_only_the_hdf5_side_imports_h5py(module: str) -> None:
+def part_of(module: str) -> str:
+    """Name the part of the package that a module belongs to."""
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) in MAY_IMPORT])
+def test_imports_go_one_way(module: str) -> None:
+    part = part_of(module)
+    ours = {name for name in imported_by(module) if name == "remap" or name.startswith("remap.")}
+    assert {part_of(name) for name in ours} <= MAY_IMPORT[part] | {part}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) in PURE])
+def test_pure_parts_know_neither_files_nor_hdf5(module: str) -> None:
+    assert not imported_by(module) & {"h5py", "os", "pathlib", "io", "tempfile", "subprocess"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) != "hdf5"])
+def test_only_the_hdf5_part_imports_h5py(module: str) -> None:
     assert not any(name.partition(".")[0] == "h5py" for name in imported_by(module))
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("remap.hdf5")])
-def test_the_hdf5_side_takes_only_values_from_keras(module: str) -> None:
-    values = {"remap.checkpoint", "remap.plan", "remap.architecture"}
-    assert {name for name in imported_by(module) if name.startswith("remap.keras.")} <= values
+def test_nothing_below_the_command_line_imports_it() -> None:
+    above = {"cli", "console", "__main__"}
+    for module in MODULES:
+        if part_of(module) not in above:
+            ours = {name for name in imported_by(module) if name.startswith("remap.")}
+            assert not {part_of(name) for name in ours} & above, module
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "remap.typed_json"])
@@ -63,7 +95,7 @@ def test_only_typed_accessors_look_into_json_of_a_file(module: str) -> None:
         if isinstance(node, ast.Attribute | ast.Name)
     }
     assert not used & {"json.loads", "json.load"}
-    if module.startswith("remap.keras"):
+    if part_of(module) in PURE:
         assert not [name for name in used if name.endswith(("._raw", "._fields"))]
         assert "cast" not in used
 
@@ -98,15 +130,6 @@ def built_in_names(module: str) -> list[str]:
 def test_only_the_catalogue_names_layer_classes(module: str) -> None:
     """What is known of a class is declared there once; elsewhere no class is compared or listed by its name."""
     assert built_in_names(module) == []
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("remap.layers")])
-def test_the_catalogue_knows_nothing_of_what_uses_it(module: str) -> None:
-    values = {"remap.typed_json"}
-    if module == "remap.architecture":
-        values.add("remap.architecture")
-    ours = {name for name in imported_by(module) if name.startswith("remap.") and "layers" not in name}
-    assert ours <= values
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

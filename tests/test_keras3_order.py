@@ -10,11 +10,11 @@ import pytest
 from remap.architecture import Layer, parse_model
 from remap.assignment.expected import load_order
 from remap.checkpoint import Weight
+from remap.conversion_plan import PlannedLayer, PlannedWeight
 from remap.errors import InputRefused
 from remap.keras3.conversion import translate
 from remap.keras3.graph import layer_order
 from remap.keras3.tensors import Translation
-from remap.plan import PlannedLayer, PlannedWeight
 
 
 def planned(model: Layer, path: str = "") -> tuple[PlannedLayer, ...]:

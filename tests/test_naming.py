@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from remap.assignment.naming import clean, family, layer_scope, leaf, numbered, runs, scope, uniquify
+from remap.weight_names import clean, family, layer_scope, leaf, numbered, runs, scope, uniquify
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_the_library_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     code = README.split("```python\n")[1].split("```")[0]
     assert len(code.strip().splitlines()) <= 6
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102
-    assert capsys.readouterr().out == "multi-gpu\nlike () True\n"
+    assert capsys.readouterr().out == "multi-gpu\nreference () True\n"
 
 
 @pytest.mark.usefixtures("here")
@@ -143,6 +143,6 @@ def test_exit_codes_are_those_of_the_errors() -> None:
         (remap.InputRefused, "the input is refused"),
         (remap.Undecided, "undecided"),
         (remap.NothingToExtract, "already a single model"),
-        (remap.OutputRefused, "the output cannot be written"),
+        (remap.OutputRefused, "the output or the result cannot be written"),
     ):
         assert f"{kind.exit_code} {words}" in README.replace("\n", " ")

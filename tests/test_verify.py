@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remap.checkpoint import Checkpoint, Weight
-    from remap.plan import Plan
+    from remap.conversion_plan import Plan
 
 
 def _verify(

@@ -12,8 +12,8 @@ import pytest
 
 from remap.architecture import Layer, parse_model
 from remap.checkpoint import Weight
+from remap.conversion_plan import PlannedLayer, PlannedWeight
 from remap.keras3.conversion import translate
-from remap.plan import PlannedLayer, PlannedWeight
 from tests.paper import dense, entry
 
 Architecture = dict[str, Any]

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 import pytest
 
+from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
 from remap.errors import OutputRefused
 from remap.hdf5.file_image import FileImage, lay_out
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
-from remap.plan import Plan, PlannedLayer, PlannedWeight
 from tests.handmade import identity, save_full, save_weights
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,14 +22,14 @@ from remap.assignment.expected import (
     stored_once,
 )
 from remap.assignment.loading import FileLayer, ModelLayer, file_layers, load_by_order, model_layers
-from remap.assignment.naming import clean, layer_scope, uniquify
 from remap.assignment.reading import Lists, Reading, lists
 from remap.assignment.reference import Reference, named_by
 from remap.assignment.reference_order import ByName, contradicted_inside, listed_by_name, reference_lists
 from remap.checkpoint import Weight
+from remap.conversion_plan import PlannedLayer, PlannedWeight
 from remap.errors import Undecided
-from remap.plan import PlannedLayer, PlannedWeight
 from remap.recognize import Template
+from remap.weight_names import clean, layer_scope, uniquify
 
 __all__ = ["Assignment", "Order", "assign"]
 

@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from remap.assignment.naming import clean, family, layer_scope, leaf, numbered
 from remap.checkpoint import Weight
 from remap.errors import Undecided
 from remap.layers import NEVER_TRAINED, is_automatic_name
+from remap.weight_names import clean, family, layer_scope, leaf, numbered
 
 __all__ = ["Ends", "ends", "follows", "layers_by_name"]
 

@@ -9,10 +9,10 @@ from functools import cache
 from typing import Literal
 
 from remap.assignment.expected import ExpectedLayer, ExpectedModel, free_flags
-from remap.assignment.naming import clean, family, runs, split_number
 from remap.assignment.reading import Candidates, Lists, Problem, Reading, disorder, distinction, keep_tidier
 from remap.assignment.search import TooManyReadings, read_list
 from remap.checkpoint import Weight
+from remap.weight_names import clean, family, runs, split_number
 
 __all__ = [
     "Basis",

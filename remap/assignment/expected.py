@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from remap.architecture import Layer, is_weightless, owned_weights
-from remap.assignment.naming import clean, leaf, scope
 from remap.checkpoint import LayerGroup, Weight
 from remap.layers import NEVER_TRAINED
 from remap.layers.weights import OwnedWeights, Slot
 from remap.typed_json import KerasObject
+from remap.weight_names import clean, leaf, scope
 
 __all__ = [
     "ExpectedLayer",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from remap.assignment.expected import ExpectedLayer, ExpectedSubmodel
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup
+from remap.conversion_plan import Plan
 from remap.layers.weights import Shape, Slot
-from remap.plan import Plan
 
 __all__ = [
     "FileLayer",

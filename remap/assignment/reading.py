@@ -9,8 +9,8 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from remap.assignment.expected import ExpectedLayer, ExpectedModel, ExpectedSubmodel, iter_layers
-from remap.assignment.naming import clean, leaf, scope
 from remap.checkpoint import Weight
+from remap.weight_names import clean, leaf, scope
 
 __all__ = [
     "Candidates",

@@ -21,11 +21,11 @@ from math import prod
 
 from remap.assignment.decide import decide
 from remap.assignment.expected import ExpectedLayer, ExpectedModel, ExpectedSubmodel, free_flags, iter_layers
-from remap.assignment.naming import clean, family, layer_scope, same_but_for_numbers
 from remap.assignment.reading import Lists, Reading, Span
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup, Weight
 from remap.errors import Undecided
+from remap.weight_names import clean, family, layer_scope, same_but_for_numbers
 
 __all__ = ["ByName", "contradicted_inside", "listed_by_name", "reference_lists"]
 

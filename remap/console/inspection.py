@@ -7,12 +7,12 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from remap.assignment.naming import clean
 from remap.console.text import TIE, Line, bytes_in_words, command, count, dtype, parameters, shape, wrapped
 from remap.console.tree import Row, Run, folded, tree_lines
 from remap.errors import UsageRefused
 from remap.hdf5.identify import show
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
+from remap.weight_names import clean
 
 __all__ = ["Selection", "overview_lines"]
 

@@ -24,9 +24,9 @@ from remap.hdf5.source import CHUNK, Source
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from remap.conversion_plan import Plan, PlannedWeight
     from remap.hdf5.file_image import Layout, Place
     from remap.hdf5.reader import OpenedCheckpoint
-    from remap.plan import Plan, PlannedWeight
 
 __all__ = [
     "LOST",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from remap.checkpoint import Weight
-    from remap.plan import Plan, PlannedWeight
+    from remap.conversion_plan import Plan, PlannedWeight
 
 __all__ = ["FileImage", "Layout", "Place", "lay_out"]
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from remap.checkpoint import Checkpoint
+    from remap.conversion_plan import Plan
     from remap.hdf5.reader import OpenedCheckpoint
-    from remap.plan import Plan
 
 __all__ = ["Meter", "new_file", "publication", "publish", "status_of"]
 

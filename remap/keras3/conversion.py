@@ -13,6 +13,7 @@ from remap.assignment.expected import load_order
 from remap.assignment.loading import file_layers, load_by_order, model_layers
 from remap.assignment.reference import Reference
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
+from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
 from remap.errors import InputRefused, NothingToExtract, Undecided
 from remap.keras3.graph import makes_mask
 from remap.keras3.masks import mask_problems
@@ -21,7 +22,6 @@ from remap.keras3.tensors import Translation
 from remap.keras3.training import add_training
 from remap.layers import SEQUENTIAL
 from remap.layers.declaration import Setting, Writer
-from remap.plan import Plan, PlannedLayer, PlannedWeight
 from remap.planning import compose, lift_optimizer, output_names
 from remap.recognize import Template, unwrap
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from remap.architecture import Layer, input_of
 from remap.checkpoint import Weight
+from remap.conversion_plan import PlannedLayer
 from remap.errors import InputRefused
 from remap.keras3.graph import BROKEN_GRAPH, read_graph
 from remap.keras3.layer import Built, build_layer, describe, dtype_of, target_of, translate_arguments
@@ -17,7 +18,6 @@ from remap.keras3.tensors import Group
 from remap.layers import FUNCTIONAL, SEQUENTIAL, is_model_class
 from remap.layers.core import INPUT
 from remap.layers.declaration import Setting
-from remap.plan import PlannedLayer
 
 __all__ = ["build_model"]
 

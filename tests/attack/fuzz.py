@@ -39,7 +39,7 @@ from remap import RemapError, extract, plan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from remap.plan import Plan
+    from remap.conversion_plan import Plan
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 BATCH = 40

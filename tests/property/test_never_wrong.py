@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from remap.assignment.reference import Reference, reference_from_json
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
+from remap.conversion_plan import Plan
 from remap.errors import RemapError
-from remap.plan import Plan
 from remap.planning import compose
 from tests.property.architectures import (
     Flags,

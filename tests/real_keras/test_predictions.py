@@ -29,7 +29,7 @@ REFUSED = {
     "own_lambda": "byte code",
     "gan_multi-generator": "no model with weights is called",  # it lies inside the wrapped model
 }
-# What no settled_by settles, whatever is to be written.
+# What no way settles, whatever is to be written.
 UNDECIDED = {
     ("keras-2.0.9", "nested_sequential"),
     ("keras-2.1.6", "nested_sequential"),
