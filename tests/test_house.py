@@ -14,6 +14,7 @@ import pytest
 
 import remap
 from remap import InputRefused, NothingToExtract, OutputRefused, RemapError, Undecided, UsageRefused
+from remap.errors import GIVE_JSON
 from remap.layers import CATALOGUE, is_model_class
 
 PACKAGE = Path(remap.__file__).parent
@@ -152,11 +153,12 @@ def test_every_offered_name_is_there() -> None:
     [(UsageRefused, 2), (InputRefused, 3), (Undecided, 4), (NothingToExtract, 5), (OutputRefused, 6)],
 )
 def test_errors_survive_pickling_with_all_they_say(kind: type[RemapError], code: int) -> None:
-    error = kind("what", where="/where", hint="do this")
+    error = kind("what", where="/where", hint="do this", remedies=(GIVE_JSON,))
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (type(again), again.what, again.where, again.hint) == (kind, "what", "/where", "do this")
+    assert again.remedies == (GIVE_JSON,)
     assert again.exit_code == code
-    assert str(again) == "what; at /where; do this"
+    assert str(again) == "what; at /where; do this; try like='model.json'"
 
 
 def test_an_error_without_place_and_hint_says_just_what() -> None:
