@@ -7,6 +7,7 @@ description of a built package has each picture as the text in it, and each rela
 from __future__ import annotations
 
 import html
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def picture_text(picture: Path) -> str:
     if not lines:
         raise ValueError(f"no text in {picture}")
     heights = sorted(lines)
-    step = min((after - before for before, after in zip(heights, heights[1:], strict=False)), default=1)
+    step = min((after - before for before, after in itertools.pairwise(heights)), default=1)
     rows = {round((height - heights[0]) / step): lines[height].rstrip() for height in heights}
     return "\n".join(rows.get(row, "") for row in range(max(rows) + 1))
 
