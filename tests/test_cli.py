@@ -309,6 +309,10 @@ def test_no_name_reaches_the_terminal_raw(tmp_path: Path, run: Run) -> None:
         assert "\\x1b" in outcome.out + outcome.err
 
 
+def test_a_place_that_is_the_file_is_named_once(run: Run) -> None:
+    assert "   in: gone\\n.h5\n" in run("inspect", "gone\n.h5").err
+
+
 def test_an_ascii_terminal_gets_ascii(here: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "remap", "inspect", here / "multi.h5"],
