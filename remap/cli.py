@@ -80,7 +80,10 @@ def _root(
     pass
 
 
-_File = Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A Keras .h5 file.")]
+# Nothing here is to be `readable`: an output need not be, and of an input the library says it in its own words.
+_File = Annotated[
+    Path, typer.Argument(metavar="FILE", show_default=False, readable=False, help="A Keras .h5 file.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
 
 
@@ -101,10 +104,12 @@ def _inspect(
         bool, typer.Option("--stats", help="Read every tensor: least, greatest, mean, NaN and Inf.")
     ] = False,
     svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="OUT", help="Draw the view as a picture, too.")
+        Path | None,
+        typer.Option("--svg", metavar="OUT", readable=False, help="Draw the view as a picture, too."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="OUT", help="Write the view as a web page, too.")
+        Path | None,
+        typer.Option("--html", metavar="OUT", readable=False, help="Write the view as a web page, too."),
     ] = None,
 ) -> None:
     """Show what is in a Keras .h5 file, and what to do with it."""
@@ -141,13 +146,16 @@ def _extract(
     file: _File,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT", show_default=False, help="The file to write."),
+        typer.Option(
+            "--output", "-o", metavar="OUT", show_default=False, readable=False, help="The file to write."
+        ),
     ],
     like: Annotated[
         Path | None,
         typer.Option(
             "--like",
             metavar="FILE",
+            readable=False,
             help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),
     ] = None,
@@ -233,6 +241,7 @@ def _check(
         typer.Option(
             "--like",
             metavar="FILE",
+            readable=False,
             show_default=False,
             help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),

@@ -301,6 +301,23 @@ def test_depth_and_pattern_narrow_the_view(run: Run) -> None:
     assert run("inspect", "multi.h5", "--layer", "model_1/block2_*").out.count("block2") == 3
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["inspect", "multi.h5"],
+        ["check", "single.h5", "--like", "model.json"],
+        ["extract", "multi.h5", "-o", "single.h5", "--overwrite"],
+    ],
+)
+def test_no_file_is_refused_for_its_permissions_before_it_is_opened(
+    run: Run, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    """An output need not be readable to be replaced, and what an input lacks is no fault of the command line."""
+    monkeypatch.setattr(os, "access", lambda *_args, **_named: False)
+    assert run(*args).code == 0
+
+
 def test_no_name_reaches_the_terminal_raw(tmp_path: Path, run: Run) -> None:
     path = save_weights(tmp_path / "evil\x1b[31m\n.h5")
     for args in (["inspect", path], ["extract", path, "-o", "o.h5"], ["inspect", "gone\x1b]0;.h5"]):
