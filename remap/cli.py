@@ -118,6 +118,12 @@ def _inspect(
         from remap.console.line import Line
         from remap.console.overview import Selection, overview_lines
 
+        pictures = [target for target in (svg, html) if target is not None]
+        if pictures:
+            from remap.console.picture import require_new, save_html, save_svg
+
+            for target in pictures:  # before a long reading, and before one of two is written
+                require_new(target)
         with _meter("reading") as meter:
             found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=meter)
         terminal = _terminal()
@@ -127,13 +133,10 @@ def _inspect(
             Line(),
             *advice_lines(found, width=terminal.width),
         ]
-        if svg is not None or html is not None:
-            from remap.console.picture import save_html, save_svg
-
-            if svg is not None:
-                save_svg(lines, svg, title=f"h5remap inspect {file}")
-            if html is not None:
-                save_html(lines, html)
+        if svg is not None:
+            save_svg(lines, svg, title=f"h5remap inspect {file}")
+        if html is not None:
+            save_html(lines, html)
         if json:
             _write_json(found.to_json())
         else:

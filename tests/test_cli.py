@@ -266,6 +266,12 @@ def test_a_picture_never_replaces_a_file(here: Path, run: Run, option: str) -> N
     assert (here / "multi.h5").read_bytes() == before
 
 
+def test_no_picture_is_written_where_the_other_cannot_be(here: Path, run: Run) -> None:
+    outcome = run("inspect", "multi.h5", "--svg", "new.svg", "--html", "page.h5")
+    assert (outcome.code, outcome.out) == (6, "")
+    assert not (here / "new.svg").exists()
+
+
 def test_pictures_hold_the_view(here: Path, run: Run) -> None:
     outcome = run("inspect", "multi.h5", "--svg", "view.svg", "--html", "view.html")
     assert outcome.code == 0

@@ -12,7 +12,7 @@ from remap.errors import OutputRefused
 from remap.hdf5.draft import new_file
 from remap.hdf5.identify import show
 
-__all__ = ["save_html", "save_svg"]
+__all__ = ["require_new", "save_html", "save_svg"]
 
 
 def save_svg(lines: Sequence[Line], target: Path, *, title: str) -> None:
@@ -25,11 +25,16 @@ def save_html(lines: Sequence[Line], target: Path) -> None:
     _create(target, html_page(lines))
 
 
-def _create(target: Path, text: str) -> None:
+def require_new(target: Path) -> None:
+    """Raise OutputRefused when there is a file of that name already."""
     if os.path.lexists(target):
         raise OutputRefused(
             "there is a file of that name already", where=show(str(target)), hint="give another name"
         )
+
+
+def _create(target: Path, text: str) -> None:
+    require_new(target)
     with new_file(target, overwrite=False) as file:
         content = memoryview(text.encode("utf-8"))
         while content:
