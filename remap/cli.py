@@ -78,7 +78,10 @@ def _root(
     pass
 
 
-_File = Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A Keras .h5 file.")]
+# Nothing here is to be `readable`: an output need not be, and of an input the library says it in its own words.
+_File = Annotated[
+    Path, typer.Argument(metavar="FILE", show_default=False, readable=False, help="A Keras .h5 file.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
 
 
@@ -99,10 +102,12 @@ def _inspect(
         bool, typer.Option("--stats", help="Read every tensor: least, greatest, mean, NaN and Inf.")
     ] = False,
     svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="OUT", help="Draw the view as a picture, too.")
+        Path | None,
+        typer.Option("--svg", metavar="OUT", readable=False, help="Draw the view as a picture, too."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="OUT", help="Write the view as a web page, too.")
+        Path | None,
+        typer.Option("--html", metavar="OUT", readable=False, help="Write the view as a web page, too."),
     ] = None,
 ) -> None:
     """Show what is in a Keras .h5 file, and what to do with it."""
@@ -111,6 +116,12 @@ def _inspect(
         from remap.console.inspection import Selection, overview_lines
         from remap.console.text import Line
 
+        pictures = [target for target in (svg, html) if target is not None]
+        if pictures:
+            from remap.console.rendering import require_new, save_html, save_svg
+
+            for target in pictures:  # before a long reading, and before one of two is written
+                require_new(target)
         with _meter("reading") as meter:
             found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=meter)
         terminal = _terminal()
@@ -120,13 +131,10 @@ def _inspect(
             Line(),
             *advice_lines(found, width=terminal.width),
         ]
-        if svg is not None or html is not None:
-            from remap.console.rendering import save_html, save_svg
-
-            if svg is not None:
-                save_svg(lines, svg, title=f"h5remap inspect {file}")
-            if html is not None:
-                save_html(lines, html)
+        if svg is not None:
+            save_svg(lines, svg, title=f"h5remap inspect {file}")
+        if html is not None:
+            save_html(lines, html)
         if json:
             _write_json(found.to_json())
         else:
@@ -139,13 +147,16 @@ def _extract(
     file: _File,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT", show_default=False, help="The file to write."),
+        typer.Option(
+            "--output", "-o", metavar="OUT", show_default=False, readable=False, help="The file to write."
+        ),
     ],
     like: Annotated[
         Path | None,
         typer.Option(
             "--like",
             metavar="FILE",
+            readable=False,
             help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),
     ] = None,
@@ -230,6 +241,7 @@ def _check(
         typer.Option(
             "--like",
             metavar="FILE",
+            readable=False,
             show_default=False,
             help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -16,7 +18,12 @@ __all__ = ["read_reference"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
+# A .keras file of Keras has fewer than ten members; each takes less than a hundred bytes in the table of contents.
+_LARGEST_TABLE = 4 << 20
+_HEAD = 4096
 _ENCRYPTED = 0x1
+# What Windows puts before text, and PowerShell before all that `>` writes.
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model"
 
 
@@ -31,10 +38,10 @@ def read_reference(path: str | os.PathLike[str]) -> Reference:
 
     name = os.fsdecode(path)
     with closing(Source.open(path)) as source:
-        head = _bytes(source, min(source.size, 8))
+        head = _bytes(source, min(source.size, _HEAD))
         if head.startswith(b"PK"):
             return reference_from_json(_archived(source), where=f"{name}, config.json")
-        if head.lstrip()[:1] in (b"{", b"["):
+        if _is_json(head):
             content = _bytes(source, min(source.size, _LARGEST_JSON + 1))
             return reference_from_json(_decoded(content, name), where=name)
         return reference_from_checkpoint(read_source(source).checkpoint, where=name)
@@ -44,6 +51,15 @@ def _bytes(source: Source, size: int) -> bytes:
     data = bytearray(size)
     source.read_into(memoryview(data), 0)
     return bytes(data)
+
+
+def _is_json(head: bytes) -> bool:
+    text = head.decode(_encoding(head), "replace").lstrip()
+    return text.startswith(("{", "["))
+
+
+def _encoding(data: bytes) -> str:
+    return next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
 
 
 def _archived(source: Source) -> str:
@@ -62,9 +78,10 @@ def _archived(source: Source) -> str:
     name = source.name
     try:
         with (
-            open(os.dup(source.descriptor), "rb") as file,  # noqa: PTH123 - no path, but what is open already
+            _Bounded(io.FileIO(os.dup(source.descriptor), "rb")) as file,
             zipfile.ZipFile(file) as archive,
         ):
+            file.largest = _LARGEST_JSON
             entry = archive.getinfo("config.json")
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise InputRefused(
@@ -88,6 +105,23 @@ def _archived(source: Source) -> str:
         raise InputRefused(f"a zip archive, but no .keras file: {error}", where=name, hint=_KERAS) from None
 
 
+class _Bounded(io.BufferedReader):
+    """A file of which no more is read at once than a limit: first the table of contents, then a member.
+
+    Python makes of each entry of the table an object of ten times its size.
+    """
+
+    largest = _LARGEST_TABLE
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as the class does; raises BadZipFile for more than the limit."""
+        from zipfile import BadZipFile
+
+        if size is not None and size > self.largest:
+            raise BadZipFile("its table of contents is larger than that of any .keras file")
+        return super().read(size)
+
+
 def _too_large(where: str) -> InputRefused:
     return InputRefused("the JSON is larger than any model's", where=where)
 
@@ -96,6 +130,7 @@ def _decoded(data: bytes, where: str) -> str:
     if len(data) > _LARGEST_JSON:
         raise _too_large(where)
     try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise InputRefused("the JSON is not UTF-8 text", where=where) from None
+        return data.decode(_encoding(data))
+    except UnicodeDecodeError as error:
+        name = "UTF-16" if error.encoding.startswith("utf-16") else "UTF-8"
+        raise InputRefused(f"the JSON is not {name} text", where=where) from None

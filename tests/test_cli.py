@@ -266,6 +266,12 @@ def test_a_picture_never_replaces_a_file(here: Path, run: Run, option: str) -> N
     assert (here / "multi.h5").read_bytes() == before
 
 
+def test_no_picture_is_written_where_the_other_cannot_be(here: Path, run: Run) -> None:
+    outcome = run("inspect", "multi.h5", "--svg", "new.svg", "--html", "page.h5")
+    assert (outcome.code, outcome.out) == (6, "")
+    assert not (here / "new.svg").exists()
+
+
 def test_pictures_hold_the_view(here: Path, run: Run) -> None:
     outcome = run("inspect", "multi.h5", "--svg", "view.svg", "--html", "view.html")
     assert outcome.code == 0
@@ -301,12 +307,33 @@ def test_depth_and_pattern_narrow_the_view(run: Run) -> None:
     assert run("inspect", "multi.h5", "--layer", "model_1/block2_*").out.count("block2") == 3
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["inspect", "multi.h5"],
+        ["check", "single.h5", "--like", "model.json"],
+        ["extract", "multi.h5", "-o", "single.h5", "--overwrite"],
+    ],
+)
+def test_no_file_is_refused_for_its_permissions_before_it_is_opened(
+    run: Run, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    """An output need not be readable to be replaced, and what an input lacks is no fault of the command line."""
+    monkeypatch.setattr(os, "access", lambda *_args, **_named: False)
+    assert run(*args).code == 0
+
+
 def test_no_name_reaches_the_terminal_raw(tmp_path: Path, run: Run) -> None:
     path = save_weights(tmp_path / "evil\x1b[31m\n.h5")
     for args in (["inspect", path], ["extract", path, "-o", "o.h5"], ["inspect", "gone\x1b]0;.h5"]):
         outcome = run(*args)
         assert "\x1b" not in outcome.out + outcome.err
         assert "\\x1b" in outcome.out + outcome.err
+
+
+def test_a_place_that_is_the_file_is_named_once(run: Run) -> None:
+    assert "   in: gone\\n.h5\n" in run("inspect", "gone\n.h5").err
 
 
 def test_an_ascii_terminal_gets_ascii(here: Path) -> None:

@@ -114,7 +114,7 @@ def _place(error: RemapError, invocation: Sequence[str]) -> str:
     inside = not isinstance(error, UsageRefused | OutputRefused)
     return (
         f"{error.where} in {files[0]}"
-        if inside and not any(word in error.where for word in files)
+        if inside and not any(show(word) in show(error.where) for word in files)
         else error.where
     )
 
