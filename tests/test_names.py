@@ -5,11 +5,12 @@ import pytest
 from remap import Undecided
 from remap.assignment.by_names import layers_by_name
 from remap.checkpoint import Weight
+from remap.errors import GIVE_JSON, SAY_PLAIN
 from tests.paper import listed
 
 
 def order(*names: str, plain: bool = False, model: str = "model_1") -> list[str]:
-    return [name for name, _ in layers_by_name(listed(*names), plain=plain, model=model)]
+    return [name for name, _ in layers_by_name(listed(*names), plain=plain, model=model).layers]
 
 
 def sized(*named: tuple[str, tuple[int, ...]]) -> list[Weight]:
@@ -58,13 +59,13 @@ def test_normalisation_layers_stand_where_their_first_weights_stand() -> None:
 def test_refuses_what_the_word_plain_cannot_settle(names: tuple[str, ...], reason: str, plain: bool) -> None:
     with pytest.raises(Undecided, match=reason) as caught:
         order(*names, plain=plain)
-    assert "--like" in caught.value.hint
+    assert caught.value.remedies == (GIVE_JSON,)
 
 
 @pytest.mark.parametrize(
     ("names", "model", "reason"),
     [
-        (("head/kernel", "tail/kernel"), "model_1", "no name that Keras gave"),
+        (("head/kernel", "tail/kernel"), "model_1", "custom layer name, so it may belong to a nested model"),
         (("dense_1/kernel", "dense_2/kernel"), "model_2", "a model was built before"),
         (("dense/kernel", "dense_1/kernel"), "model_1", "a model was built before"),
         (("dense_1/kernel", "gru_1/kernel"), "model_1", "equal shapes"),
@@ -73,13 +74,16 @@ def test_refuses_what_the_word_plain_cannot_settle(names: tuple[str, ...], reaso
 def test_asks_for_a_word_where_the_user_may_know(names: tuple[str, ...], model: str, reason: str) -> None:
     with pytest.raises(Undecided, match=reason) as caught:
         order(*names, model=model)
-    assert "--plain" in caught.value.hint
+    assert caught.value.remedies == (GIVE_JSON, SAY_PLAIN)
     assert order(*names, model=model, plain=True) == [name.partition("/")[0] for name in names]
 
 
 def test_keras_own_networks_are_known_to_hold_no_model() -> None:
     weights = sized(("conv1/kernel", (3, 3, 3, 8)), ("fc/kernel", (8, 10)))
-    assert [name for name, _ in layers_by_name(weights, plain=False, model="resnet50")] == ["conv1", "fc"]
+    assert [name for name, _ in layers_by_name(weights, plain=False, model="resnet50").layers] == [
+        "conv1",
+        "fc",
+    ]
 
 
 def test_a_later_session_numbers_everything_higher() -> None:
@@ -103,5 +107,5 @@ def test_only_layers_before_the_first_averages_can_hide() -> None:
         Weight(name=w.name, path=w.path, shape=(3, 3, 2, 2) if "conv" in w.name else w.shape, dtype="<f4")
         for w in listed(*names)
     ]
-    found = [name for name, _ in layers_by_name(weights, plain=False, model="model_1")]
+    found = [name for name, _ in layers_by_name(weights, plain=False, model="model_1").layers]
     assert found == ["conv2d_1", "batch_normalization_1", "dense_1", "gru_1"]

@@ -7,7 +7,7 @@ import pytest
 from remap import InputRefused, NothingToExtract, Undecided
 from remap.architecture import Layer
 from remap.checkpoint import Checkpoint
-from remap.recognize import find_template, unwrap
+from remap.recognize import choose, recognize, unwrap
 from tests.paper import dense, entry, group, model, replicated, stack
 
 INNER = ("dense_1/kernel", "dense_1/bias", "dense_2/kernel", "dense_2/bias")
@@ -108,19 +108,19 @@ def test_a_wrapper_in_a_wrapper_is_opened_whole() -> None:
     checkpoint = Checkpoint(
         root="/", layers=(group("x"), group("u"), group("v"), group("middle", *INNER[:2]), group("y"))
     )
-    found = find_template(checkpoint, outer, submodel=None)
+    found = choose(recognize(checkpoint, outer), submodel=None)
     assert found.architecture is not None
     assert (found.architecture.name, found.replicas) == ("model_1", 4)
 
 
 def test_weights_file_tells_its_replicas_by_the_slices() -> None:
-    assert find_template(replicated(*INNER, gpus=4), None, submodel=None).replicas == 4
-    assert find_template(replicated(*INNER, gpus=3, inputs=2), None, submodel=None).replicas == 3
+    assert choose(recognize(replicated(*INNER, gpus=4), None), submodel=None).replicas == 4
+    assert choose(recognize(replicated(*INNER, gpus=3, inputs=2), None), submodel=None).replicas == 3
 
 
 def test_slices_of_other_names_hide_their_number_only() -> None:
     layers = (group("in"), group("cut_a"), group("cut_b"), group("model_1", *INNER), group("out"))
-    found = find_template(Checkpoint(root="/", layers=layers), None, submodel=None)
+    found = choose(recognize(Checkpoint(root="/", layers=layers), None), submodel=None)
     assert found.replicas is None
 
 
@@ -139,19 +139,19 @@ def test_slices_of_other_names_hide_their_number_only() -> None:
 )  # fmt: skip
 def test_single_models_are_told_from_wrappers(layers: tuple[Any, ...]) -> None:
     with pytest.raises(NothingToExtract, match="already a single model"):
-        find_template(Checkpoint(root="/", layers=layers), None, submodel=None)
+        choose(recognize(Checkpoint(root="/", layers=layers), None), submodel=None)
 
 
 def test_a_file_without_weights_is_refused() -> None:
     with pytest.raises(InputRefused, match="holds no weights"):
-        find_template(Checkpoint(root="/", layers=(group("in"),)), None, submodel=None)
+        choose(recognize(Checkpoint(root="/", layers=(group("in"),)), None), submodel=None)
 
 
 def test_several_models_are_listed_and_chosen_by_name() -> None:
     layers = (group("z"), group("gen", *INNER), group("disc", *INNER))
     checkpoint = Checkpoint(root="/", layers=layers)
     with pytest.raises(Undecided, match="2 models with weights: gen, disc"):
-        find_template(checkpoint, None, submodel=None)
-    assert find_template(checkpoint, None, submodel="disc").group.name == "disc"
+        choose(recognize(checkpoint, None), submodel=None)
+    assert choose(recognize(checkpoint, None), submodel="disc").group.name == "disc"
     with pytest.raises(Undecided, match="no model with weights is called 'z'"):
-        find_template(checkpoint, None, submodel="z")
+        choose(recognize(checkpoint, None), submodel="z")
