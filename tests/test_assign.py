@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from remap import Undecided
+from remap import Undecided, UsageRefused
 from remap.architecture import parse_model
 from remap.assignment.assign import Assignment, assign
-from remap.assignment.reference import Reference, Request, named_by, reference_from_json
+from remap.assignment.reference import Order, Reference, Request, named_by, reference_from_json
 from remap.checkpoint import LayerGroup
+from remap.errors import GIVE_JSON, GIVE_WEIGHTS
 from remap.recognize import Template
 from tests.paper import dense, entry, group, listed, model, stack
 
@@ -225,3 +226,55 @@ def test_another_model_is_no_reference() -> None:
     like = reference_from_json(json.dumps(stack(dense("a"), dense("enc"), dense("z"))), where="like.json")
     with pytest.raises(Undecided, match="is another model"):
         assign(wrapper(*EQUAL_SHAPES, architecture=architecture), Request(like=like))
+
+
+@pytest.mark.parametrize("order", ["reference", "saved", "any"])
+def test_a_reference_model_that_a_full_model_does_not_need_is_noted(order: Order) -> None:
+    template = wrapper("a/kernel", "a/bias", architecture=model(dense("a")))
+    like = reference_from_json(json.dumps(stack(dense("a"))), where="like.json")
+    settled = assign(template, Request(like=like, order=order))
+    assert settled.settled_by == "architecture"
+    assert any(note.startswith("the reference model was not needed") for note in settled.notes)
+
+
+@pytest.mark.parametrize("order", ["reference", "saved", "any"])
+@pytest.mark.parametrize("form", ["json", "file"])
+def test_a_reference_model_that_contradicts_a_full_model_is_refused(order: Order, form: str) -> None:
+    template = wrapper("a/kernel", "a/bias", architecture=model(dense("a")))
+    other = stack(entry("a", "Dense", units=5))
+    like = reference_from_json(json.dumps(other), where="like.json")
+    if form == "file":
+        like = Reference(where="like.h5", groups=(group("a", "a/kernel"),))
+    with pytest.raises(Undecided, match=r"another model|would not load"):
+        assign(template, Request(like=like, order=order))
+
+
+def test_the_assumption_of_a_plain_model_is_noted_or_refused_with_a_full_model() -> None:
+    plain = wrapper("a/kernel", "a/bias", architecture=model(dense("a")))
+    notes = assign(plain, Request(plain=True)).notes
+    assert any("plain model was not needed" in note for note in notes)
+    nested = model(stack(dense("a"), name="inner"))
+    with pytest.raises(UsageRefused, match="'inner' is a nested model"):
+        assign(wrapper("a/kernel", "a/bias", architecture=nested), Request(plain=True))
+    frozen = model(dense("a", trainable=False), entry("b", "BatchNormalization"))
+    weights = ("b/gamma", "b/beta", "a/kernel", "a/bias", "b/moving_mean", "b/moving_variance")
+    with pytest.raises(UsageRefused, match="'a' was frozen"):
+        assign(wrapper(*weights, architecture=frozen), Request(plain=True))
+
+
+def test_remedies_never_contradict_what_was_given() -> None:
+    ends = (group(name, f"{name}/kernel", f"{name}/bias") for name in ("a", "z"))
+    names = [f"{name}/{leaf}" for name in ("p", "q", "r", "s") for leaf in ("kernel", "bias")]
+    weights = [name.replace("e", "odd", 1) if name.startswith("e") else name for name in EQUAL_SHAPES]
+    fresh = Reference(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
+    with pytest.raises(Undecided) as by_weights:
+        assign(wrapper(*weights), Request(like=fresh))
+    assert by_weights.value.remedies == (GIVE_JSON,)
+    described = reference_from_json(json.dumps(stack(dense("p"), dense("q"))), where="like.json")
+    falling = wrapper("x_2/kernel", "x_2/bias", "x_1/kernel", "x_1/bias")
+    orders: tuple[Order, ...] = ("saved", "any")
+    for order in orders:
+        with pytest.raises(Undecided, match="in several ways") as by_description:
+            assign(falling, Request(like=described, order=order))
+        assert by_description.value.remedies == (GIVE_WEIGHTS,)
+        assert ("trainable flags" in by_description.value.hint) == (order == "saved")

@@ -170,7 +170,7 @@ def test_inspect_of_long_runs_with_an_open_question(width: int | None) -> None:
 
 
 def test_inspect_without_plain_where_that_would_not_help() -> None:
-    assert "--plain" not in plain(view(made_up(hint="--like FILE"), 80))
+    assert "--plain" not in plain(view(made_up(remedies=(GIVE_JSON,)), 80))
 
 
 def test_inspect_of_an_empty_file() -> None:
