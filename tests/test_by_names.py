@@ -11,7 +11,6 @@ from remap.errors import GIVE_JSON, SAY_PLAIN
 from remap.recognize import Template
 from tests.paper import listed
 
-
 Shapes = list[tuple[str, tuple[int, ...]]]
 
 
