@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 
 from remap.assignment.reference import Reference, Request, reference_from_json
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.conversion_plan import Plan
+from remap.conversion_plan import Plan, PlannedLayer
 from remap.errors import RemapError
-from remap.planning import compose
+from remap.planning import compose, compose_for_keras3
 from tests.property.architectures import (
     Flags,
     Made,
@@ -175,3 +176,67 @@ def test_refuses_no_more_than_it_must(way: str, capsys: pytest.CaptureFixture[st
         print(f"\n{way}: refused {shares[0]:.1%} of all kinds, {shares[1]:.1%} of common ones")  # noqa: T201
     assert shares[0] <= REFUSED[way][0]
     assert shares[1] <= REFUSED[way][1]
+
+
+KERAS_3_WAYS = ("config", "json", "new json", "single config", "single json", "single new json")
+
+
+def single_file_of(made: Made, *, full: bool) -> Checkpoint:
+    """Save the template itself, as Keras does."""
+    layers = tuple(
+        LayerGroup(name=name, weights=tuple(weight_of(*weight, where="") for weight in weights))
+        for name, weights in groups_of(made)
+    )
+    config = json.dumps(config_of(made.template)) if full else None
+    return Checkpoint(root="/", layers=layers, keras_version="2.2.4", model_config=config)
+
+
+def owned(layers: Iterable[PlannedLayer], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], list[str]]:
+    """Give the weights of the layers that are no models, by their paths."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for layer in layers:
+        path = (*above, layer.name)
+        if layer.children:
+            found |= owned(layer.children, path)
+        elif layer.weights:
+            found[path] = [weight.source.path for weight in layer.weights]
+    return found
+
+
+def truly_owned(layer: MadeLayer, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], list[str]]:
+    found: dict[tuple[str, ...], list[str]] = {}
+    for child in layer.children or ():
+        path = (*above, child.name)
+        found |= truly_owned(child, path)
+        if child.children is None and child.trains + child.rests:
+            indices = range(len(child.trains) + len(child.rests))
+            found[path] = [weight_of(child, index, where="").path for index in indices]
+    return found
+
+
+@pytest.mark.parametrize("way", KERAS_3_WAYS)
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_every_layer_of_a_plan_for_keras_3_has_its_own_weights(way: str, seed: int) -> None:
+    require_own_weights(make(random.Random(seed)), way)
+
+
+def require_own_weights(made: Made, way: str) -> bool:
+    """Require a right plan or none; tell whether there was one."""
+    full = way.endswith("config")
+    like = like_for(made, way.removeprefix("single "))
+    checkpoint = single_file_of(made, full=full) if "single" in way else checkpoint_of(made, full=full)
+    try:
+        plan = compose_for_keras3(checkpoint, Request(like=like))
+    except RemapError:
+        return False
+    told = any("names of the weights settled" in note or "assumed" in note for note in plan.notes)
+    if not (made.swapped and ("single" in way or told)):
+        assert owned(plan.layers) == truly_owned(made.template)
+    return True
+
+
+@pytest.mark.parametrize("way", KERAS_3_WAYS)
+def test_refuses_no_more_for_keras_3_than_it_must(way: str) -> None:
+    answers = [require_own_weights(make(random.Random(seed)), way) for seed in range(100)]
+    assert sum(answers) >= 60
