@@ -161,7 +161,7 @@ def _extract(
         ),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Nothing was frozen, and no model is inside the model.")
+        bool, typer.Option("--plain", help="Nothing was frozen, and no model is nested.")
     ] = False,
     keep_flags: Annotated[
         bool,
@@ -246,20 +246,24 @@ def _check(
             help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),
     ],
+    by_order: Annotated[
+        bool,
+        typer.Option("--by-order", help="The order is right, even if the names of weights are crossed."),
+    ] = False,
     json: _Json = False,
 ) -> None:
     """Tell whether load_weights would take a file, and why not."""
     with _endings(["check", str(file), "--like", str(like)], json=json):
         from remap.console.check import check_lines
 
-        result: Check = _call(ctx, "check", file, like)
+        result: Check = _call(ctx, "check", file, like, by_order=by_order)
         if json:
             _write_json(result.to_json())
         else:
             terminal = _terminal()
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
-            raise typer.Exit(3)
+            raise typer.Exit(4 if result.verdict == "cannot tell" else 3)
 
 
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:
