@@ -126,7 +126,7 @@ def test_a_nested_model_in_the_order_of_other_flags_is_crossed(tmp_path: Path, f
 def test_a_custom_class_decides_where_the_file_does_not_tell_its_weights(tmp_path: Path) -> None:
     like = tmp_path / "like.json"
     like.write_text(json.dumps(stack(layer("odd", "Odd"), layer("a", "Dense", units=3, use_bias=False))))
-    told = check(save_weights(tmp_path / "told.h5", {"odd": {}} | dense("a")), like)
+    told = check(save_weights(tmp_path / "told.h5", {"odd": {}, **dense("a")}), like)
     assert (told.verdict, told.by_order.undecided) == ("loads", ())
     untold = check(save_weights(tmp_path / "untold.h5", dense("a")), like)
     assert (untold.verdict, untold.loads, untold.by_order.undecided) == ("cannot tell", False, ("Odd",))
