@@ -220,7 +220,13 @@ def _extract_for_today(
     if form != ".keras":
         return report
     state = sum(len(group.recipes) for group in translation.groups if group.path == "optimizer")
-    return replace(report, kind="full model", optimizer_tensors=state)
+    return replace(
+        report,
+        kind="full model",
+        optimizer_tensors=state,
+        notes=(*translation.loading_notes, *report.notes),
+        custom_objects=translation.custom_objects,
+    )
 
 
 def _is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -14,7 +14,6 @@ NO_LAYER = (InputRefused, "Keras 3 has no such layer")
 OTHER_MASK = (InputRefused, "would be another in Keras 3")
 REFUSED = {
     "attention_causal": (InputRefused, "causal"),
-    "byte_code": (InputRefused, "byte code"),
     "locally_connected1d": NO_LAYER,
     "locally_connected2d": NO_LAYER,
     # Masks that differ are joined by another rule now, and a mask beside an initial state is not handed on.

@@ -15,6 +15,7 @@ from remap.assignment.reference import Reference
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
 from remap.errors import InputRefused, NothingToExtract, Undecided
+from remap.keras3.custom_objects import custom_object_names, name_lambda_functions
 from remap.keras3.graph import makes_mask
 from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
@@ -47,7 +48,15 @@ def translate(
     problems = (*built.problems, *mask_problems(architecture, setting.writer))
     if not _tells_input(built.entry):
         problems = (*problems, InputRefused("nothing tells the shape of the model's input", hint=_NO_SHAPE))
-    return Translation(config=built.entry, groups=built.groups, notes=built.notes, problems=problems)
+    loading_notes = () if problems else name_lambda_functions(built.entry)
+    return Translation(
+        config=built.entry,
+        groups=built.groups,
+        notes=built.notes,
+        problems=problems,
+        custom_objects=custom_object_names(built.entry),
+        loading_notes=loading_notes,
+    )
 
 
 def _tells_input(entry: dict[str, Any]) -> bool:

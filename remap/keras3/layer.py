@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from remap.architecture import Layer, dtype_name, input_shape, owned_weights, read_layer
 from remap.checkpoint import Weight
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras3.objects import (
     by_argument,
+    custom_function,
     dtype_policy,
-    function_name,
     keras_object,
     number_names,
     snake_case,
@@ -22,7 +24,7 @@ from remap.layers import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
 from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
 from remap.layers.weights import OwnedWeights, ScaleBlocks
-from remap.typed_json import Json
+from remap.typed_json import Json, Value
 
 __all__ = ["Built", "build_layer", "describe", "dtype_of", "refuse", "target_of", "translate_arguments"]
 
@@ -70,7 +72,6 @@ _COMMON = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activit
 _REGULARIZER = "activity_regularizer"
 _SLOPE = 1.2  # clip(0.2 x + 0.5) of old is clip(1.2 x / 6 + 0.5), which is Keras 3's hard_sigmoid of 1.2 x
 _STEEPER = "hard_sigmoid"
-_LAMBDA = "give the function a name in your code and rebuild the model in Keras 3, or convert to .weights.h5"
 
 
 def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
@@ -88,8 +89,8 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
             return _layer_of_cells(layer, target, name, weights, setting)
         case Form.INPUT:
             return _input_layer(layer, target, name, weights)
-        case Form.FUNCTION:
-            return _function_layer(layer, target, name, weights, setting)
+        case Form.LAMBDA:
+            return _lambda_layer(layer, target, name, weights, setting)
         case Form.WRAPPER:
             raise InputRefused("nothing tells which layer it wraps", where=describe(layer))
 
@@ -208,38 +209,63 @@ def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weig
     )
 
 
-def _function_layer(
+def _lambda_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
 ) -> Built:
-    """Write a Lambda that calls a named function; byte code of a Python long gone is not looked at."""
+    """Write a Lambda with a function that `custom_objects` must give.
+
+    The function is called as the file calls it, or like the layer where the file holds byte code, which is never
+    decoded; `name_lambda_functions` changes names that are taken.
+    """
     _checked(layer, weights)
     config = layer.config
-    function: str | None = None
-    problems = translate_arguments(layer, target).problems
-    notes: tuple[str, ...] = ()
-    if config.optional_text("function_type") != "function" or config.value("function").kind != "text":
-        byte_code = InputRefused(
-            "the layer is byte code of another Python", where=describe(layer), hint=_LAMBDA
-        )
-        problems = (byte_code, *problems)
-    else:
-        function = config.text("function")
-        notes = (f"{describe(layer)}: give the function in custom_objects={{{function!r}: ...}}",)
-    arguments = {
+    by_name = config.optional_text("function_type") == "function" and config.value("function").kind == "text"
+    arguments: dict[str, Json] = {
         "name": name,
         "trainable": layer.trainable,
         "dtype": dtype_policy(dtype_of(layer, (), setting)),
-        "function": None if function is None else function_name(function),
-        "arguments": {} if (given := config.object("arguments", default=None)) is None else given.plain(),
+        "function": custom_function(config.text("function") if by_name else name),
     }
-    if config.optional_text("output_shape_type") == "raw" and config.given("output_shape"):
-        arguments["output_shape"] = config.value("output_shape").plain()
+    problems = translate_arguments(layer, target).problems
+    given = config.object("arguments", default=None)
+    try:
+        arguments["arguments"] = {} if given is None else {key: _argument(one) for key, one in given.items()}
+    except InputRefused as refusal:
+        problems = (*problems, refuse(layer, f"arguments of its function: {refusal.what}"))
+    shape = config.value("output_shape") if config.optional_text("output_shape_type") == "raw" else None
+    if shape is not None and shape.kind == "list" and all(one.kind != "list" for one in shape.values()):
+        arguments["output_shape"] = list(shape.shape())
     return Built(
         entry=keras_object("keras.layers", target.name, arguments),
         groups=(Group(path="", name=name),),
-        notes=notes,
         problems=problems,
     )
+
+
+def _argument(value: Value) -> Json:
+    """Write what a Lambda's function is given; old Keras restores arrays, and so does Keras 3.
+
+    Raises InputRefused for what Keras 3 would not give to the function as old Keras did.
+    """
+    if value.kind == "object":
+        entry = value.object()
+        if entry.holds("type", "ndarray"):
+            return _array(entry.value("value").json())
+        if entry.has("class_name") and entry.has("config"):
+            value.refuse("an object of Keras")
+        if not entry.has("class_name"):
+            return {key: _argument(item) for key, item in entry.items()}
+    return [_argument(item) for item in value.values()] if value.kind in {"object", "list"} else value.json()
+
+
+def _array(values: Any) -> dict[str, Json]:
+    try:
+        array = np.array(values)
+    except ValueError:
+        array = np.array(None)
+    if array.dtype.kind not in "bif":
+        raise InputRefused("an array whose values are not numbers")
+    return keras_object("numpy", "__numpy__", {"value": values, "dtype": str(array.dtype)})
 
 
 def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:

@@ -75,13 +75,16 @@ class Translation:
 
     `config` is what config.json of a `.keras` file holds. `groups` are the variables with their places in
     `.weights.h5`. `notes` say what is not as it was. `problems` are the reasons why `config` cannot be
-    used; the variables can all the same.
+    used; the variables can all the same. `custom_objects` are the names of the functions and classes without which
+    `config` cannot be loaded, and `loading_notes` say which functions these are.
     """
 
     config: dict[str, Any]
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
     problems: tuple[RemapError, ...] = ()
+    custom_objects: tuple[str, ...] = ()
+    loading_notes: tuple[str, ...] = ()
 
     @property
     def variables(self) -> tuple[tuple[str, OutputTensor], ...]:

@@ -129,7 +129,7 @@ LAYERS = (
                 **dict.fromkeys(("output_shape", "output_shape_type", "output_shape_module"), ANYTHING),
                 "mask": (None,),
             },
-            form=Form.FUNCTION,
+            form=Form.LAMBDA,
         ),
         calls_function=True,
     ),

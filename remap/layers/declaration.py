@@ -93,7 +93,7 @@ class Form(Enum):
     LAYER = auto()
     """By its arguments, its weights in one list."""
     INPUT = auto()
-    FUNCTION = auto()
+    LAMBDA = auto()
     CELLS = auto()
     """Like a layer, with the weights in the cell or cells that it is given."""
     WRAPPER = auto()
