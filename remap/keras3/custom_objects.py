@@ -8,6 +8,7 @@ from itertools import chain, count
 from typing import Any
 
 from remap.keras3.objects import BUILT_IN_NAMES
+from remap.layers import CATALOGUE
 from remap.typed_json import Json
 
 __all__ = ["custom_object_names", "name_lambda_functions"]
@@ -95,7 +96,8 @@ def _lambdas(entry: Mapping[str, Any], position: _Position) -> Iterator[tuple[di
         return  # of the user's own: what its config holds is not known
     config = entry["config"]
     inside = (*position.inside, config["name"])
-    if entry["class_name"] == "Lambda":
+    declared = CATALOGUE.get(entry["class_name"])
+    if declared is not None and declared.calls_function:
         yield config, position
     elif "layers" in config:
         neighbors = _connections(config) if "input_layers" in config else _chain(config["layers"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from remap.architecture import Layer
 from remap.errors import InputRefused, RemapError, Undecided
+from remap.keras3.operations import operation_of
 from remap.typed_json import Json, Value
 
 __all__ = ["BROKEN_GRAPH", "Call", "Graph", "Tensor", "layer_order", "makes_mask", "read_graph"]
@@ -195,7 +196,13 @@ class _Reader:
         if "constants" in keywords:
             raise self._odd(f"constants given to layer {layer.name!r}, which Keras 3 does not take")
         positional: list[Json] = [_written(tensor) for tensor in tensors]
-        if keys:
+        operation = operation_of(layer)
+        if operation is not None:
+            arguments = operation.arguments(positional)
+            if arguments is None:
+                stored.refuse(f"layer {layer.name!r} is called on {len(tensors)} tensors", hint=BROKEN_GRAPH)
+            positional = arguments
+        elif keys:
             positional = [dict(zip(keys, positional, strict=True))]
         elif layer.declared is not None and layer.declared.takes_state and len(positional) > 1:
             keywords["initial_state"] = positional[1:]

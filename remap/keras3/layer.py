@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from remap.architecture import Layer, dtype_name, input_shape, owned_weights, read_layer
 from remap.checkpoint import Weight
-from remap.errors import InputRefused, RemapError, Undecided
+from remap.errors import InputRefused, RemapError, Remedy, Undecided
 from remap.keras3.objects import (
     by_argument,
     custom_function,
@@ -19,6 +17,7 @@ from remap.keras3.objects import (
     number_names,
     snake_case,
 )
+from remap.keras3.operations import array, read_operation
 from remap.keras3.tensors import Group, OutputTensor, keep
 from remap.layers import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
@@ -26,7 +25,16 @@ from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
 from remap.layers.weights import OwnedWeights, ScaleBlocks
 from remap.typed_json import Json, Value
 
-__all__ = ["Built", "build_layer", "describe", "dtype_of", "refuse", "target_of", "translate_arguments"]
+__all__ = [
+    "WEIGHTS_ONLY",
+    "Built",
+    "build_layer",
+    "describe",
+    "dtype_of",
+    "refuse",
+    "target_of",
+    "translate_arguments",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,10 @@ class Built:
     problems: tuple[RemapError, ...] = ()
 
 
+WEIGHTS_ONLY = (Remedy(option="target", value=".weights.h5"),)
+"""Where a config cannot be written, the weights can."""
+
+
 def describe(layer: Layer) -> str:
     """Name a layer for a message."""
     return f"layer {layer.name!r} ({layer.class_name})"
@@ -52,7 +64,7 @@ def describe(layer: Layer) -> str:
 
 def refuse(layer: Layer, what: str) -> InputRefused:
     """Refuse a layer that is written otherwise only without its description."""
-    return InputRefused(what, where=describe(layer), hint="convert to .weights.h5 instead")
+    return InputRefused(what, where=describe(layer), remedies=WEIGHTS_ONLY)
 
 
 def dtype_of(layer: Layer, weights: Sequence[Weight], setting: Setting) -> str:
@@ -91,6 +103,8 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
             return _input_layer(layer, target, name, weights)
         case Form.LAMBDA:
             return _lambda_layer(layer, target, name, weights, setting)
+        case Form.OPERATION:
+            return _operation_layer(layer, name, weights, setting)
         case Form.WRAPPER:
             raise InputRefused("nothing tells which layer it wraps", where=describe(layer))
 
@@ -250,7 +264,7 @@ def _argument(value: Value) -> Json:
     if value.kind == "object":
         entry = value.object()
         if entry.holds("type", "ndarray"):
-            return _array(entry.value("value").json())
+            return array(entry.value("value"))
         if entry.has("class_name") and entry.has("config"):
             value.refuse("an object of Keras")
         if not entry.has("class_name"):
@@ -258,14 +272,15 @@ def _argument(value: Value) -> Json:
     return [_argument(item) for item in value.values()] if value.kind in {"object", "list"} else value.json()
 
 
-def _array(values: Any) -> dict[str, Json]:
+def _operation_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+    """Write an operation of TensorFlow as one of Keras 3, which is no layer and has no place among the variables."""
+    _checked(layer, weights)
     try:
-        array = np.array(values)
-    except ValueError:
-        array = np.array(None)
-    if array.dtype.kind not in "bif":
-        raise InputRefused("an array whose values are not numbers")
-    return keras_object("numpy", "__numpy__", {"value": values, "dtype": str(array.dtype)})
+        entry = read_operation(layer.config).entry(name)
+    except InputRefused as refusal:
+        built = _custom_layer(layer, name, weights, setting)
+        return replace(built, notes=(), problems=(refuse(layer, refusal.what),))
+    return Built(entry=entry, groups=())
 
 
 def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
@@ -397,5 +412,5 @@ def _problems(layer: Layer, target: Keras3) -> Iterator[RemapError]:
             yield refuse(layer, f"{key}={value.json()!r}, which {target.name} of Keras 3 does not have")
         elif limit is not None and not limit.allows(value):
             what = f"{key}={value.plain()!r}: {limit.why}"
-            hint = "convert to .weights.h5 instead"
-            yield Undecided(what, where=describe(layer), hint=hint) if limit.unsure else refuse(layer, what)
+            kind = Undecided if limit.unsure else InputRefused
+            yield kind(what, where=describe(layer), remedies=WEIGHTS_ONLY)

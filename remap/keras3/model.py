@@ -12,8 +12,17 @@ from remap.checkpoint import Weight
 from remap.conversion_plan import PlannedLayer
 from remap.errors import InputRefused
 from remap.keras3.graph import BROKEN_GRAPH, read_graph
-from remap.keras3.layer import Built, build_layer, describe, dtype_of, target_of, translate_arguments
+from remap.keras3.layer import (
+    WEIGHTS_ONLY,
+    Built,
+    build_layer,
+    describe,
+    dtype_of,
+    target_of,
+    translate_arguments,
+)
 from remap.keras3.objects import dtype_policy, keras_object, number_names, snake_case, valid_names
+from remap.keras3.operations import is_operation
 from remap.keras3.tensors import Group
 from remap.layers import FUNCTIONAL, SEQUENTIAL, is_model_class
 from remap.layers.core import INPUT
@@ -101,7 +110,17 @@ def _sequential(
     if entries and entries[0]["class_name"] == INPUT.name:
         config["build_input_shape"] = entries[0]["config"]["batch_shape"]
         entry["build_config"] = {"input_shape": config["build_input_shape"]}
-    return Built(entry=entry, groups=(Group(path="", name=name), *groups))
+    problems = tuple(
+        _no_layer(child)
+        for child, part in zip(layer.children or (), parts, strict=True)
+        if is_operation(part.entry)
+    )
+    return Built(entry=entry, groups=(Group(path="", name=name), *groups), problems=problems)
+
+
+def _no_layer(layer: Layer) -> InputRefused:
+    what = "an operation where Keras 3 takes layers only: in a Sequential or a wrapper"
+    return InputRefused(what, where=describe(layer), remedies=WEIGHTS_ONLY)
 
 
 def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict[str, Any] | None:
@@ -158,11 +177,15 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
         )
     if not graph.inputs or not graph.outputs:
         raise InputRefused("the model has no inputs or no outputs", where=describe(layer), hint=BROKEN_GRAPH)
-    kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in order)
-    groups, entries = [Group(path="", name=name)], []
-    for called, kind in zip(order, kinds, strict=True):
+    # Keras 3 saves the variables of layers, and numbers no operations among them.
+    listed = [called for called in order if not is_operation(placed[called].entry)]
+    kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in listed)
+    groups = [Group(path="", name=name)]
+    for called, kind in zip(listed, kinds, strict=True):
         groups += [group.under(f"layers/{kind}") for group in placed[called].groups]
-        entries.append({**placed[called].entry, "name": called, "inbound_nodes": graph.nodes[called]})
+    entries = [
+        {**placed[called].entry, "name": called, "inbound_nodes": graph.nodes[called]} for called in order
+    ]
     config = {
         "name": name,
         "trainable": True,
@@ -226,6 +249,8 @@ def _wrapped(layer: Layer, name: str, part: Built, groups: Sequence[Group], sett
         **arguments.values,
     }
     problems = (*part.problems, *arguments.problems)
+    if is_operation(part.entry):
+        problems = (*problems, _no_layer(layer))
     if part.before is not None:
         what = "hard_sigmoid inside, whose slope is another now"
         problems = (*problems, InputRefused(what, where=describe(layer)))

@@ -182,6 +182,16 @@ LAYERS = (
         )
         for rank in (2, 3)
     ),
+    LayerClass(
+        name="TensorFlowOpLayer",
+        masks=Masks.ENDED,
+        keras3=Keras3(
+            name="TensorFlowOpLayer",
+            dropped={"node_def": ANYTHING, "constants": ANYTHING},
+            form=Form.OPERATION,
+        ),
+        told_by="node_def",
+    ),
     # Preprocessing of TensorFlow 2.3, of which no rule for Keras 3 is known.
     LayerClass(
         name="CategoryEncoding", masks=None, keras3=None, told_by="output_mode", weights=_category_encoding

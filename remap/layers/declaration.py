@@ -94,6 +94,8 @@ class Form(Enum):
     """By its arguments, its weights in one list."""
     INPUT = auto()
     LAMBDA = auto()
+    OPERATION = auto()
+    """As an operation, by the rules in `remap.keras3.operations`."""
     CELLS = auto()
     """Like a layer, with the weights in the cell or cells that it is given."""
     WRAPPER = auto()

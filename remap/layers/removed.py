@@ -56,8 +56,5 @@ LAYERS = (
     _removed("MaxoutDense", _OWN_CLASS, _maxout, told_by="bias nb_feature"),
     _removed("DenseFeatures", _OWN_CLASS, _unknown),
     _removed("SequenceFeatures", _OWN_CLASS, _unknown),
-    *(
-        _removed(name, _OPERATION)
-        for name in ("AddLoss", "AddMetric", "SlicingOpLambda", "TFOpLambda", "TensorFlowOpLayer")
-    ),
+    *(_removed(name, _OPERATION) for name in ("AddLoss", "AddMetric", "SlicingOpLambda", "TFOpLambda")),
 )

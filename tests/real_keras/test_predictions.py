@@ -81,9 +81,7 @@ def test_predictions_are_those_of_old_keras(
                 if not expected and REFUSED.get(called, "nothing of the kind") not in str(error):
                     odd[called] = str(error)
                 continue
-            jobs.append(
-                Job(called, *files, truth / "samples.npz", custom_objects=translation.custom_objects)
-            )
+            jobs.append(Job(called, *files, truth / "samples.npz", custom_objects=translation.custom_objects))
             exact = np.load(truth / "samples.npz")["output_0"].dtype != np.float16
             limits[called] = (1e-4 if name in RECURRENT else 1e-5) if exact else 1e-2
     assert odd == {}
