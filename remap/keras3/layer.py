@@ -296,7 +296,9 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
     note = f"a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}"
     if layer.declared is not None and isinstance(layer.declared.keras3, Removed):
         what = "Keras 3 has no such layer"
-        problems = (InputRefused(what, where=describe(layer), hint=layer.declared.keras3.hint),)
+        removed = layer.declared.keras3
+        remedies = WEIGHTS_ONLY if removed.weights_help else ()
+        problems = (InputRefused(what, where=describe(layer), hint=removed.hint, remedies=remedies),)
         note = f"{what}; a class of that name must be yours"
     trained = len(recipes) if layer.trainable else 0
     return Built(

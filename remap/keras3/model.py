@@ -11,7 +11,7 @@ from remap.architecture import Layer, input_of
 from remap.checkpoint import Weight
 from remap.conversion_plan import PlannedLayer
 from remap.errors import InputRefused
-from remap.keras3.graph import BROKEN_GRAPH, read_graph
+from remap.keras3.graph import broken_graph, read_graph
 from remap.keras3.layer import (
     WEIGHTS_ONLY,
     Built,
@@ -172,11 +172,9 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
     reached = frozenset(order)
     lost = [called for called in placed if called not in reached]
     if lost:
-        raise InputRefused(
-            f"layers that lead to no output: {', '.join(lost)}", where=describe(layer), hint=BROKEN_GRAPH
-        )
+        raise broken_graph(f"layers that lead to no output: {', '.join(lost)}", where=describe(layer))
     if not graph.inputs or not graph.outputs:
-        raise InputRefused("the model has no inputs or no outputs", where=describe(layer), hint=BROKEN_GRAPH)
+        raise broken_graph("the model has no inputs or no outputs", where=describe(layer))
     # Keras 3 saves the variables of layers, and numbers no operations among them.
     listed = [called for called in order if not is_operation(placed[called].entry)]
     kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in listed)

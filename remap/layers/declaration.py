@@ -170,9 +170,15 @@ class Keras3:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A class that Keras 3 no longer has, and what to do."""
+    """A class that Keras 3 no longer has.
+
+    Attributes:
+        hint: What to do about it other than choosing another output format.
+        weights_help: Whether a file of weights alone can be used without the class.
+    """
 
     hint: str
+    weights_help: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,9 @@ from remap.typed_json import Config
 __all__ = ["LAYERS"]
 
 _OWN_CLASS = Removed(
-    "convert to .weights.h5 instead, and load that into a model in which a class of your own does the layer's work"
+    "build the model in Keras 3 with a class of your own for this layer, and load the weights"
 )
-_OPERATION = Removed(
-    "rebuild the model in Keras 3 with keras.ops, and load a .weights.h5 made from this file"
-)
+_OPERATION = Removed("build the model in Keras 3 with keras.ops, and load the weights")
 
 
 def _local(config: Config) -> OwnedWeights:
