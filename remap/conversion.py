@@ -219,7 +219,7 @@ def _extract_for_today(
     report = report_of(planned, source=os.fspath(source), target=os.fspath(target), size=size)
     if form != ".keras":
         return report
-    state = sum(len(group.recipes) for group in translation.groups if group.path == "optimizer")
+    state = sum(len(group.variables) for group in translation.groups if group.path == "optimizer")
     return replace(
         report,
         kind="full model",

@@ -27,7 +27,7 @@ from remap.typed_json import Json, Value
 
 __all__ = [
     "WEIGHTS_ONLY",
-    "Built",
+    "ConvertedLayer",
     "build_layer",
     "describe",
     "dtype_of",
@@ -38,7 +38,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class ConvertedLayer:
     """A layer for Keras 3: how its config.json describes it, and its variables.
 
     The paths of `groups` begin at the layer; the first group is the layer itself. `before` describes a
@@ -86,7 +86,7 @@ _SLOPE = 1.2  # clip(0.2 x + 0.5) of old is clip(1.2 x / 6 + 0.5), which is Kera
 _STEEPER = "hard_sigmoid"
 
 
-def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
     """Write a layer under a new name, its weights given in the order Keras 2 loads them.
 
     Raises InputRefused when these are not the weights that such a layer has.
@@ -119,12 +119,12 @@ def target_of(layer: Layer, setting: Setting) -> Keras3 | None:
 
 def _plain_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
+) -> ConvertedLayer:
     """Write a layer by its arguments, with its weights changed as the class's declaration says."""
     owned = _checked(layer, weights)
     arguments = translate_arguments(layer, target)
     changed = _changed(target, owned, weights)
-    recipes, notes, problems = _folded(layer, target, arguments, owned, changed)
+    variables, notes, problems = _folded(layer, target, arguments, owned, changed)
     before = None
     if any(not fold.leaves and arguments.values.get(key) == _STEEPER for key, fold in target.folds.items()):
         before = _rescaling(name, setting)
@@ -136,10 +136,10 @@ def _plain_layer(
     trained = Group(
         path="cell" if target.cell else "",
         name=target.cell or name,
-        recipes=recipes,
+        variables=variables,
         trainable=len(owned.trainable) if layer.trainable else 0,
     )
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, {**base, **arguments.values}),
         groups=(Group(path="", name=name), trained) if target.cell else (trained,),
         before=before,
@@ -174,7 +174,11 @@ def _changed(target: Keras3, owned: OwnedWeights, weights: Sequence[Weight]) -> 
 
 
 def _folded(
-    layer: Layer, target: Keras3, arguments: Arguments, owned: OwnedWeights, recipes: tuple[OutputTensor, ...]
+    layer: Layer,
+    target: Keras3,
+    arguments: Arguments,
+    owned: OwnedWeights,
+    variables: tuple[OutputTensor, ...],
 ) -> tuple[tuple[OutputTensor, ...], tuple[str, ...], tuple[InputRefused, ...]]:
     """Make up for the slope of `hard_sigmoid` in the weights that feed it."""
     notes: list[str] = []
@@ -187,15 +191,15 @@ def _folded(
             refused.append(refuse(layer, f"{argument}='hard_sigmoid', whose slope is another in Keras 3"))
         elif fold.leaves:
             scale = ScaleBlocks(_SLOPE, fold.blocks, fold.chosen)
-            recipes = tuple(
-                recipe.after(scale) if slot.leaf in fold.leaves else recipe
-                for recipe, slot in zip(recipes, owned.slots, strict=True)
+            variables = tuple(
+                variable.after(scale) if slot.leaf in fold.leaves else variable
+                for variable, slot in zip(variables, owned.slots, strict=True)
             )
             notes.append(
                 f"{describe(layer)}: weights that feed hard_sigmoid are {_SLOPE} times what they were, since its "
                 "slope is 1/6 in Keras 3 and was 0.2"
             )
-    return recipes, tuple(notes), tuple(refused)
+    return variables, tuple(notes), tuple(refused)
 
 
 def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
@@ -203,7 +207,7 @@ def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
     return keras_object("keras.layers", RESCALING.name, {**config, "scale": _SLOPE, "offset": 0.0})
 
 
-def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weight]) -> Built:
+def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weight]) -> ConvertedLayer:
     """Write an InputLayer."""
     _checked(layer, weights)
     shape = input_shape(layer.config)
@@ -216,7 +220,7 @@ def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weig
         "sparse": bool(layer.config.flag("sparse", default=None)),
         "name": name,
     }
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", INPUT.name, arguments),
         groups=(Group(path="", name=name),),
         problems=problems,
@@ -225,7 +229,7 @@ def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weig
 
 def _lambda_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
+) -> ConvertedLayer:
     """Write a Lambda with a function that `custom_objects` must give.
 
     The function is called as the file calls it, or like the layer where the file holds byte code, which is never
@@ -249,7 +253,7 @@ def _lambda_layer(
     shape = config.value("output_shape") if config.optional_text("output_shape_type") == "raw" else None
     if shape is not None and shape.kind == "list" and all(one.kind != "list" for one in shape.values()):
         arguments["output_shape"] = list(shape.shape())
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, arguments),
         groups=(Group(path="", name=name),),
         problems=problems,
@@ -272,7 +276,7 @@ def _argument(value: Value) -> Json:
     return [_argument(item) for item in value.values()] if value.kind in {"object", "list"} else value.json()
 
 
-def _operation_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+def _operation_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
     """Write an operation of TensorFlow as one of Keras 3, which is no layer and has no place among the variables."""
     _checked(layer, weights)
     try:
@@ -280,10 +284,10 @@ def _operation_layer(layer: Layer, name: str, weights: Sequence[Weight], setting
     except InputRefused as refusal:
         built = _custom_layer(layer, name, weights, setting)
         return replace(built, notes=(), problems=(refuse(layer, refusal.what),))
-    return Built(entry=entry, groups=())
+    return ConvertedLayer(entry=entry, groups=())
 
 
-def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
     """Write a layer of the user's own so that `custom_objects` finds its class: under the class's bare name."""
     kept = layer.config.without("batch_input_shape")
     dtype = dtype_of(layer, weights, setting)
@@ -291,7 +295,7 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
         kept = kept.replaced(name=name)
     if layer.config.has("dtype") or dtype != "float32":
         kept = kept.replaced(dtype=dtype)
-    recipes = tuple(keep(weight) for weight in weights)
+    variables = tuple(keep(weight) for weight in weights)
     problems: tuple[RemapError, ...] = ()
     note = f"a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}"
     if layer.declared is not None and isinstance(layer.declared.keras3, Removed):
@@ -300,10 +304,10 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
         remedies = WEIGHTS_ONLY if removed.weights_help else ()
         problems = (InputRefused(what, where=describe(layer), hint=removed.hint, remedies=remedies),)
         note = f"{what}; a class of that name must be yours"
-    trained = len(recipes) if layer.trainable else 0
-    return Built(
+    trained = len(variables) if layer.trainable else 0
+    return ConvertedLayer(
         entry=keras_object(None, layer.class_name, kept.json(), registered_name=layer.class_name),
-        groups=(Group(path="", name=name, recipes=recipes, trainable=trained),),
+        groups=(Group(path="", name=name, variables=variables, trainable=trained),),
         notes=(f"{describe(layer)}: {note}",),
         problems=problems,
     )
@@ -311,7 +315,7 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
 
 def _layer_of_cells(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
+) -> ConvertedLayer:
     """Write an RNN with its cell, or a stack of cells; the weights of frozen cells come last in the old order."""
     single = "cell" in target.dropped
     entries = [layer.config.object("cell")] if single else layer.config.objects("cells")
@@ -335,7 +339,7 @@ def _layer_of_cells(
     for part, called in zip(parts, names, strict=True):
         below = "cell" if single else f"cells/{called}"
         groups += [_flagged(group.under(below), layer) for group in part.groups]
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, config),
         groups=tuple(groups),
         notes=tuple(note for part in parts for note in part.notes),

@@ -56,12 +56,12 @@ class OutputTensor:
 class Group:
     """The variables of one object of Keras 3, stored at `<path>/vars/0`, `1`, ...
 
-    `name` is what Keras 3 notes as the object's name. The first `trainable` of the recipes are trained.
+    `name` is what Keras 3 notes as the object's name. The first `trainable` of the variables are trained.
     """
 
     path: str
     name: str
-    recipes: tuple[OutputTensor, ...] = ()
+    variables: tuple[OutputTensor, ...] = ()
     trainable: int = 0
 
     def under(self, above: str) -> Group:
@@ -90,9 +90,9 @@ class Translation:
     def variables(self) -> tuple[tuple[str, OutputTensor], ...]:
         """List every variable with its path in the file, in the order of Keras 3's own variables."""
         return tuple(
-            (f"{group.path}/vars/{index}".lstrip("/"), recipe)
+            (f"{group.path}/vars/{index}".lstrip("/"), variable)
             for group in self.groups
-            for index, recipe in enumerate(group.recipes)
+            for index, variable in enumerate(group.variables)
         )
 
 
