@@ -219,8 +219,14 @@ def _extract_for_today(
     report = report_of(planned, source=os.fspath(source), target=os.fspath(target), size=size)
     if form != ".keras":
         return report
-    state = sum(len(group.recipes) for group in translation.groups if group.path == "optimizer")
-    return replace(report, kind="full model", optimizer_tensors=state)
+    state = sum(len(group.variables) for group in translation.groups if group.path == "optimizer")
+    return replace(
+        report,
+        kind="full model",
+        optimizer_tensors=state,
+        notes=(*translation.loading_notes, *report.notes),
+        custom_objects=translation.custom_objects,
+    )
 
 
 def _is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

@@ -16,17 +16,19 @@ __all__ = ["Job", "convert", "translate_flat"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Two converted files and what old Keras predicted."""
+    """Two converted files, what old Keras predicted, and the keys that `custom_objects` must have."""
 
     name: str
     keras: Path
     weights: Path
     samples: Path
+    custom_objects: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, object]:
         """Give what `real_keras/judge.py` reads."""
         files = {"keras": self.keras, "weights": self.weights, "samples": self.samples}
-        return {"name": self.name} | {role: str(path) for role, path in files.items()}
+        paths = {role: str(path) for role, path in files.items()}
+        return {"name": self.name, **paths, "custom_objects": self.custom_objects}
 
 
 def translate_flat(path: Path) -> Translation:

@@ -102,22 +102,22 @@ def _kept(name: str = "a") -> OutputTensor:
         ([Group(path="layers/a", name="a")] * 2, "two things in the output"),
         (
             [
-                Group(path="layers/a", name="a", recipes=(_kept(),)),
-                Group(path="layers/a/vars/0", name="b", recipes=(_kept(),)),
+                Group(path="layers/a", name="a", variables=(_kept(),)),
+                Group(path="layers/a/vars/0", name="b", variables=(_kept(),)),
             ],
             "two things in the output",
         ),
         (
             [
-                Group(path="layers/a/vars/0", name="b", recipes=(_kept(),)),
-                Group(path="layers/a", name="a", recipes=(_kept(),)),
+                Group(path="layers/a/vars/0", name="b", variables=(_kept(),)),
+                Group(path="layers/a", name="a", variables=(_kept(),)),
             ],
             "two things in the output",
         ),
         (
             [
                 Group(path="layers/a/vars/b", name="b"),
-                Group(path="layers/a", name="a", recipes=(_kept(),)),
+                Group(path="layers/a", name="a", variables=(_kept(),)),
             ],
             "two things in the output",
         ),

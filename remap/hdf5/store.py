@@ -208,7 +208,7 @@ class _Pen:
             kind = h5t.py_create(text, logical=True)
             attribute = h5a.create(place, b"name", kind, h5s.create(h5s.SCALAR))
             attribute.write(np.array(group.name, dtype=text))
-            for index, recipe in enumerate(group.recipes):
+            for index, recipe in enumerate(group.variables):
                 kind = native_type(recipe.dtype)
                 number = str(index).encode()
                 if place.links.exists(number):
@@ -245,9 +245,9 @@ def _read_back(file: Any, groups: Sequence[Group]) -> Iterator[_Variable]:
     """Find every variable in what was drawn, as Keras will, and where its bytes go."""
     for group in groups:
         place = h5g.open(file, b"/".join(_variables_of(group)))
-        if place.get_num_objs() != len(group.recipes):
+        if place.get_num_objs() != len(group.variables):
             raise _ambiguous(group)
-        for index, recipe in enumerate(group.recipes):
+        for index, recipe in enumerate(group.variables):
             dataset = h5d.open(place, str(index).encode())
             if dataset.shape != recipe.shape or not dataset.get_type().equal(native_type(recipe.dtype)):
                 raise ValueError(f"{group.path!r} was drawn differently")

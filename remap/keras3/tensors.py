@@ -56,12 +56,12 @@ class OutputTensor:
 class Group:
     """The variables of one object of Keras 3, stored at `<path>/vars/0`, `1`, ...
 
-    `name` is what Keras 3 notes as the object's name. The first `trainable` of the recipes are trained.
+    `name` is what Keras 3 notes as the object's name. The first `trainable` of the variables are trained.
     """
 
     path: str
     name: str
-    recipes: tuple[OutputTensor, ...] = ()
+    variables: tuple[OutputTensor, ...] = ()
     trainable: int = 0
 
     def under(self, above: str) -> Group:
@@ -75,21 +75,24 @@ class Translation:
 
     `config` is what config.json of a `.keras` file holds. `groups` are the variables with their places in
     `.weights.h5`. `notes` say what is not as it was. `problems` are the reasons why `config` cannot be
-    used; the variables can all the same.
+    used; the variables can all the same. `custom_objects` are the names of the functions and classes without which
+    `config` cannot be loaded, and `loading_notes` say which functions these are.
     """
 
     config: dict[str, Any]
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
     problems: tuple[RemapError, ...] = ()
+    custom_objects: tuple[str, ...] = ()
+    loading_notes: tuple[str, ...] = ()
 
     @property
     def variables(self) -> tuple[tuple[str, OutputTensor], ...]:
         """List every variable with its path in the file, in the order of Keras 3's own variables."""
         return tuple(
-            (f"{group.path}/vars/{index}".lstrip("/"), recipe)
+            (f"{group.path}/vars/{index}".lstrip("/"), variable)
             for group in self.groups
-            for index, recipe in enumerate(group.recipes)
+            for index, variable in enumerate(group.variables)
         )
 
 
