@@ -17,11 +17,12 @@ from remap.keras3.objects import (
     number_names,
     snake_case,
 )
-from remap.keras3.tensors import Group, OutputTensor, keep
+from remap.keras3.tensors import Group
 from remap.layers import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
 from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
 from remap.layers.weights import OwnedWeights, ScaleBlocks
+from remap.output_tensors import OutputTensor, keep
 from remap.typed_json import Json
 
 __all__ = ["Built", "build_layer", "describe", "dtype_of", "refuse", "target_of", "translate_arguments"]
