@@ -36,12 +36,13 @@ class Group:
     """A group that is created, or one that exists by then, with what is added to it.
 
     Attributes:
-        path: Its path from the root, "" for the root itself. Groups on the way to it are created where they are missing.
+        path: The names on the path to it from the root, each of which may be a path itself; () for the root. Groups above
+            it are created where they are missing.
         attributes: The attributes that are added.
         tensors: The datasets that are added: the path of each from this group, and its content.
     """
 
-    path: str
+    path: tuple[str, ...]
     attributes: tuple[Attribute, ...] = ()
     tensors: tuple[tuple[str, OutputTensor], ...] = ()
 
@@ -67,12 +68,12 @@ class FileDescription:
         for group in self.groups:
             names.add(group)
 
-    def links(self) -> dict[str, int]:
+    def links(self) -> dict[tuple[str, ...], int]:
         """Count the objects in each of the groups that are listed, by the paths of the groups."""
         inside: dict[Path, set[bytes]] = {}
         for group in self.groups:
             path = _parts(group.path)
-            for whole in (path, *(path + _parts(name) for name, _ in group.tensors)):
+            for whole in (path, *(path + _parts((name,)) for name, _ in group.tensors)):
                 for depth in range(len(whole)):
                     inside.setdefault(whole[:depth], set()).add(whole[depth])
         return {group.path: len(inside.get(_parts(group.path), ())) for group in self.groups}
@@ -96,7 +97,7 @@ class _Names:
                 raise _taken(path)
             self._attributes.add((path, attribute.name))
         for name, _ in group.tensors:
-            whole = path + _parts(name)
+            whole = path + _parts((name,))
             self._add_groups(whole[:-1])
             if whole in self._tensors or whole in self._groups:
                 raise _taken(whole)
@@ -113,9 +114,9 @@ class _Names:
         self._groups.add(path)
 
 
-def _parts(path: str) -> Path:
+def _parts(names: tuple[str, ...]) -> Path:
     try:
-        return path_parts(path) if path else ()
+        return tuple(part for name in names for part in path_parts(name))
     except ValueError as error:
         raise OutputRefused(str(error), hint=_RENAME) from error
 

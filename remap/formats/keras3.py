@@ -45,11 +45,10 @@ def describe_archive(translation: Translation) -> FileDescription:
 
 
 def _groups(translation: Translation) -> tuple[Group, ...]:
-    groups = tuple(_group(variables) for variables in translation.groups)
-    paths = {group.path for group in groups}
-    for group in groups:
+    paths = {_path(variables) for variables in translation.groups}
+    for path in sorted(paths):
         # Keras counts what is in a group of variables: nothing else may lie there.
-        above = group.path.rpartition("/")[0]
+        above = path.rpartition("/")[0]
         while above:
             if above in paths:
                 raise OutputRefused(
@@ -58,12 +57,15 @@ def _groups(translation: Translation) -> tuple[Group, ...]:
                     hint="give the layers of the model other names",
                 )
             above = above.rpartition("/")[0]
-    return groups
-
-
-def _group(variables: Variables) -> Group:
-    return Group(
-        path=f"{variables.path}/vars".lstrip("/"),
-        attributes=(Attribute(name="name", value=variables.name),),
-        tensors=tuple((str(number), tensor) for number, tensor in enumerate(variables.recipes)),
+    return tuple(
+        Group(
+            path=(_path(variables),),
+            attributes=(Attribute(name="name", value=variables.name),),
+            tensors=tuple((str(number), tensor) for number, tensor in enumerate(variables.recipes)),
+        )
+        for variables in translation.groups
     )
+
+
+def _path(variables: Variables) -> str:
+    return f"{variables.path}/vars".lstrip("/")

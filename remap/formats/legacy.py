@@ -29,13 +29,13 @@ def describe(plan: Plan) -> FileDescription:
     if plan.model_config is None:
         if plan.optimizer is not None or plan.training_config is not None:
             raise ValueError("a weights file holds no state of training")
-        return FileDescription(groups=tuple(_layers(plan, "")))
+        return FileDescription(groups=tuple(_layers(plan, ())))
     return FileDescription(groups=tuple(_full_model(plan)))
 
 
 def _full_model(plan: Plan) -> Iterator[Group]:
     yield Group(
-        path="",
+        path=(),
         attributes=(
             *_text("backend", plan.file_backend),
             *_text("keras_version", plan.file_keras_version),
@@ -43,15 +43,15 @@ def _full_model(plan: Plan) -> Iterator[Group]:
             *_text("training_config", plan.training_config),
         ),
     )
-    yield from _layers(plan, "model_weights")
+    yield from _layers(plan, ("model_weights",))
     if plan.optimizer is not None:
-        group = _weights("optimizer_weights", plan.optimizer)
+        group = _weights(("optimizer_weights",), plan.optimizer)
         if len(group.attributes) > 1:
             raise ValueError("the names of the optimizer's tensors need more room than one attribute has")
         yield group
 
 
-def _layers(plan: Plan, root: str) -> Iterator[Group]:
+def _layers(plan: Plan, root: tuple[str, ...]) -> Iterator[Group]:
     yield Group(
         path=root,
         attributes=(
@@ -62,10 +62,10 @@ def _layers(plan: Plan, root: str) -> Iterator[Group]:
     )
     # Sorted, a group is created before what lies inside it, whichever other layers have its name in their paths.
     for layer in sorted(plan.layers, key=lambda layer: layer.name):
-        yield _weights(f"{root}/{layer.name}" if root else layer.name, layer.weights)
+        yield _weights((*root, layer.name), layer.weights)
 
 
-def _weights(path: str, weights: Sequence[PlannedWeight]) -> Group:
+def _weights(path: tuple[str, ...], weights: Sequence[PlannedWeight]) -> Group:
     return Group(
         path=path,
         attributes=_names("weight_names", [weight.name for weight in weights]),
@@ -76,12 +76,12 @@ def _weights(path: str, weights: Sequence[PlannedWeight]) -> Group:
 def _text(name: str, text: str | None) -> tuple[Attribute, ...]:
     if text is None:
         return ()
-    return (Attribute(name=name, value=text, width=max(1, len(text.encode()))),)
+    return (Attribute(name=name, value=text, width=max(1, _size(text))),)
 
 
 def _names(name: str, names: Sequence[str]) -> tuple[Attribute, ...]:
     """Split a list as `save_attributes_to_hdf5_group` of Keras does: into the fewest equal pieces that are small enough."""
-    width = max((len(text.encode()) for text in names), default=0)
+    width = max(map(_size, names), default=0)
     pieces = 1
     while -(-len(names) // pieces) * width > _LONGEST_LIST:
         pieces += 1
@@ -95,3 +95,8 @@ def _names(name: str, names: Sequence[str]) -> tuple[Attribute, ...]:
         )
         for number in range(pieces)
     )
+
+
+def _size(text: str) -> int:
+    # Surrogates, which UTF-8 does not have, are refused where the file is described.
+    return len(text.encode(errors="surrogatepass"))

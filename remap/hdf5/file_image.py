@@ -108,7 +108,7 @@ class _Builder:
 
     def add(self, group: Group) -> None:
         """Create a group where it is missing, and its attributes and datasets."""
-        path = path_parts(group.path) if group.path else ()
+        path = tuple(part for name in group.path for part in path_parts(name))
         opened = self._groups.to(path)
         for attribute in group.attributes:
             _add_attribute(opened, attribute)
@@ -118,8 +118,8 @@ class _Builder:
             dataset = h5d.create(parent, whole[-1], kind, _space(tensor.shape), self._options)
             offset = dataset.get_offset()
             if offset is not None:
-                shown = f"{group.path}/{name}" if group.path else name
-                self.tensors.append(PlacedTensor(tensor=tensor, path=f"/{shown}", offset=offset))
+                shown = "/" + "/".join((*group.path, name))
+                self.tensors.append(PlacedTensor(tensor=tensor, path=shown, offset=offset))
 
     def _open_or_create(self, parent: Any, path: tuple[bytes, ...]) -> Any:
         if path in self._created:

@@ -92,8 +92,8 @@ def require_description(
                     _require_tensors(opened, group, offsets, begin)
                 counts = _attribute_counts(file)
                 for path, count in links.items():
-                    if opened.counts(_names(path)) != (counts[path], count):
-                        raise _differs(f"/{path}", "what it holds")
+                    if opened.counts(path) != (counts[path], count):
+                        raise _differs(_shown(path), "what it holds")
                 opened.require_disjoint()
         except InputRefused as error:
             raise OutputRefused(
@@ -101,30 +101,25 @@ def require_description(
             ) from error
 
 
-def _names(path: str) -> tuple[str, ...]:
-    return (path,) if path else ()
-
-
-def _attribute_counts(file: FileDescription) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _attribute_counts(file: FileDescription) -> dict[tuple[str, ...], int]:
+    counts: dict[tuple[str, ...], int] = {}
     for group in file.groups:
         counts[group.path] = counts.get(group.path, 0) + len(group.attributes)
     return counts
 
 
 def _require_attributes(opened: CheckedFile, group: Group) -> None:
-    path = _names(group.path)
     for attribute in group.attributes:
         read = opened.text if isinstance(attribute.value, str) else opened.names
-        if read(path, attribute.name) != attribute.value:
-            raise _differs(f"/{group.path}", f"its {attribute.name}")
+        if read(group.path, attribute.name) != attribute.value:
+            raise _differs(_shown(group.path), f"its {attribute.name}")
 
 
 def _require_tensors(opened: CheckedFile, group: Group, offsets: dict[str, int], begin: int) -> None:
     names = [name for name, _ in group.tensors]
-    found = opened.tensors(_names(group.path), names)
+    found = opened.tensors(group.path, names)
     for (name, expected), tensor in zip(group.tensors, found, strict=True):
-        path = f"/{group.path}/{name}" if group.path else f"/{name}"
+        path = _shown((*group.path, name))
         if (tensor.shape, tensor.dtype) != (expected.shape, expected.dtype):
             raise _differs(path, "its type or shape")
         if tensor.extent.size and begin + tensor.extent.offset != offsets.get(path):
@@ -133,3 +128,7 @@ def _require_tensors(opened: CheckedFile, group: Group, offsets: dict[str, int],
 
 def _differs(where: str, what: str) -> OutputRefused:
     return OutputRefused(f"what was written reads back differently: {what}", where=where, hint=LOST)
+
+
+def _shown(path: tuple[str, ...]) -> str:
+    return "/" + "/".join(path)
