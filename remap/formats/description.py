@@ -68,15 +68,18 @@ class FileDescription:
         for group in self.groups:
             names.add(group)
 
-    def links(self) -> dict[tuple[str, ...], int]:
-        """Count the objects in each of the groups that are listed, by the paths of the groups."""
-        inside: dict[Path, set[bytes]] = {}
+    def counts(self) -> dict[tuple[str, ...], tuple[int, int]]:
+        """Count the attributes of each group that is listed, and the objects in it, by its path."""
+        objects: dict[Path, set[bytes]] = {}
+        attributes: dict[Path, int] = {}
+        paths = {group.path: _parts(group.path) for group in self.groups}
         for group in self.groups:
-            path = _parts(group.path)
-            for whole in (path, *(path + _parts((name,)) for name, _ in group.tensors)):
+            path = paths[group.path]
+            attributes[path] = attributes.get(path, 0) + len(group.attributes)
+            for whole in (path, *(path + path_parts(name) for name, _ in group.tensors)):
                 for depth in range(len(whole)):
-                    inside.setdefault(whole[:depth], set()).add(whole[depth])
-        return {group.path: len(inside.get(_parts(group.path), ())) for group in self.groups}
+                    objects.setdefault(whole[:depth], set()).add(whole[depth])
+        return {path: (attributes[parts], len(objects.get(parts, ()))) for path, parts in paths.items()}
 
 
 class _Names:

@@ -81,7 +81,7 @@ def require_description(
     follows that HDF5 finds each of them there. Raises OutputRefused at the first difference.
     """
     offsets = {placed.path: placed.offset for placed in tensors}
-    links = file.links()
+    counts = file.counts()
     with closing(
         Source(os.dup(output.fileno()), "the output", refusal=OutputRefused, begin=begin, size=size)
     ) as source:
@@ -90,22 +90,13 @@ def require_description(
                 for group in file.groups:
                     _require_attributes(opened, group)
                     _require_tensors(opened, group, offsets, begin)
-                counts = _attribute_counts(file)
-                for path, count in links.items():
-                    if opened.counts(path) != (counts[path], count):
-                        raise _differs(_shown(path), "what it holds")
+                    if opened.counts(group.path) != counts[group.path]:
+                        raise _differs(_shown(group.path), "what it holds")
                 opened.require_disjoint()
         except InputRefused as error:
             raise OutputRefused(
                 f"what was written cannot be read back: {error.what}", where=error.where, hint=LOST
             ) from error
-
-
-def _attribute_counts(file: FileDescription) -> dict[tuple[str, ...], int]:
-    counts: dict[tuple[str, ...], int] = {}
-    for group in file.groups:
-        counts[group.path] = counts.get(group.path, 0) + len(group.attributes)
-    return counts
 
 
 def _require_attributes(opened: CheckedFile, group: Group) -> None:
