@@ -42,6 +42,7 @@ class Plan:
     order of its weights shows; `flags` says whose trainable flags the order inside nested models follows: ``saved`` or
     ``reference``.
     `architecture` is the extracted model's own description where one is known.
+    `custom_objects` are the names under which `load_model` must be given functions and classes.
     With `model_config` None the output is a weights file: `layers` then lie at its root.
     """
 
@@ -61,3 +62,4 @@ class Plan:
     frozen: tuple[str, ...] = ()
     flags: str = "saved"
     left_behind: tuple[str, ...] = ()
+    custom_objects: tuple[str, ...] = ()

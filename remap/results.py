@@ -175,6 +175,7 @@ def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Repo
         flags=plan.flags,
         notes=plan.notes,
         left_behind=plan.left_behind,
+        custom_objects=plan.custom_objects,
     )
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remap.architecture import parse_model
+from remap.formats.keras3 import describe_archive, describe_weights
+from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
-from remap.hdf5.store import write_keras, write_weights
 from remap.keras3.conversion import named, tell_apart, translate
 from remap.keras3.tensors import Translation
 
@@ -45,6 +46,6 @@ def convert(translation: Translation, source: Path, stem: Path) -> tuple[Path, P
     stem.parent.mkdir(parents=True, exist_ok=True)
     keras, weights = stem.with_name(f"{stem.name}.keras"), stem.with_name(f"{stem.name}.weights.h5")
     with open_checkpoint(source) as opened:
-        write_keras(translation, opened, keras, overwrite=True)
-        write_weights(translation, opened, weights, overwrite=True)
+        publish(describe_archive(translation), opened, keras, overwrite=True)
+        publish(describe_weights(translation), opened, weights, overwrite=True)
     return keras, weights

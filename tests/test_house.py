@@ -36,7 +36,16 @@ def imported_by(module: str) -> set[str]:
 
 
 # What each part of the package may import of the others. A package counts as one part.
-VALUES = {"errors", "typed_json", "checkpoint", "layers", "architecture", "weight_names", "conversion_plan"}
+VALUES = {
+    "errors",
+    "typed_json",
+    "checkpoint",
+    "layers",
+    "architecture",
+    "weight_names",
+    "conversion_plan",
+    "output_tensors",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "weight_names": set(),
@@ -45,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": {"errors", "typed_json"},
     "architecture": {"errors", "typed_json", "layers"},
     "conversion_plan": {"checkpoint", "architecture"},
+    "output_tensors": {"errors", "checkpoint", "layers"},
     "recognize": VALUES,
     "assignment": VALUES | {"recognize"},
     "planning": VALUES | {"recognize", "assignment"},

@@ -18,11 +18,12 @@ from remap.keras3.objects import (
     snake_case,
 )
 from remap.keras3.operations import array, read_operation
-from remap.keras3.tensors import Group, OutputTensor, keep
+from remap.keras3.tensors import Group
 from remap.layers import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
 from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
 from remap.layers.weights import OwnedWeights, ScaleBlocks
+from remap.output_tensors import OutputTensor, keep
 from remap.typed_json import Json, Value
 
 __all__ = [

@@ -15,7 +15,8 @@ import numpy as np
 from remap.checkpoint import Weight
 from remap.conversion_plan import PlannedLayer
 from remap.keras3.objects import keras_object, snake_case
-from remap.keras3.tensors import Group, OutputTensor, Translation, constant, keep
+from remap.keras3.tensors import Group, Translation
+from remap.output_tensors import OutputTensor, constant, keep
 from remap.typed_json import Config, Json, Value, read_json
 
 __all__ = ["add_training"]
