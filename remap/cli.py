@@ -203,7 +203,7 @@ def _extract(
             invocation += [] if value is True else [str(value)]
     with _endings(invocation, json=json):
         if dry_run:
-            _dry_run(ctx, file, options, json=json)
+            _dry_run(ctx, file, output, options, json=json)
             return
         from remap.console.extraction import report_lines
 
@@ -218,11 +218,11 @@ def _extract(
             terminal.print(report_lines(report, width=terminal.width))
 
 
-def _dry_run(ctx: typer.Context, file: Path, options: Mapping[str, Any], *, json: bool) -> None:
+def _dry_run(ctx: typer.Context, file: Path, output: Path, options: Mapping[str, Any], *, json: bool) -> None:
     from remap.console.extraction import mapping_lines, report_lines
     from remap.results import mapping_of, plan_json, report_of
 
-    planned: Plan = _call(ctx, "plan", file, **options)
+    planned: Plan = _call(ctx, "plan", file, output, **options)
     if json:
         _write_json(plan_json(planned, source=str(file)))
         return

@@ -56,6 +56,7 @@ class Plan:
             of its weights shows it.
         flags: Whose trainable flags the order inside nested models follows: ``saved`` or ``reference``.
         left_behind: What of the input is not in the output, and why.
+        custom_objects: The names under which `load_model` must be given functions and classes.
     """
 
     template: str
@@ -74,3 +75,4 @@ class Plan:
     frozen: tuple[str, ...] = ()
     flags: str = "saved"
     left_behind: tuple[str, ...] = ()
+    custom_objects: tuple[str, ...] = ()

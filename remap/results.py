@@ -130,8 +130,8 @@ class Report:
 
     `target` is None for a plan that was not carried out; `size` is the output's size in bytes, 0 without one.
     `replicas` is None where the file does not tell. `settled_by` is ``architecture``, ``reference`` or ``names``.
-    `frozen` and `flags` are
-    those of the plan.
+    `frozen` and `flags` are those of the plan. `custom_objects` are the names under which `load_model` must be
+    given functions and classes that a `.keras` file does not hold.
     """
 
     source: str
@@ -150,6 +150,7 @@ class Report:
     flags: str
     notes: tuple[str, ...]
     left_behind: tuple[str, ...]
+    custom_objects: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as a JSON document; its `version` rises when a field changes its meaning."""
@@ -176,6 +177,7 @@ def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Repo
         flags=plan.flags,
         notes=plan.notes,
         left_behind=plan.left_behind,
+        custom_objects=plan.custom_objects,
     )
 
 

@@ -16,12 +16,17 @@ __all__ = [
     "layer_scope",
     "leaf",
     "numbered",
+    "path_parts",
     "runs",
     "same_but_for_numbers",
     "scope",
     "split_number",
     "uniquify",
 ]
+
+_DEEPEST = 64
+"""Parts that a path may have; the deepest that real models reach is about ten."""
+_AMBIGUOUS_PARTS = frozenset({"", ".", ".."})
 
 # Keras 2.3 counts repeated names on bytes objects, so their repr ends up in the file (`_uniquify` in
 # keras/engine/saving.py).
@@ -125,3 +130,16 @@ def runs(path: str) -> list[str]:
     beginnings = [(0, end) for end in range(count - 1, 0, -1)]
     inside = [(start, end) for start in range(1, count - 1) for end in range(count - 1, start, -1)]
     return ["/".join(parts[start:end]) for start, end in [(0, count), *ends, *beginnings, *inside]]
+
+
+def path_parts(name: str) -> tuple[bytes, ...]:
+    """Split a name at its slashes into the parts of a path in an HDF5 file, each of which can only mean itself.
+
+    HDF5 drops empty parts and takes ``.`` for the group itself, ``..`` misleads people, and characters that cannot be
+    printed do harm where they are shown. Raises ValueError for a name with such a part, or with more parts than any
+    model's.
+    """
+    parts = name.split("/")
+    if not name.isprintable() or not _AMBIGUOUS_PARTS.isdisjoint(parts) or len(parts) > _DEEPEST:
+        raise ValueError(f"the name {name[:200]!r} does not lead to one place in a file")
+    return tuple(name.encode().split(b"/"))

@@ -62,10 +62,14 @@ def _extraction(inspection: Inspection, width: int | None) -> Iterator[Line]:
     yield Line("      ", (DESCRIBE, "cyan"))
 
 
-def load_lines(target: str, content: str) -> Iterator[tuple[str, str]]:
+def load_lines(target: str, content: str, *, custom_objects: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Give the line of Python by which Keras loads a file, and what Keras 3 needs besides; text and style."""
     if content == "full model":
-        yield f"model = keras.models.load_model({show(repr(target))})", "cyan"
+        objects = ", ".join(f"{show(repr(name))}: ..." for name in custom_objects)
+        needed = f", custom_objects={{{objects}}}" if objects else ""
+        yield f"model = keras.models.load_model({show(repr(target))}{needed})", "cyan"
+        if needed:
+            yield "(the file opens only with these functions and classes)", "dim"
         if not target.endswith(".keras"):
             yield "(in Keras 3 with compile=False)", "dim"
     else:

@@ -12,7 +12,9 @@ from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint
 from remap.conversion_plan import Plan, PlannedLayer
 from remap.errors import InputRefused
+from remap.keras3.custom_objects import custom_object_names, name_lambda_functions
 from remap.keras3.graph import makes_mask
+from remap.keras3.layer import WEIGHTS_ONLY
 from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
 from remap.keras3.tensors import Translation
@@ -23,7 +25,7 @@ from remap.planning import compose_for_keras3, output_names
 
 __all__ = ["to_keras3", "translate"]
 
-_NO_SHAPE = "convert to .weights.h5 instead, and load that into the model once it is built"
+_NO_SHAPE = "build the model in Keras 3 with an Input, and load the weights"
 
 
 def translate(
@@ -42,8 +44,23 @@ def translate(
     built = build_model(architecture, architecture.name or "model", planned, setting)
     problems = (*built.problems, *mask_problems(architecture, setting.writer))
     if not _tells_input(built.entry):
-        problems = (*problems, InputRefused("nothing tells the shape of the model's input", hint=_NO_SHAPE))
-    return Translation(config=built.entry, groups=built.groups, notes=built.notes, problems=problems)
+        problems = (
+            *problems,
+            InputRefused(
+                "nothing in the file gives the shape of the model's input",
+                hint=_NO_SHAPE,
+                remedies=WEIGHTS_ONLY,
+            ),
+        )
+    loading_notes = () if problems else name_lambda_functions(built.entry)
+    return Translation(
+        config=built.entry,
+        groups=built.groups,
+        notes=built.notes,
+        problems=problems,
+        custom_objects=custom_object_names(built.entry),
+        loading_notes=loading_notes,
+    )
 
 
 def _tells_input(entry: dict[str, Any]) -> bool:

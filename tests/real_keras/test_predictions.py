@@ -26,7 +26,6 @@ RUNS += [(era, "jax") for era in ("keras-2.2.4", "tf.keras-2.3.4-eager") if era 
 # Cases that Keras 3 cannot open, with what is said of each.
 REFUSED = {
     "many_layers": "Keras 3 has no such layer",  # LocallyConnected2D
-    "own_lambda": "byte code",
     "gan_multi-generator": "is a nested model inside",
 }
 # What no way settles, whatever is to be written.
@@ -68,13 +67,14 @@ def test_predictions_are_those_of_old_keras(
         for submodel, source, truth, like in sources(case(era, name)):
             called = f"{name}-{submodel}" if submodel else name
             try:
-                files = convert(translated(source, submodel, like), source, tmp_path / called)
+                translation = translated(source, submodel, like)
+                files = convert(translation, source, tmp_path / called)
             except RemapError as error:
                 expected = isinstance(error, Undecided) and (era, called) in UNDECIDED
                 if not expected and REFUSED.get(called, "nothing of the kind") not in str(error):
                     odd[called] = str(error)
                 continue
-            jobs.append(Job(called, *files, truth / "samples.npz"))
+            jobs.append(Job(called, *files, truth / "samples.npz", custom_objects=translation.custom_objects))
             exact = np.load(truth / "samples.npz")["output_0"].dtype != np.float16
             limits[called] = (1e-4 if name in RECURRENT else 1e-5) if exact else 1e-2
     assert odd == {}
@@ -86,6 +86,9 @@ def test_predictions_are_those_of_old_keras(
         if "error" in verdict or max(verdict["model"], verdict["weights"]) > limits[name] or verdict["layout"]
     }
     assert wrong == {}
+    needing = {job.name for job in jobs if job.custom_objects}
+    assert "own_lambda" in needing
+    assert {name for name, verdict in verdicts.items() if verdict["needs_objects"]} == needing
 
 
 def test_the_eras_are_there() -> None:
