@@ -1,4 +1,4 @@
-"""Every built-in layer of every era, in today's Keras: the same predictions, or a refusal that says why."""
+"""Every built-in layer of every era, in Keras 3: the same predictions, or a refusal that says why."""
 
 from __future__ import annotations
 
