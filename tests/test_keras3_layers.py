@@ -48,8 +48,8 @@ REFUSED_IN = {
         for name in ("sequence", "sum", "two")
     },
     # Keras 2.0 does not write down what a cell is like, and cannot load its own file either.
-    ("keras-2.0.9", "cells"): (InputRefused, "cells are not described"),
-    ("keras-2.0.9", "mask_cells"): (InputRefused, "cells are not described"),
+    ("keras-2.0.9", "cells"): (InputRefused, "does not have the configs of the cells"),
+    ("keras-2.0.9", "mask_cells"): (InputRefused, "does not have the configs of the cells"),
 }
 
 

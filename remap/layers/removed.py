@@ -10,9 +10,7 @@ from remap.typed_json import Config
 
 __all__ = ["LAYERS"]
 
-_OWN_CLASS = Removed(
-    "build the model in Keras 3 with a class of your own for this layer, and load the weights"
-)
+_OWN_CLASS = Removed("build the model in Keras 3 with a custom class for this layer, and load the weights")
 _OPERATION = Removed("build the model in Keras 3 with keras.ops, and load the weights")
 
 
