@@ -1,4 +1,4 @@
-"""Classes that Keras 3 no longer has."""
+"""Classes that Keras 3 does not have."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _removed(
 
 
 def _unknown(_: Config) -> None:
-    """Say nothing: the weights follow from feature columns that are not read."""
+    """Give None: the weights depend on feature columns, which are not read."""
 
 
 LAYERS = (
