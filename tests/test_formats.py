@@ -136,7 +136,7 @@ class TestLegacy:
 
     @pytest.mark.parametrize("name", ["", ".", "a/../b", "/a", "a\n", "a/" * 70 + "b", "\ud800"])
     def test_refuses_names_that_are_no_paths(self, name: str) -> None:
-        with pytest.raises(OutputRefused, match="does not lead to one place|cannot be stored") as caught:
+        with pytest.raises(OutputRefused, match=r"does not lead to one place|cannot be stored") as caught:
             describe(plan_of({name: ()}))
         assert caught.value.hint == RENAME
 

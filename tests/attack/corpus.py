@@ -1,4 +1,4 @@
-"""Files made to do harm: every abuse we know of, at every position where it can stand.
+"""Files malicious: every abuse we know of, at every position where it can stand.
 
 Each begins as a real checkpoint that converts, so that nothing but the abuse can be the reason to refuse it.
 """
@@ -332,8 +332,8 @@ LEAVES: dict[str, tuple[str, Harm]] = {
     "resizable": ("stored in chunks", _leaf(maxshape=(None,) * 4)),
     "unknown-filter": ("stored in chunks", _unknown_filter),
     "compact": ("stored in its header", _compact),
-    "unwritten": ("announced but never written", _unwritten(None)),
-    "huge-unwritten": ("announced but never written", _unwritten((1 << 20, 1 << 20, 1 << 20))),
+    "unwritten": ("created but never written", _unwritten(None)),
+    "huge-unwritten": ("created but never written", _unwritten((1 << 20, 1 << 20, 1 << 20))),
     "alias": ("this tensor shares its bytes with", _alias),
     "no-shape": ("this tensor has no shape", _null),
     "type-text": (_PLAIN, _typed(h5t.C_S1.copy())),
@@ -514,8 +514,8 @@ FILES: dict[str, tuple[str, str, Callable[[Spot], None]]] = {
     "cut-to-nothing": ("the file is empty", "", _cut(0)),
     "cut-in-superblock": ("the file ends before", "", _cut(0.001)),
     "prefixed": ("HDF5 with something else put before it", "", _prefixed),
-    "heap-signature": ("there is no heap where", "attribute", _heap(b"BAD!", 0)),
-    "heap-size": ("there is no heap where", "attribute", _heap(b"\xff" * 8, 8)),
+    "heap-signature": ("there is no global heap where", "attribute", _heap(b"BAD!", 0)),
+    "heap-size": ("there is no global heap where", "attribute", _heap(b"\xff" * 8, 8)),
     "heap-size-past-end": ("points past the end", "attribute", _heap((1 << 20).to_bytes(8, "little"), 8)),
     "heap-object-size": ("the heap of its strings contradicts itself", "attribute", _heap(b"\xff" * 8, 24)),
     "heap-object-number": ("is not where it should be", "attribute", _heap(b"\xfe\xff", 16)),
