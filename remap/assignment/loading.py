@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from remap.assignment.expected import ExpectedLayer, ExpectedSubmodel
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup
-from remap.conversion_plan import Plan
 from remap.layers.weights import Shape, Slot
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "load_by_name",
     "load_by_order",
     "model_layers",
-    "planned_layers",
 ]
 
 
@@ -79,14 +77,6 @@ def file_layers(groups: Sequence[LayerGroup]) -> list[FileLayer]:
     """List what a file holds."""
     return [
         FileLayer(name=group.name, shapes=tuple(weight.shape for weight in group.weights)) for group in groups
-    ]
-
-
-def planned_layers(plan: Plan) -> list[ModelLayer]:
-    """List what the model wants for which a plan was made."""
-    return [
-        ModelLayer(name=layer.name, shapes=tuple(weight.source.shape for weight in layer.weights))
-        for layer in plan.layers
     ]
 
 
