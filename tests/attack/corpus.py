@@ -513,7 +513,7 @@ FILES: dict[str, tuple[str, str, Callable[[Spot], None]]] = {
     "cut-in-half": ("the file is cut short", "/", _cut(0.5)),
     "cut-to-nothing": ("the file is empty", "", _cut(0)),
     "cut-in-superblock": ("the file ends before", "", _cut(0.001)),
-    "prefixed": ("HDF5 with something else put before it", "", _prefixed),
+    "prefixed": ("HDF5 with other data before it", "", _prefixed),
     "heap-signature": ("there is no global heap where", "attribute", _heap(b"BAD!", 0)),
     "heap-size": ("there is no global heap where", "attribute", _heap(b"\xff" * 8, 8)),
     "heap-size-past-end": ("points past the end", "attribute", _heap((1 << 20).to_bytes(8, "little"), 8)),
