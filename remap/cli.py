@@ -18,11 +18,13 @@ from remap import __version__
 from remap.errors import RemapError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from remap.checking import Check
-    from remap.console.terminal import Meter, Terminal
+    from remap.console.invocation import Command, Invocation
+    from remap.console.terminal import ProgressBar, Terminal
     from remap.conversion_plan import Plan
+    from remap.errors import Option
     from remap.isolation import Isolation
     from remap.results import Inspection, Report
 
@@ -106,13 +108,17 @@ def _inspect(
     ] = None,
 ) -> None:
     """Show what is in a Keras .h5 file, and what to do with it."""
-    with _endings(["inspect", str(file)], json=json):
+    with _endings("inspect", file, json=json):
         from remap.console.advice import advice_lines
         from remap.console.inspection import Selection, overview_lines
         from remap.console.text import Line
 
-        with _meter("reading") as meter:
-            found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=meter)
+        if svg is not None or html is not None:
+            from remap.console.rendering import require_extensions, save_html, save_svg
+
+            require_extensions(svg, html)
+        with _progress_bar("reading") as progress:
+            found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=progress)
         terminal = _terminal()
         selection = Selection() if json else Selection(depth=depth, pattern=layer, every=every)
         lines = [
@@ -120,13 +126,11 @@ def _inspect(
             Line(),
             *advice_lines(found, width=terminal.width),
         ]
-        if svg is not None or html is not None:
-            from remap.console.rendering import save_html, save_svg
-
-            if svg is not None:
-                save_svg(lines, svg, title=f"h5remap inspect {file}")
-            if html is not None:
-                save_html(lines, html)
+        title = f"h5remap inspect {file}"
+        if svg is not None:
+            save_svg(lines, svg, title=title)
+        if html is not None:
+            save_html(lines, html, title=title)
         if json:
             _write_json(found.to_json())
         else:
@@ -178,47 +182,50 @@ def _extract(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all went well.")] = False,
 ) -> None:
     """Write the single model in a checkpoint to a file of its own."""
-    invocation = ["extract", str(file), "-o", str(output)]
-    options: dict[str, Any] = {
+    options: dict[Option, Any] = {
         "like": like,
         "plain": plain,
         "keep_flags": keep_flags,
         "submodel": submodel,
         "weights_only": weights_only,
     }
-    for name, value in options.items():
-        if value:
-            invocation.append("--" + name.replace("_", "-"))
-            invocation += [] if value is True else [str(value)]
-    with _endings(invocation, json=json):
+    given: dict[Option, Any] = {"target": output, **options, "overwrite": overwrite}
+    with _endings("extract", file, given, dry_run=dry_run, json=json) as invocation:
         if dry_run:
-            _dry_run(ctx, file, options, json=json)
+            _dry_run(ctx, file, options, invocation, json=json)
             return
         from remap.console.extraction import report_lines
 
-        with _meter("writing") as meter:
+        with _progress_bar("writing") as progress:
             report: Report = _call(
-                ctx, "extract", file, output, **options, overwrite=overwrite, progress=meter
+                ctx, "extract", file, output, **_arguments(options), overwrite=overwrite, progress=progress
             )
         if json:
             _write_json(report.to_json())
         elif not quiet:
             terminal = _terminal()
-            terminal.print(report_lines(report, width=terminal.width))
+            terminal.print(report_lines(report, invocation(), width=terminal.width))
 
 
-def _dry_run(ctx: typer.Context, file: Path, options: Mapping[str, Any], *, json: bool) -> None:
+def _dry_run(
+    ctx: typer.Context,
+    file: Path,
+    options: Mapping[Option, Any],
+    invocation: Callable[[], Invocation],
+    *,
+    json: bool,
+) -> None:
     from remap.console.extraction import mapping_lines, report_lines
     from remap.results import mapping_of, plan_json, report_of
 
-    planned: Plan = _call(ctx, "plan", file, **options)
+    planned: Plan = _call(ctx, "plan", file, **_arguments(options))
     if json:
         _write_json(plan_json(planned, source=str(file)))
         return
     terminal = _terminal()
     terminal.print(mapping_lines(mapping_of(planned), ascii_only=terminal.ascii_only))
     report = report_of(planned, source=str(file), target=None, size=0)
-    terminal.print(report_lines(report, width=terminal.width))
+    terminal.print(report_lines(report, invocation(), width=terminal.width))
 
 
 @app.command("check")
@@ -237,7 +244,7 @@ def _check(
     json: _Json = False,
 ) -> None:
     """Tell whether load_weights would take a file, and why not."""
-    with _endings(["check", str(file), "--like", str(like)], json=json):
+    with _endings("check", file, {"like": like}, json=json):
         from remap.console.check import check_lines
 
         result: Check = _call(ctx, "check", file, like)
@@ -250,6 +257,10 @@ def _check(
             raise typer.Exit(3)
 
 
+def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in options.items()}
+
+
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:
     """Call the library, the one place where that happens: in a child, which a damaged file may crash.
 
@@ -260,16 +271,36 @@ def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -
 
 
 @contextlib.contextmanager
-def _endings(invocation: list[str], *, json: bool) -> Iterator[None]:
-    """Map every way a command can end to its exit code and message; a bug keeps its traceback."""
+def _endings(
+    command: Command,
+    file: Path,
+    options: Mapping[Option, Any] | None = None,
+    *,
+    dry_run: bool = False,
+    json: bool,
+) -> Iterator[Callable[[], Invocation]]:
+    """Map every way a command can end to its exit code and message; a bug keeps its traceback.
+
+    Gives a function for the invocation, which is needed only where commands are suggested.
+    """
+
+    def invocation() -> Invocation:
+        from remap.console.invocation import Invocation
+
+        given = (
+            (name, value if value is True else str(value)) for name, value in (options or {}).items() if value
+        )
+        return Invocation(command=command, source=str(file), options=tuple(given), dry_run=dry_run)
+
     try:
-        yield
+        yield invocation
     except RemapError as error:
         from remap.console.advice import failure_json, failure_lines
 
         if json:
-            _write_json(failure_json(error, invocation))
-        _terminal(stderr=True).print(failure_lines(error, invocation))
+            _write_json(failure_json(error, invocation()))
+        terminal = _terminal(stderr=True)
+        terminal.print(failure_lines(error, invocation(), width=terminal.width))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         typer.echo("Interrupted: an output file is complete or absent, never partial.", err=True)
@@ -284,10 +315,10 @@ def _terminal(*, stderr: bool = False) -> Terminal:
     return Terminal(stderr=stderr)
 
 
-def _meter(label: str) -> Meter:
-    from remap.console.terminal import Meter
+def _progress_bar(label: str) -> ProgressBar:
+    from remap.console.terminal import ProgressBar
 
-    return Meter(_terminal(stderr=True), label)
+    return ProgressBar(_terminal(stderr=True), label)
 
 
 def _write_json(document: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from remap.typed_json import read_json
 from remap.weight_names import layer_scope
 
 if TYPE_CHECKING:
+    from remap.keras3.opening import LoadModel
     from remap.stats import Stats
 
 __all__ = ["flags_of", "inspect", "inspection_of"]
@@ -76,6 +77,7 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     )
     if wrapper is not None:
         refusal = settled.refusals.get(wrapper.group.name)
+    prediction = _load_model(checkpoint, model, wrapper, settled)
     return Inspection(
         source=source,
         size=size,
@@ -90,6 +92,12 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
         settled_by=settled_by,
         question=refusal.what if refusal is not None else "",
         hint=refusal.hint if refusal is not None else "",
+        remedies=(
+            *(refusal.remedies if refusal is not None else ()),
+            *(prediction.remedies if prediction is not None else ()),
+        ),
+        keras3_obstacle=prediction.obstacle if prediction is not None else "",
+        custom_objects=prediction.custom_objects if prediction is not None else (),
         notes=notes,
         optimizer=_optimizer(checkpoint),
         optimizer_tensors=len(checkpoint.optimizer or ()),
@@ -97,6 +105,23 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
         tensors=len(weights),
         layers=layers,
     )
+
+
+def _load_model(
+    checkpoint: Checkpoint, model: Layer | None, wrapper: Template | None, settled: _Settled
+) -> LoadModel | None:
+    """Predict what `load_model` makes of the single model as an .h5 file; None where that has no architecture."""
+    if model is None:
+        return None
+    # Imported here because weights files do not need it.
+    from remap.keras3.opening import load_model_of, load_model_of_file
+
+    if wrapper is None:
+        return load_model_of_file(checkpoint, model)
+    planned = settled.planned.get(wrapper.group.name)
+    if wrapper.architecture is None or planned is None:
+        return None
+    return load_model_of(wrapper.architecture, lambda: planned, keras_version=checkpoint.keras_version)
 
 
 def _recognised(
@@ -118,6 +143,7 @@ class _Settled:
     def __init__(self) -> None:
         self.answers: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.refusals: dict[str, Undecided] = {}
+        self.planned: dict[str, tuple[PlannedLayer, ...]] = {}
 
     def layers(self, wrapper: Template) -> tuple[PlannedLayer, ...]:
         """Give the layers of a model in load order, or nothing where that is open."""
@@ -128,6 +154,7 @@ class _Settled:
             self.refusals[name] = undecided
             return ()
         self.answers[name] = (found.settled_by, found.notes)
+        self.planned[name] = found.layers
         return found.layers
 
 

@@ -1,13 +1,15 @@
-"""A like-file on the disk: JSON, a Keras .h5 or a .keras archive, told apart by content."""
+"""A reference model on the disk: JSON, a Keras .h5 or a .keras archive, told apart by content."""
 
 from __future__ import annotations
 
 import os
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
-from remap.errors import InputRefused
+from remap.errors import GIVE_JSON, InputRefused, Remedy
+from remap.hdf5.identify import show, url_in
 
 if TYPE_CHECKING:
     from remap.hdf5.source import Source
@@ -16,28 +18,58 @@ __all__ = ["read_reference"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
+_HEAD = 256  # bytes
+# `to_yaml` of Keras up to TensorFlow 2.5: the keys of a model's description, in the order of the alphabet.
+_YAML = re.compile(
+    rb"(%[^\n]*\n|---\s*|#[^\n]*\n)*(backend|class_name|config|keras_version|!!python\S*)\s*[:{\n]"
+)
 _ENCRYPTED = 0x1
 _KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model"
 
 
 def read_reference(path: str | os.PathLike[str]) -> Reference:
-    """Read what a like-file says of the single model.
+    """Read what a reference model says of the single model.
 
-    Raises InputRefused for a file that is neither JSON of a model, nor a Keras .h5, nor a .keras archive,
+    Raises InputRefused for a file that is missing or is neither JSON of a model, nor a Keras .h5, nor a .keras archive,
     and what `Source.open`, `reference_from_json` and `reference_from_checkpoint` raise.
     """
     from remap.hdf5.reader import read_source
     from remap.hdf5.source import Source
 
     name = os.fsdecode(path)
+    if not os.path.lexists(name) and url_in(name) is None:
+        raise _missing(name)
     with closing(Source.open(path)) as source:
-        head = _bytes(source, min(source.size, 8))
+        head = _bytes(source, min(source.size, _HEAD))
         if head.startswith(b"PK"):
             return reference_from_json(_archived(source), where=f"{name}, config.json")
         if head.lstrip()[:1] in (b"{", b"["):
             content = _bytes(source, min(source.size, _LARGEST_JSON + 1))
             return reference_from_json(_decoded(content, name), where=name)
+        if _YAML.match(head):
+            raise InputRefused(
+                "the reference model is YAML, and JSON of the same model is needed",
+                where=show(name),
+                hint="in the Keras that wrote it: "
+                "open('model.json', 'w').write(model_from_yaml(open('model.yaml').read()).to_json())",
+                remedies=(GIVE_JSON,),
+            )
         return reference_from_checkpoint(read_source(source).checkpoint, where=name)
+
+
+def _missing(name: str) -> InputRefused:
+    """Say how to write a reference model that is not there, under the very name that was given."""
+    write = f"open({name!r}, 'w').write(model.to_json())"
+    if name.endswith((".h5", ".hdf5")):
+        write = f"model.save_weights({name!r})"
+    elif name.endswith(".keras"):
+        write = f"model.save({name!r})"
+    return InputRefused(
+        "there is no such reference model",
+        where=show(name),
+        hint="check the path",
+        remedies=(Remedy(option="like", value=name, code=write),),
+    )
 
 
 def _bytes(source: Source, size: int) -> bytes:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from remap.conversion_plan import Plan, PlannedLayer
+from remap.errors import Remedy
 
 if TYPE_CHECKING:
+    from remap.keras3.opening import LoadModel
     from remap.stats import Stats
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
 
 def as_json(value: Any) -> Any:
     """Turn dataclasses into dictionaries and tuples into lists, all the way down."""
+    if isinstance(value, Remedy):
+        return value.to_json()
     if is_dataclass(value):
         return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
@@ -88,8 +92,10 @@ class Inspection:
     ``single`` for a model that Keras loads as it is, ``empty`` for a file without weights. `content` is
     ``full model`` or ``weights``. `template` names the replicated model; `replicas` is None where the file
     does not tell. `settled_by` is what settles the template's layers, ``architecture`` or ``names``; it is None where
-    they are not settled, and `question` and `hint` then say why and what would settle them. `size` is in
-    bytes.
+    they are not settled: `question` then says why, `hint` what to do that is not an argument of `extract`. `remedies`
+    are arguments of `extract` that settle them, or that give a file which Keras 3 opens. `keras3_obstacle` says why
+    `load_model` of Keras 3 cannot open the single model as an .h5 file, and is empty where it can or there is no
+    architecture; `custom_objects` names the classes and functions that it has to be given. `size` is in bytes.
     """
 
     source: str
@@ -105,6 +111,9 @@ class Inspection:
     settled_by: str | None
     question: str
     hint: str
+    remedies: tuple[Remedy, ...]
+    keras3_obstacle: str
+    custom_objects: tuple[str, ...]
     notes: tuple[str, ...]
     optimizer: str | None
     optimizer_tensors: int
@@ -128,8 +137,9 @@ class Report:
 
     `target` is None for a plan that was not carried out; `size` is the output's size in bytes, 0 without one.
     `replicas` is None where the file does not tell. `settled_by` is ``architecture``, ``reference`` or ``names``.
-    `frozen` and `flags` are
-    those of the plan.
+    `frozen` and `flags` are those of the plan. `custom_objects` are the names under which `load_model` must be
+    given functions and classes that the file does not hold. `keras3_obstacle` says why `load_model` of Keras 3 cannot
+    open an .h5 output, `remedies` then what to write instead.
     """
 
     source: str
@@ -148,6 +158,9 @@ class Report:
     flags: str
     notes: tuple[str, ...]
     left_behind: tuple[str, ...]
+    custom_objects: tuple[str, ...] = ()
+    keras3_obstacle: str = ""
+    remedies: tuple[Remedy, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as a JSON document; its `version` rises when a field changes its meaning."""
@@ -157,6 +170,7 @@ class Report:
 def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Report:
     """Sum up a plan."""
     weights = [weight.source for layer in plan.layers for weight in layer.weights]
+    loading = _load_model(plan, target)
     return Report(
         source=source,
         target=target,
@@ -174,7 +188,21 @@ def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Repo
         flags=plan.flags,
         notes=plan.notes,
         left_behind=plan.left_behind,
+        custom_objects=loading.custom_objects if loading is not None else (),
+        keras3_obstacle=loading.obstacle if loading is not None else "",
+        remedies=loading.remedies if loading is not None else (),
     )
+
+
+def _load_model(plan: Plan, target: str | None) -> LoadModel | None:
+    """Predict what `load_model` makes of an .h5 output; None where that holds no architecture."""
+    another_format = target is not None and target.endswith((".keras", ".weights.h5"))
+    if plan.model_config is None or plan.architecture is None or another_format:
+        return None
+    # Imported here because weights files do not need it.
+    from remap.keras3.opening import load_model_of
+
+    return load_model_of(plan.architecture, lambda: plan.layers, keras_version=plan.keras_version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

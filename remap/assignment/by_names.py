@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remap.checkpoint import Weight
-from remap.errors import Undecided
+from remap.errors import GIVE_JSON, SAY_PLAIN, Undecided
 from remap.layers import NEVER_TRAINED, is_automatic_name
 from remap.weight_names import clean, family, layer_scope, leaf, numbered
 
@@ -283,10 +283,8 @@ def _numbered_before(layer: _Layer, other: _Layer) -> bool:
 
 
 def _undecided(what: str, where: str, *, plain: bool = True) -> Undecided:
-    word = "if nothing was frozen and no model is inside the model: --plain; otherwise: " if plain else ""
     return Undecided(
         f"the names alone do not settle the order of layers: {what}",
         where=where,
-        hint=f"{word}--like FILE, made on any machine from the code of the single model with "
-        "open('model.json', 'w').write(model.to_json()) or model.save_weights('like.h5')",
+        remedies=(GIVE_JSON, *((SAY_PLAIN,) if plain else ())),
     )

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from remap.assignment.loading import Loading, LoadStep
 from remap.checking import Check, misfits
 from remap.console.advice import output_name
-from remap.console.text import Line, cell_width, command, count, elided, shape, wrapped
+from remap.console.invocation import Invocation
+from remap.console.text import Line, cell_width, count, elided, shape, wrapped
 from remap.hdf5.identify import show
 from remap.layers.weights import Shape
 
@@ -39,8 +40,13 @@ def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterato
             rest="  ",
         )
     if check.multi_gpu:
-        yield Line("This is a multi-GPU checkpoint; to get the single model out of it:")
-        yield Line("  ", (command("extract", check.source, "-o", output_name(check.source)), "cyan"))
+        extraction = Invocation(
+            command="extract",
+            source=check.source,
+            options=(("target", output_name(check.source)), ("like", check.like)),
+        )
+        yield Line("This is a multi-GPU checkpoint; to extract the single model:")
+        yield Line("  ", (extraction.line, "cyan"))
 
 
 def _complaint(words: Sequence[str], width: int | None) -> Iterator[Line]:

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from remap.console.text import TIE, Line, bytes_in_words, command, count, dtype, parameters, shape, wrapped
+from remap.console.invocation import command_line
+from remap.console.text import TIE, Line, bytes_in_words, count, dtype, parameters, shape, wrapped
 from remap.console.tree import Row, Run, folded, tree_lines
 from remap.errors import UsageRefused
 from remap.hdf5.identify import show
@@ -57,7 +58,7 @@ def overview_lines(
             raise UsageRefused(
                 "no layer has a name like that",
                 where=f"--layer {selection.pattern}",
-                hint="see all names with: " + command("inspect", inspection.source, "--all"),
+                hint="see all names with: " + command_line("inspect", inspection.source, "--all"),
             )
     rows = _Rows(inspection, selection, ascii_only=ascii_only)
     yield from wrapped(_verdict(inspection), "bold", width, rest="  ")

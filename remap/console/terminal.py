@@ -15,7 +15,7 @@ from remap.console.text import Line
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Meter", "Terminal", "drop_rest"]
+__all__ = ["ProgressBar", "Terminal", "drop_rest"]
 
 
 def drop_rest(stream: TextIO) -> None:
@@ -64,10 +64,10 @@ class Terminal:
         print_coloured(lines, self._stream)
 
 
-_PATIENCE = 0.5
+_DELAY = 0.5  # seconds
 
 
-class Meter:
+class ProgressBar:
     """A progress bar with bytes and rate that appears on stderr once the work has taken half a second.
 
     Call it with bytes done and bytes in all. A context manager that takes the bar away at the end.
@@ -79,7 +79,7 @@ class Meter:
         self._started = time.monotonic()
         self._bar: tuple[Progress, TaskID] | None = None
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(
@@ -93,13 +93,13 @@ class Meter:
         if not self._live:
             return
         if self._bar is None:
-            if time.monotonic() - self._started < _PATIENCE:
+            if time.monotonic() - self._started < _DELAY:
                 return
-            self._bar = self._appear(total)
+            self._bar = self._show(total)
         progress, task = self._bar
         progress.update(task, completed=done)
 
-    def _appear(self, total: int) -> tuple[Progress, TaskID]:
+    def _show(self, total: int) -> tuple[Progress, TaskID]:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from unicodedata import combining, east_asian_width
-
-from remap.hdf5.identify import show
 
 __all__ = [
     "TIE",
     "Line",
     "bytes_in_words",
     "cell_width",
-    "command",
     "count",
     "dtype",
     "elided",
+    "labelled",
     "parameters",
     "shape",
     "wrapped",
@@ -91,6 +88,15 @@ def wrapped(text: str, style: str, width: int | None, *, first: str = "", rest: 
     yield Line((current.replace(TIE, " "), style))
 
 
+def labelled(
+    label: str, text: str, width: int | None, *, label_style: str = "", style: str = ""
+) -> Iterator[Line]:
+    """Put a label before a sentence, and go on below the sentence where it has to be broken."""
+    room = None if width is None else width - cell_width(label)
+    for number, line in enumerate(wrapped(text, style, room)):
+        yield Line(" " * cell_width(label) if number else (label, label_style), *line.spans)
+
+
 _KINDS = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
 
 
@@ -127,8 +133,3 @@ def dtype(short: str) -> str:
     kind = _KINDS[short[1]]
     name = kind if kind == "bool" else f"{kind}{8 * int(short[2:])}"
     return f"{name} big-endian" if short[0] == ">" else name
-
-
-def command(*words: str) -> str:
-    """Give a command that can be pasted into a shell."""
-    return show(" ".join(("h5remap", *(shlex.quote(word) for word in words))))

@@ -10,10 +10,10 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remap.errors import InputRefused, OutputRefused, UsageRefused
+from remap.errors import InputRefused, OutputRefused, Remedy, UsageRefused
 from remap.hdf5.copying import FlushedAlong, require_structure, verify, write
 from remap.hdf5.file_image import lay_out
-from remap.hdf5.identify import show
+from remap.hdf5.identify import show, url_in
 from remap.hdf5.reader import read_source
 from remap.hdf5.source import Source
 
@@ -174,6 +174,10 @@ def _refused(path: Path, error: OSError | ValueError) -> OutputRefused:
     if number in (errno.ENOSPC, errno.EDQUOT):
         return OutputRefused("the disk is full", where=where, hint="free some room or write to another disk")
     if number in (errno.ENOENT, errno.ENOTDIR):
+        url = url_in(str(path))
+        if url is not None:
+            what = f"remote files are not supported yet: {url}"
+            return OutputRefused(what, hint="write to this machine, then upload the file")
         return OutputRefused("there is no such directory", where=show(str(path.parent)), hint="make it first")
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return OutputRefused(
@@ -185,7 +189,8 @@ def _there(path: Path) -> OutputRefused:
     return OutputRefused(
         "there is a file of that name already",
         where=show(str(path)),
-        hint="give another name, or add --overwrite",
+        hint="give another name",
+        remedies=(Remedy(option="overwrite"),),
     )
 
 

@@ -144,7 +144,8 @@ class Keras3:
     hold). Any other argument is a refusal. `limits` are the values that may go over. `missing` is what an argument
     meant where an old file does not have it and Keras 3 takes it otherwise, `unsaid` the note where one is not
     there. `fixed` is written in any case. Of `single`, Keras 3 takes the one item of a list. `takes_trainable`
-    tells whether the class takes `trainable`.
+    tells whether the class takes `trainable`. Of the arguments that do not go over, `reads` names those that
+    `load_model` of Keras 3 takes from an old `.h5` file nevertheless.
 
     `changes` are those of the weights, `folds` the weights that feed an activation, `cell` the object of Keras 3
     that has the weights, where that is not the layer itself.
@@ -159,6 +160,7 @@ class Keras3:
     unsaid: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
+    reads: str = ""
     takes_trainable: bool = True
     changes: tuple[WeightChange, ...] = ()
     folds: Mapping[str, Fold] = field(default_factory=dict)
