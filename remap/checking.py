@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from remap.architecture import parse_model
@@ -41,8 +41,8 @@ class Check:
 
     source: str
     like: str
-    by_order: Loading
-    by_name: Loading
+    by_order: Loading = field(repr=False)
+    by_name: Loading = field(repr=False)
     warnings: tuple[str, ...]
     unknown: int
     multi_gpu: bool
@@ -61,6 +61,12 @@ class Check:
     def loads(self) -> bool:
         """Tell whether `load_weights(file)` would take the file."""
         return self.by_order.loads
+
+    def _repr_html_(self) -> str:
+        """Show the check in a notebook."""
+        from remap.console.notebook import check_html  # Rich is needed only here
+
+        return check_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """Give the check as a JSON document; its `version` rises when a field changes its meaning."""

@@ -1,4 +1,4 @@
-"""The commands: parse, call the library, choose the exit code. No logic.
+"""The commands: parse the command line, call the library, choose the exit code.
 
 Results go to stdout, messages to stderr. Nothing heavy is imported before a command needs it, so that help
 and completion answer at once.
@@ -31,6 +31,40 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 _COMPLETION_DEADLINE = 5
+# In help, a paragraph that begins with a backspace is not wrapped.
+_EXAMPLES = """\b
+Examples:
+  h5remap inspect multi_gpu.h5
+  h5remap extract multi_gpu.h5 -o single.h5
+  h5remap extract weights.h5 -o single.h5 --like model.json
+  h5remap check single.h5 --like model.json
+
+\b
+Exit codes:
+  0    done
+  1    a bug in h5remap
+  2    wrong usage
+  3    the input is refused; check: Keras would not load it
+  4    undecided: --like, --plain or --submodel has to tell
+  5    already a single model
+  6    the output exists already or cannot be written
+  130  interrupted by Ctrl-C
+  141  the program that reads the output has ended"""
+_INSPECT_EXAMPLES = """\b
+Examples:
+  h5remap inspect multi_gpu.h5 --depth 1
+  h5remap inspect multi_gpu.h5 --layer 'block1_*' --stats"""
+_EXTRACT_EXAMPLES = """\b
+Examples:
+  h5remap extract multi_gpu.h5 -o single.keras
+  h5remap extract weights.h5 -o single.h5 --like model.json
+
+The extension of OUT chooses the format: .h5 for Keras 2, tf_keras and load_weights
+of Keras 3; .keras and .weights.h5 for Keras 3."""
+_CHECK_EXAMPLES = """\b
+Examples:
+  h5remap check single.h5 --like model.json
+  h5remap check weights.h5 --like single.keras --json"""
 _UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 
 app = typer.Typer(
@@ -39,6 +73,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -84,7 +119,7 @@ _File = Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help=
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
 
 
-@app.command("inspect")
+@app.command("inspect", epilog=_INSPECT_EXAMPLES)
 def _inspect(
     ctx: typer.Context,
     file: _File,
@@ -94,17 +129,19 @@ def _inspect(
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option("--layer", metavar="PATTERN", help="Show the layers of a name like this: 'block1_*'."),
+        typer.Option(
+            "--layer", metavar="PATTERN", help="Show layers whose name matches, such as 'block1_*'."
+        ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Fold nothing.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show repeated layers, too.")] = False,
     stats: Annotated[
-        bool, typer.Option("--stats", help="Read every tensor: least, greatest, mean, NaN and Inf.")
+        bool, typer.Option("--stats", help="Read every tensor: minimum, maximum, mean, NaN, Inf.")
     ] = False,
     svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="OUT", help="Draw the view as a picture, too.")
+        Path | None, typer.Option("--svg", metavar="OUT", help="Write the view as an SVG picture, too.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="OUT", help="Write the view as a web page, too.")
+        Path | None, typer.Option("--html", metavar="OUT", help="Write the view as a web page (.html), too.")
     ] = None,
 ) -> None:
     """Show what is in a Keras .h5 file, and what to do with it."""
@@ -137,7 +174,7 @@ def _inspect(
             terminal.print(lines)
 
 
-@app.command("extract")
+@app.command("extract", epilog=_EXTRACT_EXAMPLES)
 def _extract(
     ctx: typer.Context,
     file: _File,
@@ -150,17 +187,17 @@ def _extract(
         typer.Option(
             "--like",
             metavar="FILE",
-            help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
+            help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
         ),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Nothing was frozen, and no model is inside the model.")
+        bool, typer.Option("--plain", help="Nothing was frozen in training, and there is no nested model.")
     ] = False,
     keep_flags: Annotated[
         bool,
         typer.Option(
             "--keep-flags",
-            help="Keep the order of the checkpoint's trainable flags where the reference model has others.",
+            help="Order the weights by the checkpoint's trainable flags, not the reference model's.",
         ),
     ] = False,
     submodel: Annotated[
@@ -170,16 +207,14 @@ def _extract(
         ),
     ] = None,
     weights_only: Annotated[
-        bool, typer.Option("--weights-only", help="Leave architecture and training state behind.")
+        bool, typer.Option("--weights-only", help="Write neither architecture nor training state.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show where every weight would go, and write nothing.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the output if it is there already.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     json: _Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all went well.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")] = False,
 ) -> None:
     """Write the single model in a checkpoint to a file of its own."""
     options: dict[Option, Any] = {
@@ -228,7 +263,7 @@ def _dry_run(
     terminal.print(report_lines(report, invocation(), width=terminal.width))
 
 
-@app.command("check")
+@app.command("check", epilog=_CHECK_EXAMPLES)
 def _check(
     ctx: typer.Context,
     file: _File,
@@ -238,12 +273,12 @@ def _check(
             "--like",
             metavar="FILE",
             show_default=False,
-            help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
+            help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
         ),
     ],
     json: _Json = False,
 ) -> None:
-    """Tell whether load_weights would take a file, and why not."""
+    """Tell whether load_weights would load a file, or why not."""
     with _endings("check", file, {"like": like}, json=json):
         from remap.console.check import check_lines
 
@@ -262,9 +297,9 @@ def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:
 
 
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:
-    """Call the library, the one place where that happens: in a child, which a damaged file may crash.
+    """Call the library in a child process, which a damaged file may crash.
 
-    What only has to be shown is imported before: the child is loading h5py meanwhile.
+    The callers import what shows the result before: the child process loads h5py meanwhile.
     """
     isolation: Isolation = ctx.obj
     return isolation.run(f"remap.{name}", file, *args, where=str(file), **named)
@@ -305,7 +340,7 @@ def _endings(
     except KeyboardInterrupt:
         typer.echo("Interrupted: an output file is complete or absent, never partial.", err=True)
         raise typer.Exit(130) from None
-    except BrokenPipeError:  # whoever read our output has seen enough; typer would call this an error
+    except BrokenPipeError:  # the reader of the output has ended; typer would call this an error
         raise typer.Exit(141) from None
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from remap.architecture import Layer, owned_weights
 from remap.checkpoint import Checkpoint, LayerGroup
-from remap.errors import InputRefused, NothingToExtract, Undecided
+from remap.errors import InputRefused, NothingToExtract, Remedy, Undecided
 from remap.layers.weights import OwnedWeights
 from remap.weight_names import layer_scope, split_number
 
@@ -62,14 +63,19 @@ def find_template(checkpoint: Checkpoint, model: Layer | None, *, submodel: str 
         raise Undecided(
             f"the file holds {len(inner)} models with weights: {', '.join(inner)}",
             where=checkpoint.root,
-            hint=f"choose one: --submodel {inner[0]}",
+            remedies=_choices(inner),
         )
-    aside = f"; to take a model out of it: --submodel {inner[0]}" if inner else ""
     raise NothingToExtract(
         "already a single model: no layer in it is a replicated model",
         where=checkpoint.root,
-        hint=f"load it with load_weights or load_model as it is{aside}",
+        hint="load it with load_weights or load_model as it is",
+        remedies=_choices(inner),
     )
+
+
+def _choices(names: Iterable[str]) -> tuple[Remedy, ...]:
+    """Offer the models of a file, the first five of them."""
+    return tuple(Remedy(option="submodel", value=name) for name in islice(names, 5))
 
 
 def unwrap(model: Layer) -> tuple[Layer, int] | None:
@@ -130,7 +136,7 @@ def _named(checkpoint: Checkpoint, model: Layer | None, submodel: str) -> Templa
         raise Undecided(
             f"no model with weights is called {submodel!r}; models in this file: {listed}",
             where=checkpoint.root,
-            hint="see them with: h5remap inspect FILE",
+            remedies=_choices(found),
         )
     return found[submodel]
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
-from remap.errors import GIVE_JSON, InputRefused, Remedy
+from remap.errors import InputRefused, Remedy
 from remap.hdf5.identify import show, url_in
 
 if TYPE_CHECKING:
@@ -50,9 +50,8 @@ def read_reference(path: str | os.PathLike[str]) -> Reference:
             raise InputRefused(
                 "the reference model is YAML, and JSON of the same model is needed",
                 where=show(name),
-                hint="in the Keras that wrote it: "
-                "open('model.json', 'w').write(model_from_yaml(open('model.yaml').read()).to_json())",
-                remedies=(GIVE_JSON,),
+                hint="write JSON with the Keras that wrote the YAML",
+                remedies=(_from_yaml(name),),
             )
         return reference_from_checkpoint(read_source(source).checkpoint, where=name)
 
@@ -70,6 +69,11 @@ def _missing(name: str) -> InputRefused:
         hint="check the path",
         remedies=(Remedy(option="like", value=name, code=write),),
     )
+
+
+def _from_yaml(name: str) -> Remedy:
+    code = f"keras.models.model_from_yaml(open({name!r}).read()).to_json()"
+    return Remedy(option="like", value="model.json", code=f"open('model.json', 'w').write({code})")
 
 
 def _bytes(source: Source, size: int) -> bytes:

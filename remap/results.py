@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from remap.conversion_plan import Plan, PlannedLayer
@@ -34,7 +34,7 @@ def as_json(value: Any) -> Any:
     if isinstance(value, Remedy):
         return value.to_json()
     if is_dataclass(value):
-        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: as_json(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, tuple):
         return [as_json(item) for item in value]
     return value
@@ -99,32 +99,38 @@ class Inspection:
     """
 
     source: str
-    size: int
+    size: int = field(repr=False)
     kind: Kind
     content: Literal["full model", "weights"]
-    class_name: str | None
-    name: str
-    keras_version: str | None
-    backend: str | None
+    class_name: str | None = field(repr=False)
+    name: str = field(repr=False)
+    keras_version: str | None = field(repr=False)
+    backend: str | None = field(repr=False)
     template: str | None
     replicas: int | None
     settled_by: str | None
-    question: str
-    hint: str
-    remedies: tuple[Remedy, ...]
-    keras3_obstacle: str
-    custom_objects: tuple[str, ...]
-    notes: tuple[str, ...]
-    optimizer: str | None
-    optimizer_tensors: int
+    question: str = field(repr=False)
+    hint: str = field(repr=False)
+    remedies: tuple[Remedy, ...] = field(repr=False)
+    keras3_obstacle: str = field(repr=False)
+    custom_objects: tuple[str, ...] = field(repr=False)
+    notes: tuple[str, ...] = field(repr=False)
+    optimizer: str | None = field(repr=False)
+    optimizer_tensors: int = field(repr=False)
     parameters: int
     tensors: int
-    layers: tuple[InspectedLayer, ...]
+    layers: tuple[InspectedLayer, ...] = field(repr=False)
 
     @property
     def models(self) -> tuple[InspectedLayer, ...]:
         """List the layers that can be extracted as a model of their own."""
         return tuple(layer for layer in self.layers if layer.role == "model")
+
+    def _repr_html_(self) -> str:
+        """Show the inspection in a notebook."""
+        from remap.console.notebook import inspection_html  # Rich is needed only here
+
+        return inspection_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """Give the inspection as a JSON document; its `version` rises when a field changes its meaning."""
@@ -145,22 +151,28 @@ class Report:
     source: str
     target: str | None
     template: str
-    replicas: int | None
+    replicas: int | None = field(repr=False)
     settled_by: str
     kind: str
-    layers: int
-    weighted_layers: int
+    layers: int = field(repr=False)
+    weighted_layers: int = field(repr=False)
     tensors: int
     parameters: int
-    optimizer_tensors: int
-    size: int
-    frozen: tuple[str, ...]
-    flags: str
-    notes: tuple[str, ...]
-    left_behind: tuple[str, ...]
-    custom_objects: tuple[str, ...] = ()
-    keras3_obstacle: str = ""
-    remedies: tuple[Remedy, ...] = ()
+    optimizer_tensors: int = field(repr=False)
+    size: int = field(repr=False)
+    frozen: tuple[str, ...] = field(repr=False)
+    flags: str = field(repr=False)
+    notes: tuple[str, ...] = field(repr=False)
+    left_behind: tuple[str, ...] = field(repr=False)
+    custom_objects: tuple[str, ...] = field(default=(), repr=False)
+    keras3_obstacle: str = field(default="", repr=False)
+    remedies: tuple[Remedy, ...] = field(default=(), repr=False)
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        from remap.console.notebook import report_html  # Rich is needed only here
+
+        return report_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as a JSON document; its `version` rises when a field changes its meaning."""

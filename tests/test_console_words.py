@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-
 import pytest
 
 from remap.console.text import (
     Line,
     bytes_in_words,
     cell_width,
-    command,
     count,
     dtype,
     elided,
@@ -61,11 +58,6 @@ def test_counts_shapes_and_types() -> None:
     assert [dtype(short) for short in ("<f4", ">f8", "|b1", "|u1", "<i8")] == [
         "float32", "float64 big-endian", "bool", "uint8", "int64"
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["a.h5", "with space.h5", "it's.h5", "$HOME;rm.h5"])
-def test_a_command_means_its_words_to_a_shell(name: str) -> None:
-    assert shlex.split(command("inspect", name)) == ["h5remap", "inspect", name]
 
 
 def test_a_line_counts_columns_not_characters() -> None:

@@ -5,6 +5,7 @@ import pytest
 from remap import Undecided
 from remap.assignment.by_names import layers_by_name
 from remap.checkpoint import Weight
+from remap.errors import GIVE_JSON, SAY_PLAIN
 from tests.paper import listed
 
 
@@ -58,7 +59,7 @@ def test_normalisation_layers_stand_where_their_first_weights_stand() -> None:
 def test_refuses_what_the_word_plain_cannot_settle(names: tuple[str, ...], reason: str, plain: bool) -> None:
     with pytest.raises(Undecided, match=reason) as caught:
         order(*names, plain=plain)
-    assert "--like" in caught.value.hint
+    assert GIVE_JSON in caught.value.remedies
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_refuses_what_the_word_plain_cannot_settle(names: tuple[str, ...], reaso
 def test_asks_for_a_word_where_the_user_may_know(names: tuple[str, ...], model: str, reason: str) -> None:
     with pytest.raises(Undecided, match=reason) as caught:
         order(*names, model=model)
-    assert "--plain" in caught.value.hint
+    assert caught.value.remedies == (GIVE_JSON, SAY_PLAIN)
     assert order(*names, model=model, plain=True) == [name.partition("/")[0] for name in names]
 
 

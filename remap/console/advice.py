@@ -127,14 +127,15 @@ def remedy_lines(
 ) -> Iterator[Line]:
     """Write each remedy as a whole command, with its condition and the code to run first."""
     for remedy in remedies:
-        if not invocation.accepts(remedy):
+        helped = invocation.with_remedy(remedy) if invocation.accepts(remedy) else invocation
+        if helped == invocation and not remedy.code:
             continue
-        yield Line(indent, (invocation.with_remedy(remedy).line, "cyan"))
+        yield Line(indent, (helped.line, "cyan"))
         if remedy.when:
             yield from _remark(f"if {show(remedy.when)}", width, indent)
         if remedy.code:
             yield from _remark(
-                "after this, in the code that builds the model, on any machine:", width, indent
+                "after this in Python, where the model can be built, on any machine:", width, indent
             )
             yield Line(indent, _INDENT, (show(remedy.code), "cyan"))
 

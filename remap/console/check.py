@@ -8,7 +8,7 @@ from remap.assignment.loading import Loading, LoadStep
 from remap.checking import Check, misfits
 from remap.console.advice import output_name
 from remap.console.invocation import Invocation
-from remap.console.text import Line, cell_width, count, elided, shape, wrapped
+from remap.console.text import Line, cell_width, count, elided, labelled, shape, wrapped
 from remap.hdf5.identify import show
 from remap.layers.weights import Shape
 
@@ -21,7 +21,8 @@ def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterato
     """Lay out a check: the verdict, the layers in the order of loading, loading by name, warnings."""
     if check.loads:
         sure = "" if not check.unknown else f", as far as {show(check.like)} tells"
-        yield Line(("Loads: ", "bold green"), f"load_weights takes all {_met(check.by_order)}{sure}")
+        loads = f"load_weights takes all {_met(check.by_order)}{sure}"
+        yield from labelled("Loads: ", loads, width, label_style="bold green")
     else:
         yield Line(("Does not load.", "bold red"))
         yield from _complaint(check.by_order_words, width)
@@ -33,8 +34,8 @@ def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterato
         yield from wrapped(f"Warning: {show(warning)}", "yellow", width, rest="  ")
     if check.unknown:
         yield from wrapped(
-            f"Compared in part only: {count(check.unknown, 'shape')}. {show(check.like)} does not tell "
-            "what follows from the layers before. An .h5 of the model as --like does.",
+            f"{count(check.unknown, 'shape')} compared in part only: {show(check.like)} does not give the sizes that "
+            "follow from earlier layers. An .h5 file of the model as --like does.",
             "yellow",
             width,
             rest="  ",
@@ -71,7 +72,7 @@ def _by_name(check: Check, width: int | None) -> Iterator[Line]:
         )
         yield from _complaint(check.by_name_words, width)
     elif not met:
-        yield Line(("With by_name=True it loads nothing, and Keras does not say so.", "yellow"))
+        yield from wrapped("With by_name=True it loads nothing, and Keras does not say so.", "yellow", width)
     elif met < wanted:
         yield from wrapped(
             f"With by_name=True it loads {met:,} of {count(wanted, 'layer')} and leaves the rest as it was.",

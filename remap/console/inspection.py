@@ -20,13 +20,13 @@ __all__ = ["Selection", "overview_lines"]
 # Numbers, and the letter that ResNets put behind theirs: res4b_branch2a.
 _NUMBERS = re.compile(r"\d+(?:[a-z](?![a-z]))?")
 _REMARKS: dict[Flag, str] = {
-    "nested": "a model inside the model",
+    "nested": "nested model",
     "shared": "shared",
     "frozen": "frozen",
     "custom": "custom layer",
     "cudnn": "CuDNN",
-    "code": "Python code inside",
-    "split names": "list of names split",
+    "code": "Python code",
+    "split names": "split list of names",
 }
 _ROLES: dict[Role, str] = {"slice": "cuts a slice of the batch", "merge": "joins the replicas"}
 
@@ -56,9 +56,9 @@ def overview_lines(
         layers = tuple(_matching(layers, selection.pattern, ()))
         if not layers:
             raise UsageRefused(
-                "no layer has a name like that",
+                "no layer has a matching name",
                 where=f"--layer {selection.pattern}",
-                hint="see all names with: " + command_line("inspect", inspection.source, "--all"),
+                hint=command_line("inspect", inspection.source, "--all") + " shows all names",
             )
     rows = _Rows(inspection, selection, ascii_only=ascii_only)
     yield from wrapped(_verdict(inspection), "bold", width, rest="  ")

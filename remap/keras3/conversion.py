@@ -14,7 +14,7 @@ from remap.assignment.loading import file_layers, load_by_order, model_layers
 from remap.assignment.reference import Reference
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
-from remap.errors import InputRefused, NothingToExtract, Undecided
+from remap.errors import GIVE_JSON, InputRefused, NothingToExtract, Undecided
 from remap.keras3.graph import makes_mask
 from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
@@ -145,7 +145,7 @@ def to_keras3(
         raise Undecided(
             "today's formats need the architecture, and nothing given so far tells it",
             where=checkpoint.root,
-            hint="give it with --like FILE: model.to_json() of the single model",
+            remedies=(GIVE_JSON,),
         )
     layers = tell_apart(
         _flat(checkpoint, plan), architecture, given=like if plan.settled_by == "reference" else None
@@ -201,7 +201,7 @@ def _as_it_stands(
     return Plan(
         template=architecture.name if architecture is not None else "",
         replicas=None,
-        settled_by="architecture" if own is not None else "like",
+        settled_by="architecture" if own is not None else "reference",
         layers=tuple(
             PlannedLayer(name=group.name, weights=_planned_weights(group.weights))
             for group in checkpoint.layers
