@@ -22,7 +22,7 @@ Case = Callable[[str, str], Path]
 ERAS = ("keras-2.2.4", "tf.keras-2.3.4")
 SAMPLE = [(era, name) for era, name in all_cases() if era in ERAS]
 FILES = ("multi.h5", "multi_weights.h5", "single.h5", "single_weights.h5")
-_DEEPEST = 3
+_DEEPEST = 6
 
 
 @pytest.fixture
@@ -53,6 +53,9 @@ def message(outcome: Outcome) -> str:
 
 def follow(run: Run, words: list[str], seen: tuple[str, ...]) -> Iterator[list[str]]:
     """Run a suggested command and what it suggests itself; give the commands that lead nowhere."""
+    like = words[words.index("--like") + 1] if "--like" in words else None
+    if like is not None and not Path(like).exists():
+        return  # the case did not record what the Python in the message writes
     target = Path(words[words.index("-o") + 1]) if "-o" in words else None
     if target is not None and "--overwrite" not in words:
         target.unlink(missing_ok=True)
@@ -93,7 +96,7 @@ def test_a_suggested_command_succeeds_or_says_something_new(
             outcome = run(*words)
             for suggested in commands_in(outcome):
                 dead_ends += list(follow(run, suggested, (message(outcome),)))
-    assert dead_ends == []
+    assert not dead_ends, "\n".join(map(str, dead_ends))
 
 
 @pytest.mark.parametrize("member", ["multi.h5", "multi_weights.h5"])
