@@ -45,7 +45,8 @@ Exit codes:
   1    a bug in h5remap
   2    wrong usage
   3    the input is refused; check: Keras would not load it
-  4    undecided: --like, --plain or --submodel has to tell
+  4    undecided: --like, --plain or --submodel has to tell;
+       check: custom layers decide
   5    already a single model
   6    the output exists already or cannot be written
   130  interrupted by Ctrl-C
@@ -276,20 +277,24 @@ def _check(
             help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
         ),
     ],
+    by_order: Annotated[
+        bool,
+        typer.Option("--by-order", help="The order is right, even if the names of weights are crossed."),
+    ] = False,
     json: _Json = False,
 ) -> None:
     """Tell whether load_weights would load a file, or why not."""
-    with _endings("check", file, {"like": like}, json=json):
+    with _endings("check", file, {"like": like, "by_order": by_order}, json=json):
         from remap.console.check import check_lines
 
-        result: Check = _call(ctx, "check", file, like)
+        result: Check = _call(ctx, "check", file, like, by_order=by_order)
         if json:
             _write_json(result.to_json())
         else:
             terminal = _terminal()
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
-            raise typer.Exit(3)
+            raise typer.Exit(4 if result.verdict == "cannot tell" else 3)
 
 
 def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:

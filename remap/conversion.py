@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from remap.architecture import input_of
-from remap.assignment.assign import Order
 from remap.assignment.loading import file_layers, load_by_order, planned_layers
-from remap.assignment.reference import Reference
+from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint
 from remap.conversion_plan import Plan
 from remap.errors import OutputRefused, UsageRefused
@@ -79,28 +78,13 @@ def extract(
             where=os.fsdecode(target),
             hint="give another name: the reference model is never written to",
         )
-    hint = _like(like, plain=plain)
+    request = _request(like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only)
     if form != "h5":
         return _extract_for_today(
-            source,
-            target,
-            form=form,
-            like=hint,
-            plain=plain,
-            submodel=submodel,
-            weights_only=weights_only,
-            overwrite=overwrite,
-            progress=progress,
+            source, target, form=form, request=request, overwrite=overwrite, progress=progress
         )
     with open_checkpoint(source) as opened:
-        composed = _composed(
-            opened.checkpoint,
-            like=hint,
-            plain=plain,
-            submodel=submodel,
-            weights_only=weights_only,
-            order="saved" if keep_flags else "reference",
-        )
+        composed = _composed(opened.checkpoint, request)
         size = publish(
             composed,
             opened,
@@ -135,49 +119,44 @@ def plan(
             weights_only=weights_only,
         )
         return planned
-    hint = _like(like, plain=plain)
+    request = _request(like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only)
     with open_checkpoint(source) as opened:
-        return _composed(
-            opened.checkpoint,
-            like=hint,
-            plain=plain,
-            submodel=submodel,
-            weights_only=weights_only,
-            order="saved" if keep_flags else "reference",
-        )
+        return _composed(opened.checkpoint, request)
 
 
-def _composed(
-    checkpoint: Checkpoint,
-    *,
-    like: Reference | None,
-    plain: bool,
-    submodel: str | None,
-    weights_only: bool,
-    order: Order,
-) -> Plan:
+def _composed(checkpoint: Checkpoint, request: Request) -> Plan:
     """Settle what a .h5 holds, and note when what it says of the model does not suffice to build it.
 
     Keras 2.2 and 2.3 lose the InputLayer that a user added to a stack; only the wrapper still tells what the stack takes.
     """
-    composed = compose(
-        checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only, order=order
-    )
+    composed = compose(checkpoint, request)
     model = composed.architecture if composed.model_config is not None else None
     if model is None or not model.sequential or input_of(model) is not None:
         return composed
     return replace(composed, notes=(*composed.notes, _NO_INPUT))
 
 
-def _like(path: str | os.PathLike[str] | None, *, plain: bool) -> Reference | None:
-    if path is None:
-        return None
-    if plain:
+def _request(
+    like: str | os.PathLike[str] | None,
+    *,
+    plain: bool,
+    keep_flags: bool,
+    submodel: str | None,
+    weights_only: bool,
+) -> Request:
+    """Read the reference model, and put together what the caller wants."""
+    if like is not None and plain:
         raise UsageRefused(
-            "--plain and --like exclude each other: a like-file says what --plain asks to assume",
+            "--plain and --like exclude each other: a reference model tells what --plain asks to assume",
             hint="leave one of them out",
         )
-    return read_reference(path)
+    return Request(
+        like=None if like is None else read_reference(like),
+        plain=plain,
+        submodel=submodel,
+        weights_only=weights_only,
+        order="saved" if keep_flags else "reference",
+    )
 
 
 def _require_loadable(written: Checkpoint, composed: Plan) -> None:
@@ -195,10 +174,7 @@ def _extract_for_today(
     target: str | os.PathLike[str],
     *,
     form: str,
-    like: Reference | None,
-    plain: bool,
-    submodel: str | None,
-    weights_only: bool,
+    request: Request,
     overwrite: bool,
     progress: Callable[[int, int], None] | None,
 ) -> Report:
@@ -207,13 +183,8 @@ def _extract_for_today(
     from remap.keras3.conversion import to_keras3
 
     with open_checkpoint(source) as opened:
-        planned, translation = to_keras3(
-            opened.checkpoint,
-            like=like,
-            plain=plain,
-            submodel=submodel,
-            weights_only=weights_only or form == ".weights.h5",
-        )
+        weights_only = request.weights_only or form == ".weights.h5"
+        planned, translation = to_keras3(opened.checkpoint, replace(request, weights_only=weights_only))
         write = write_keras if form == ".keras" else write_weights
         size = write(translation, opened, target, overwrite=overwrite, progress=progress)
     report = report_of(planned, source=os.fspath(source), target=os.fspath(target), size=size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from remap.conversion_plan import Plan, PlannedLayer
 from remap.errors import Remedy
+from remap.recognize import Kind
 
 if TYPE_CHECKING:
     from remap.keras3.opening import LoadModel
@@ -40,7 +41,6 @@ def as_json(value: Any) -> Any:
     return value
 
 
-Kind = Literal["multi-gpu", "several", "single", "empty"]
 Role = Literal["model", "slice", "merge", "input", "layer"]
 Flag = Literal["nested", "shared", "frozen", "custom", "cudnn", "code", "split names"]
 
@@ -124,7 +124,7 @@ class Inspection:
     @property
     def models(self) -> tuple[InspectedLayer, ...]:
         """List the layers that can be extracted as a model of their own."""
-        return tuple(layer for layer in self.layers if layer.role == "model")
+        return tuple(part for layer in self.layers for part in layer.walk() if part.role == "model")
 
     def _repr_html_(self) -> str:
         """Show the inspection in a notebook."""

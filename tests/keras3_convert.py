@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from remap.architecture import parse_model
+from remap.assignment.reference import Request
 from remap.hdf5.reader import open_checkpoint
 from remap.hdf5.store import write_keras, write_weights
-from remap.keras3.conversion import named, tell_apart, translate
+from remap.keras3.conversion import translate
 from remap.keras3.tensors import Translation
+from remap.planning import compose_for_keras3
 
 __all__ = ["Job", "convert", "translate_flat"]
 
@@ -32,10 +33,10 @@ class Job:
 def translate_flat(path: Path) -> Translation:
     """Translate a single model's own full file."""
     with open_checkpoint(path) as opened:
-        checkpoint = opened.checkpoint
-        assert checkpoint.model_config is not None
-        model = named(parse_model(checkpoint.model_config, where=str(path)), checkpoint)
-        return translate(model, tell_apart(checkpoint, model), keras_version=checkpoint.keras_version)
+        assert opened.checkpoint.model_config is not None
+        plan = compose_for_keras3(opened.checkpoint, Request())
+    assert plan.architecture is not None
+    return translate(plan.architecture, plan.layers, keras_version=plan.keras_version)
 
 
 def convert(translation: Translation, source: Path, stem: Path) -> tuple[Path, Path]:

@@ -202,7 +202,7 @@ def test_a_custom_class_that_has_the_name_of_a_built_in_one_is_unknown(
     model = parse_model(
         stack([{"class_name": "Dense", "config": {"name": "d", "units": 2}}, entry]), where="test"
     )
-    assert [unit.open for unit in iter_layers(expected_model(model))] == [False, True]
+    assert [layer.custom for layer in iter_layers(expected_model(model))] == [False, True]
     assert any(f"custom_objects={{'{class_name}'" in note for note in written(class_name, config, []).notes)
 
 

@@ -64,7 +64,10 @@ def test_an_order_that_keras_would_not_question_is_warned_of(
 ) -> None:
     model = save_weights(tmp_path / "model.h5", dense(*"abcde"[: len(names)]))
     found = check(save_weights(tmp_path / "file.h5", dense(*names)), model)
-    assert found.loads
+    crossed = names[:2] == ("b", "a")
+    assert found.verdict == ("crossed" if crossed else "loads")
+    assert found.by_order.loads
+    assert check(tmp_path / "file.h5", model, by_order=True).loads
     assert len(found.warnings) == (warning is not None)
     assert (warning or "") in "".join(found.warnings)
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from remap import InputRefused, Inspection, inspect
-from remap.errors import GIVE_JSON, SAY_PLAIN
 from remap.results import InspectedLayer
 from tests.conftest import all_cases, told
 from tests.documented import require_documented
@@ -159,7 +158,7 @@ def test_what_names_leave_open_is_said(case: Case) -> None:
     assert found.models[0].grouped
     assert [part.name for part in found.models[0].layers] == ["look", "read", "shape", "colour"]
     assert found.question
-    assert found.remedies == (GIVE_JSON, SAY_PLAIN)
+    assert [remedy.option for remedy in found.remedies] == ["like", "plain"]
 
 
 def test_a_file_without_weights_is_no_error(tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ def remedy_lines(
 ) -> Iterator[Line]:
     """Write each remedy as a whole command, with its condition and the code to run first."""
     for remedy in remedies:
-        helped = invocation.with_remedy(remedy) if invocation.accepts(remedy) else invocation
+        if not invocation.accepts(remedy):
+            continue
+        helped = invocation.with_remedy(remedy)
         if helped == invocation and not remedy.code:
             continue
         yield Line(indent, (helped.line, "cyan"))

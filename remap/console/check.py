@@ -19,7 +19,19 @@ _LEAST_ROOM = 16
 
 def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterator[Line]:
     """Lay out a check: the verdict, the layers in the order of loading, loading by name, warnings."""
-    if check.loads:
+    if check.verdict == "crossed":
+        crossed = "load_weights takes the file, but layers get the weights of other layers"
+        yield from labelled("Crossed: ", crossed, width, label_style="bold red")
+        accepting = Invocation(
+            command="check", source=check.source, options=(("like", check.like), ("by_order", True))
+        )
+        yield Line("If the order is right nevertheless:")
+        yield Line("  ", (accepting.line, "cyan"))
+    elif check.verdict == "cannot tell":
+        classes = ", ".join(show(name) for name in check.by_order.undecided)
+        depends = f"it depends on custom classes ({classes})"
+        yield from labelled("Cannot tell: ", depends, width, label_style="bold yellow")
+    elif check.loads:
         sure = "" if not check.unknown else f", as far as {show(check.like)} tells"
         loads = f"load_weights takes all {_met(check.by_order)}{sure}"
         yield from labelled("Loads: ", loads, width, label_style="bold green")
@@ -110,7 +122,7 @@ def _cells(step: LoadStep) -> tuple[str, str, str, str]:
     if want is None:
         return ("extra", *names, _shapes(have.shapes))
     if not step.complaint:
-        return ("ok", *names, _shapes(have.shapes))
+        return ("crossed" if step.crossed else "ok", *names, _shapes(have.shapes))
     wanted = len(want.shapes or ())
     if wanted != len(have.shapes):
         return ("count", *names, f"model wants {wanted:,}, file has {len(have.shapes):,}")

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from remap.architecture import Layer
+from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint
 from remap.conversion_plan import PlannedLayer
 from remap.errors import TO_KERAS_3, TO_KERAS_3_WEIGHTS, RemapError, Remedy
-from remap.keras3.conversion import named, tell_apart, translate
+from remap.keras3.conversion import translate
 from remap.keras3.graph import makes_mask
 from remap.keras3.layer import describe, target_of, translate_arguments
 from remap.keras3.masks import mask_problems
 from remap.keras3.objects import unknown_arguments, valid_names
 from remap.layers import is_model_class
 from remap.layers.declaration import ANYTHING, Form, Keras3, Setting, Writer
+from remap.planning import compose_for_keras3
 from remap.typed_json import Value
 
 __all__ = ["LoadModel", "load_model_of", "load_model_of_file"]
@@ -91,9 +93,10 @@ def load_model_of_file(checkpoint: Checkpoint, model: Layer) -> LoadModel:
     Returns:
         As `load_model_of`.
     """
-    complete = named(model, checkpoint)
     return load_model_of(
-        model, lambda: tell_apart(checkpoint, complete), keras_version=checkpoint.keras_version
+        model,
+        lambda: compose_for_keras3(checkpoint, Request()).layers,
+        keras_version=checkpoint.keras_version,
     )
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from remap.assignment.reference import Reference, reference_from_json
+from remap.assignment.reference import Reference, Request, reference_from_json
 from remap.errors import RemapError, Undecided
 from remap.hdf5.reader import open_checkpoint
 from remap.keras3.conversion import translate
 from remap.keras3.tensors import Translation
-from remap.planning import compose
+from remap.planning import compose_for_keras3
 from tests.conftest import FIXTURES, all_cases, told
 from tests.keras3_convert import Job, convert
 from tests.real_keras.conftest import Judge
@@ -27,7 +27,7 @@ RUNS += [(era, "jax") for era in ("keras-2.2.4", "tf.keras-2.3.4-eager") if era 
 REFUSED = {
     "many_layers": "Keras 3 has no such layer",  # LocallyConnected2D
     "own_lambda": "byte code",
-    "gan_multi-generator": "no model with weights is called",  # it lies inside the wrapped model
+    "gan_multi-generator": "is a nested model inside",
 }
 # What no way settles, whatever is to be written.
 UNDECIDED = {
@@ -39,7 +39,7 @@ RECURRENT = frozenset({"lstm_plain", "recurrent", "scope_prefix", "time_distribu
 
 
 def sources(folder: Path) -> Iterator[tuple[str, Path, Path, Reference | None]]:
-    """Give for each model in a case: its name, the multi-GPU file, the folder of its truth, a like-file."""
+    """Give for each model in a case: its name, the multi-GPU file, the folder of its truth, a reference model."""
     for name in told(folder)["submodels"] or [""]:  # type: ignore[attr-defined]
         truth = folder / str(name)
         whole = folder / "multi.h5"
@@ -52,14 +52,7 @@ def sources(folder: Path) -> Iterator[tuple[str, Path, Path, Reference | None]]:
 
 def translated(source: Path, submodel: str, like: Reference | None) -> Translation:
     with open_checkpoint(source) as opened:
-        plan = compose(
-            opened.checkpoint,
-            like=like,
-            plain=False,
-            submodel=submodel or None,
-            weights_only=False,
-            order="any",
-        )
+        plan = compose_for_keras3(opened.checkpoint, Request(like=like, submodel=submodel or None))
     assert plan.architecture is not None
     return translate(plan.architecture, plan.layers, keras_version=plan.keras_version)
 
