@@ -68,8 +68,8 @@ def _extract(inspection: Inspection, width: int | None) -> Iterator[Line]:
     if inspection.settled_by is not None:
         yield _command(extraction)
     if inspection.keras3_obstacle:
-        note = f"Keras 3 cannot open this .h5 file, because of {show(inspection.keras3_obstacle)}:"
-        yield from wrapped(note, "yellow", width, first=_INDENT, rest=_INDENT)
+        note = f"For Keras 3, which cannot open that .h5 file because of {show(inspection.keras3_obstacle)}:"
+        yield from wrapped(note, "", width)
     yield from remedy_lines(inspection.remedies, extraction, width, indent=_INDENT)
 
 

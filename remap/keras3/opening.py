@@ -11,18 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from remap.architecture import Layer
-from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint
 from remap.conversion_plan import PlannedLayer
 from remap.errors import TO_KERAS_3, TO_KERAS_3_WEIGHTS, RemapError, Remedy
-from remap.keras3.conversion import translate
 from remap.keras3.graph import makes_mask
 from remap.keras3.layer import describe, target_of, translate_arguments
 from remap.keras3.masks import mask_problems
 from remap.keras3.objects import unknown_arguments, valid_names
 from remap.layers import is_model_class
 from remap.layers.declaration import ANYTHING, Form, Keras3, Setting, Writer
-from remap.planning import compose_for_keras3
 from remap.typed_json import Value
 
 __all__ = ["LoadModel", "load_model_of", "load_model_of_file"]
@@ -93,17 +90,23 @@ def load_model_of_file(checkpoint: Checkpoint, model: Layer) -> LoadModel:
     Returns:
         As `load_model_of`.
     """
-    return load_model_of(
-        model,
-        lambda: compose_for_keras3(checkpoint, Request()).layers,
-        keras_version=checkpoint.keras_version,
-    )
+
+    def planned() -> Sequence[PlannedLayer]:
+        from remap.assignment.reference import Request
+        from remap.planning import compose_for_keras3
+
+        return compose_for_keras3(checkpoint, Request()).layers
+
+    return load_model_of(model, planned, keras_version=checkpoint.keras_version)
 
 
 def _translates(
     model: Layer, planned: Callable[[], Sequence[PlannedLayer]], keras_version: str | None
 ) -> bool:
     """Tell whether a `.keras` file can be written of the model."""
+    # Imported here because most models have no obstacle.
+    from remap.keras3.conversion import translate
+
     try:
         return not translate(model, planned(), keras_version=keras_version).problems
     except RemapError:
