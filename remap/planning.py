@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from remap.architecture import Layer, parse_model
-from remap.assignment.assign import assign
+from remap.assignment.assign import Assignment, assign
 from remap.assignment.expected import load_order
 from remap.assignment.loading import LoadStep, file_layers, load_by_order, model_layers, narrowed
 from remap.assignment.reference import Reference, Request, named_by
@@ -109,7 +109,8 @@ def _extracted(
     """Plan a model that is taken out of the file."""
     template = choose(recognition, submodel=request.submodel)
     assignment = assign(template, request)
-    whole = template.architecture is not None and not request.weights_only and not assignment.reordered
+    own = assignment.settled_by == "architecture" and not assignment.reordered
+    whole = own and not request.weights_only
     trained = recognition.template is not None and recognition.template.group is template.group
     training_config, optimizer = None, None
     if whole and trained and model is not None and template.architecture is not None:
@@ -137,9 +138,7 @@ def _extracted(
         flags="reference" if assignment.reordered else "saved",
         left_behind=(
             *_layers_left_behind(checkpoint, model, template),
-            *_state_left_behind(
-                checkpoint, template, request, reordered=assignment.reordered, trained=trained
-            ),
+            *_state_left_behind(checkpoint, template, request, assignment, trained=trained),
         ),
     )
 
@@ -289,10 +288,13 @@ def _layers_left_behind(checkpoint: Checkpoint, model: Layer | None, template: T
 
 
 def _state_left_behind(
-    checkpoint: Checkpoint, template: Template, request: Request, *, reordered: bool, trained: bool
+    checkpoint: Checkpoint, template: Template, request: Request, assignment: Assignment, *, trained: bool
 ) -> Iterator[str]:
     state = checkpoint.training_config is not None or checkpoint.optimizer is not None
-    if reordered and template.architecture is not None and not request.weights_only:
+    described = template.architecture is not None and not request.weights_only
+    if described and assignment.settled_by != "architecture":
+        yield "architecture and training state: the file's own architecture does not settle the layers"
+    elif described and assignment.reordered:
         yield (
             "architecture and training state: their trainable flags are not those of the reference model, in whose "
             "order the weights are"

@@ -123,6 +123,16 @@ def test_a_model_that_may_have_been_frozen_settles_nothing_where_names_do_not_te
         )
 
 
+def test_a_weights_file_settles_what_the_own_architecture_does_not() -> None:
+    own = model(stack(dense("a"), name="inner"), dense("b"))
+    weights = ("x/kernel", "x/bias", "y/kernel", "y/bias")
+    for inner, outer in ((weights[:2], weights[2:]), (weights[2:], weights[:2])):
+        like = Reference(where="like.h5", groups=(group("inner", *inner), group("b", *outer)))
+        settled = assign(wrapper(*weights, architecture=own), Request(like=like))
+        assert settled.settled_by == "reference"
+        assert shown(settled) == [("inner", [f"{n}:0" for n in inner]), ("b", [f"{n}:0" for n in outer])]
+
+
 def test_custom_layers_are_told_apart_by_common_scopes() -> None:
     layers = model(entry("one", "Odd"), entry("two", "Odd"), dense("d"))
     settled = assign(wrapper("w", "two/v", "d/kernel", "d/bias", architecture=layers), Request())

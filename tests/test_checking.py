@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from remap import Undecided, check
 from tests.documented import require_documented
 from tests.handmade import save_weights
+from tests.paper import entry as layer
+from tests.paper import stack
 
 Case = Callable[[str, str], Path]
 
@@ -82,7 +85,7 @@ def test_missing_and_extra_layers_are_told(tmp_path: Path) -> None:
     assert not fewer.loads
 
 
-def test_layers_of_unknown_classes_are_named(case: Case) -> None:
+def test_layers_of_custom_classes_are_named(case: Case) -> None:
     folder = case(ERA, "custom_both")
     found = check(folder / "single_weights.h5", folder / "single.json")
     assert found.loads
@@ -93,3 +96,41 @@ def test_a_multi_gpu_file_describes_no_single_model(case: Case) -> None:
     folder = case(ERA, "conv_bn")
     with pytest.raises(Undecided):
         check(folder / "single.h5", folder / "multi_weights.h5")
+
+
+def encoder(path: Path, *order: str) -> Path:
+    """Save a nested model with layers of equal shapes, in the order of some trainable flags."""
+    inside = {f"{name}/kernel:0": np.ones((3, 3), "<f4") for name in order}
+    return save_weights(path, {"enc": inside} | dense("z"))
+
+
+@pytest.mark.parametrize("form", ["file", "json"])
+def test_a_nested_model_in_the_order_of_other_flags_is_crossed(tmp_path: Path, form: str) -> None:
+    names = ("e0", "e1", "e2", "e3")
+    like = encoder(tmp_path / "like.h5", *names)
+    if form == "json":
+        like = tmp_path / "like.json"
+        layers = [layer(name, "Dense", units=3, use_bias=False) for name in names]
+        like.write_text(
+            json.dumps(stack(stack(*layers, name="enc"), layer("z", "Dense", units=3, use_bias=False)))
+        )
+    assert check(encoder(tmp_path / "same.h5", *names), like).loads
+    found = check(encoder(tmp_path / "other.h5", "e1", "e3", "e0", "e2"), like)
+    assert (found.verdict, found.by_order.crossed) == ("crossed", (("e0", "e1"),))
+    assert found.by_order.loads
+    assert "e0 those of e1" in found.warnings[0]
+    assert check(tmp_path / "other.h5", like, by_order=True).loads
+    require_documented(found.to_json())
+
+
+def test_a_custom_class_decides_where_the_file_does_not_tell_its_weights(tmp_path: Path) -> None:
+    like = tmp_path / "like.json"
+    like.write_text(json.dumps(stack(layer("odd", "Odd"), layer("a", "Dense", units=3, use_bias=False))))
+    told = check(save_weights(tmp_path / "told.h5", {"odd": {}, **dense("a")}), like)
+    assert (told.verdict, told.by_order.undecided) == ("loads", ())
+    untold = check(save_weights(tmp_path / "untold.h5", dense("a")), like)
+    assert (untold.verdict, untold.loads, untold.by_order.undecided) == ("cannot tell", False, ("Odd",))
+    assert "custom classes: Odd" in untold.warnings[-1]
+    require_documented(untold.to_json())
+    refused = check(save_weights(tmp_path / "more.h5", dense("a", "b", "c")), like)
+    assert refused.verdict == "does not load"

@@ -12,13 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import remap.__main__
 from remap.isolation import IsolationFailed
 from tests.commandline import Run, runner
 from tests.documented import require_documented
 from tests.handmade import save_weights
+from tests.paper import entry as layer
+from tests.paper import stack
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -391,3 +395,25 @@ def test_completion_installs(tmp_path: Path, run: Run, shell: str, place: str) -
     )
     assert outcome.code == 0
     assert "_H5REMAP_COMPLETE" in (tmp_path / place).read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_check_exits_by_its_verdict(run: Run) -> None:
+    kernel = np.ones((3, 3), "<f4")
+
+    def named(*names: str) -> dict[str, dict[str, NDArray[np.generic]]]:
+        return {name: {f"{name}/kernel:0": kernel} for name in names}
+
+    save_weights(Path("model.h5"), named("a", "b"))
+    save_weights(Path("crossed.h5"), named("b", "a"))
+    save_weights(Path("renamed.h5"), named("x"))
+    layers = (layer("odd", "Odd"), layer("x", "Dense", units=3, use_bias=False))
+    Path("custom.json").write_text(json.dumps(stack(*layers)))
+    assert run("check", "model.h5", "--like", "model.h5").code == 0
+    crossed = run("check", "crossed.h5", "--like", "model.h5")
+    assert crossed.code == 3
+    assert "crossed  a" in crossed.out
+    assert run("check", "crossed.h5", "--like", "model.h5", "--by-order").code == 0
+    untold = run("check", "renamed.h5", "--like", "custom.json")
+    assert untold.code == 4
+    assert "Odd" in untold.out

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from remap import InputRefused, NothingToExtract, Undecided
 from remap.architecture import Layer
 from remap.checkpoint import Checkpoint
+from remap.inspection import inspection_of
 from remap.recognize import choose, recognize, unwrap
 from tests.paper import dense, entry, group, model, replicated, stack
 
@@ -109,9 +111,17 @@ def test_a_wrapper_in_a_wrapper_is_opened_whole() -> None:
     checkpoint = Checkpoint(
         root="/", layers=(group("x"), group("u"), group("v"), group("middle", *INNER[:2]), group("y"))
     )
-    found = choose(recognize(checkpoint, outer), submodel=None)
-    assert found.architecture is not None
-    assert (found.architecture.name, found.replicas) == ("model_1", 4)
+    recognition = recognize(checkpoint, outer)
+    assert recognition.wrappers == ((), ("middle",))
+    for submodel in (None, "middle", "model_1"):
+        found = choose(recognition, submodel=submodel)
+        assert (found.group.name, found.name, found.replicas) == ("middle", "model_1", 4)
+    checkpoint = replace(checkpoint, model_config=json.dumps(outer.entry))
+    inspection = inspection_of(checkpoint, source="multi.h5", size=0)
+    assert (inspection.kind, inspection.template, inspection.replicas) == ("multi-gpu", "model_1", 4)
+    assert [part.name for part in inspection.models] == ["model_1"]
+    assert [part.role for part in inspection.layers] == ["input", "slice", "slice", "layer", "merge"]
+    assert [part.name for part in inspection.models[0].layers] == ["dense_1"]
 
 
 def test_weights_file_tells_its_replicas_by_the_slices() -> None:

@@ -102,12 +102,14 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, request: Reque
             where=where,
             hint="convert the file as Keras saved it, before anything edited it",
         )
+    if choice.reading is None and like is not None:
+        return _by_reference(weights, like, order)
     if choice.reading is None:
         raise Undecided(
             "the architecture fits the weights in several ways: it does not say whether a nested model was "
             "frozen, nor which weights are a custom layer's, and neither shapes nor names tell",
             where=where,
-            hint="convert the weights file of the same model (save_weights), with a reference model",
+            remedies=(GIVE_WEIGHTS,),
         )
     _require_names(model, where)
     settled = Assignment(

@@ -66,15 +66,15 @@ def by_rank(problem: Problem) -> Candidates:
     theirs = _ranks({head for head in heads if head})
     ours = _ranks({key for layer in problem.layers if not layer.custom for key in layer.keys})
     sizes: dict[str, int] = defaultdict(int)
-    for kin, _ in ours.values():
-        sizes[kin] += 1
+    for kind, _ in ours.values():
+        sizes[kind] += 1
     owners: dict[tuple[str, int], set[int]] = defaultdict(set)
     for index, layer in enumerate(problem.layers):
         for key in () if layer.custom else layer.keys:
             owners[ours[key]].add(index)
     counts: dict[str, int] = defaultdict(int)
-    for kin, _ in theirs.values():
-        counts[kin] += 1
+    for kind, _ in theirs.values():
+        counts[kind] += 1
     return tuple(
         frozenset(owners.get(theirs[head], ()))
         if head and counts[theirs[head][0]] == sizes.get(theirs[head][0])
@@ -131,11 +131,11 @@ def _ranks(members: Iterable[str]) -> dict[str, tuple[str, int]]:
     """
     families: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for member in members:
-        kin, number = family(member)
-        families[kin.replace("_", "").removesuffix("v1")].append((number, member))
+        kind, number = family(member)
+        families[kind.replace("_", "").removesuffix("v1")].append((number, member))
     return {
-        member: (kin, rank)
-        for kin, numbered in families.items()
+        member: (kind, rank)
+        for kind, numbered in families.items()
         for rank, (_, member) in enumerate(sorted(numbered))
     }
 
@@ -351,8 +351,8 @@ def _ascending(problem: Problem) -> bool:
         if head in seen:
             continue
         seen.add(head)
-        kin, number = family(head)
-        if last.setdefault(kin, number) > number:
+        kind, number = family(head)
+        if last.setdefault(kind, number) > number:
             return False
-        last[kin] = number
+        last[kind] = number
     return True
