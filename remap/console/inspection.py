@@ -118,7 +118,7 @@ def _about(inspection: Inspection) -> str:
 def _matching(
     layers: Iterable[InspectedLayer], pattern: str, above: tuple[str, ...]
 ) -> Iterator[InspectedLayer]:
-    """Keep the layers that match by name or path, with all inside them, and what leads to them."""
+    """Keep the layers that match by name or path, with all layers inside them, and the models that hold them."""
     for layer in layers:
         path = (*above, layer.name)
         if fnmatchcase(layer.name, pattern) or fnmatchcase("/".join(path), pattern):
@@ -128,7 +128,7 @@ def _matching(
 
 
 class _Rows:
-    """The layers as rows of a tree, as far as they are to be seen."""
+    """The layers as rows of a tree, as far as the selection shows them."""
 
     def __init__(self, inspection: Inspection, selection: Selection, *, ascii_only: bool) -> None:
         mark = "<- " if ascii_only else "◀ "
@@ -247,5 +247,5 @@ def _numbers(layer: InspectedLayer, weight: InspectedWeight) -> tuple[str, ...]:
 
 
 def _name(layer: InspectedLayer, weight: InspectedWeight) -> str:
-    """Leave out the layer's own name where the weight's begins with it; any other may be evidence."""
+    """Leave out the layer's name at the beginning of a weight's name; any other name is shown."""
     return show(clean(weight.name).removeprefix(f"{layer.name}/").removesuffix(":0"))

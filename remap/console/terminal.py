@@ -1,4 +1,4 @@
-"""Where text goes: how wide it may be, whether it is coloured, which characters it may use."""
+"""The terminal: its width, colours and characters, and a progress bar."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ProgressBar", "Terminal", "drop_rest"]
 
 
 def drop_rest(stream: TextIO) -> None:
-    """Let what a stream still holds, and all that follows, go nowhere, where nobody takes it."""
+    """Discard what a stream still holds, and all that follows, if it cannot be written."""
     try:
         stream.flush()
     except OSError:
@@ -27,7 +27,7 @@ def drop_rest(stream: TextIO) -> None:
 
 
 class Terminal:
-    """An output stream for lines that are already as wide as they shall be.
+    """An output stream for lines that already fit its width.
 
     `width` is None where nothing has to fit: in a pipe or a file, unless COLUMNS says otherwise. Colours and
     other attributes go to a terminal only (`styled`), and not with NO_COLOR or TERM=dumb; what moves the
@@ -45,7 +45,7 @@ class Terminal:
         self.ascii_only = not (self._stream.encoding or "").lower().startswith("utf")
 
     def print(self, lines: Iterable[Line]) -> None:
-        """Print lines; a message that stderr does not take is dropped, for there is nobody to tell."""
+        """Print lines; a message that cannot be written to stderr is dropped."""
         try:
             self._write(lines)
             self._stream.flush()
@@ -58,7 +58,7 @@ class Terminal:
         if not self.styled:
             self._stream.writelines(f"{line.plain}\n" for line in lines)
             return
-        # Not before: loading Rich takes a fifth of a short command's time.
+        # Imported here because Rich takes a fifth of a short command's time.
         from remap.console.rendering import print_coloured
 
         print_coloured(lines, self._stream)

@@ -1,4 +1,4 @@
-"""A line of text in stretches, each with a style; cheap where no style is shown."""
+"""Lines of styled text, and numbers, shapes and types as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIE = "\u00a0"
 
 
 class Line:
-    """A line of text; `style` and those of its stretches are Rich's words for them (``bold red``)."""
+    """A line of text that consists of spans, each with a style in the notation of Rich (``bold red``)."""
 
     __slots__ = ("spans",)
 
@@ -33,17 +33,17 @@ class Line:
             self.add(span) if isinstance(span, str) else self.add(*span)
 
     def add(self, text: str, style: str = "") -> None:
-        """Put a stretch at the end."""
+        """Add a span at the end."""
         if text:
             self.spans.append((text, style))
 
     def pad(self, width: int) -> None:
-        """Fill up with blanks to so many columns."""
+        """Add blanks up to a number of columns."""
         self.add(" " * (width - self.width))
 
     @property
     def plain(self) -> str:
-        """Give the text alone, without blanks at its end."""
+        """Give the text without styles and without blanks at its end."""
         return "".join(text for text, _ in self.spans).rstrip(" ")
 
     @property
@@ -60,7 +60,7 @@ def cell_width(text: str) -> int:
 
 
 def elided(text: str, room: int | None, dots: str) -> str:
-    """Leave out the middle of a text that is too wide; its ends tell most, numbers are at the end."""
+    """Leave out the middle of a text that is too wide: names differ most at their ends."""
     if room is None or cell_width(text) <= room:
         return text
     head, tail = text, ""
@@ -74,7 +74,7 @@ def elided(text: str, room: int | None, dots: str) -> str:
 
 
 def wrapped(text: str, style: str, width: int | None, *, first: str = "", rest: str = "") -> Iterator[Line]:
-    """Break a sentence at its blanks where it has to fit; `first` and `rest` stand before the lines.
+    """Break a sentence at its blanks to fit into a width; `first` and `rest` stand before the lines.
 
     A no-break space (TIE) becomes a blank at which it is not broken.
     """

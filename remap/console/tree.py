@@ -1,4 +1,4 @@
-"""Rows that hang below each other, as lines of text in columns."""
+"""A tree of rows, as lines of text in columns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Run:
 
 
 def folded(items: Sequence[Item], key: Callable[[Item], Hashable]) -> Iterator[Item | Run]:
-    """Yield the items, and in place of the repeats of a cycle of like items a Run.
+    """Yield the items, with a Run in place of the repetitions of a cycle of equal items.
 
     A cycle is shown once. Only what comes three times or more and hides six items or more is folded.
     """
