@@ -23,6 +23,7 @@ MESSAGES = {message: promise for cell, promise in ROWS for message in re.findall
 
 WEIGHTS = "`h5remap extract weights.h5 -o single.h5 --like model.json`"
 FULL = "`h5remap extract full.h5 -o single.h5`"
+FULL_FOR_KERAS_3 = "`h5remap extract full.h5 -o single.keras`"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from remap import extract
 from tests.real_keras.verdicts import Said, Task, verdicts
-from tests.test_readme import DEMO, FULL, WEIGHTS, promise
+from tests.test_readme import DEMO, FULL, FULL_FOR_KERAS_3, WEIGHTS, promise
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -30,6 +30,9 @@ def ask(tmp_path_factory: pytest.TempPathFactory, case: Case) -> Ask:
     extract(full, files["single"])
     extract(weights, files["single_weights"], like=DEMO / "model.json")
     extract(case("keras-2.2.4", "nested") / "multi.h5", files["nested"])
+    for name, source in (("single", full), ("nested", case("keras-2.2.4", "nested") / "multi.h5")):
+        files[f"{name}_keras"] = folder / f"{name}.keras"
+        extract(source, files[f"{name}_keras"])
     files |= {"full": full, "weights": weights}
     tasks: dict[tuple[str, bool], Task] = {
         (name, compiled): (
@@ -92,10 +95,11 @@ def test_python_code_in_the_wrapper(ask: Ask) -> None:
     lambdas = "Requested the deserialization of a Lambda layer"
     said = {promise(message) for message in (lambdas, "bad marshal data", "EOF read where object expected")}
     (words,) = said
-    assert words.startswith(FULL)
-    assert "compile=False" in words
+    assert words.startswith(FULL_FOR_KERAS_3)
+    assert "tf_keras: `-o single.h5`" in words
     assert matches(lambdas, ask("keras", "full")[0])
-    assert ask("keras", "single")[0] == ""
+    for name in ("single_keras", "nested_keras"):
+        assert ask("keras", name, compiled=True)[0] == ""
     assert re.search("bad marshal data|EOF read where object expected", ask("tf_keras", "full")[0])
     assert ask("tf_keras", "single", compiled=True)[0] == ""
 
