@@ -12,7 +12,7 @@ from remap.architecture import Layer, owned_weights, parse_model
 from remap.assignment.assign import assign
 from remap.assignment.expected import load_order
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.conversion_plan import PlannedLayer
+from remap.conversion_plan import PlannedLayer, SettledBy
 from remap.errors import NothingToExtract, RemapError, Undecided
 from remap.isolation import run
 from remap.recognize import Template, find_models, find_template
@@ -113,10 +113,10 @@ def _recognised(
 
 
 class _Settled:
-    """What the ladder says of each model in the file, without a like-file."""
+    """What settles the layers of each model in the file, without a reference model."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.answers: dict[str, tuple[SettledBy, tuple[str, ...]]] = {}
         self.refusals: dict[str, Undecided] = {}
 
     def layers(self, wrapper: Template) -> tuple[PlannedLayer, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from remap.conversion_plan import Plan, PlannedLayer
+from remap.conversion_plan import Plan, PlannedLayer, SettledBy
 
 if TYPE_CHECKING:
     from remap.stats import Stats
@@ -102,7 +102,7 @@ class Inspection:
     backend: str | None
     template: str | None
     replicas: int | None
-    settled_by: str | None
+    settled_by: SettledBy | None
     question: str
     hint: str
     notes: tuple[str, ...]
@@ -136,7 +136,7 @@ class Report:
     target: str | None
     template: str
     replicas: int | None
-    settled_by: str
+    settled_by: SettledBy
     kind: str
     layers: int
     weighted_layers: int

@@ -26,7 +26,7 @@ from remap.assignment.reading import Lists, Reading, lists
 from remap.assignment.reference import Reference, named_by
 from remap.assignment.reference_order import ByName, contradicted_inside, listed_by_name, reference_lists
 from remap.checkpoint import Weight
-from remap.conversion_plan import PlannedLayer, PlannedWeight
+from remap.conversion_plan import PlannedLayer, PlannedWeight, SettledBy
 from remap.errors import Undecided
 from remap.recognize import Template
 from remap.weight_names import clean, layer_scope, uniquify
@@ -57,7 +57,7 @@ class Assignment:
     """
 
     layers: tuple[PlannedLayer, ...]
-    settled_by: str
+    settled_by: SettledBy
     architecture: Layer | None = None
     notes: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()

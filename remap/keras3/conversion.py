@@ -201,7 +201,7 @@ def _as_it_stands(
     return Plan(
         template=architecture.name if architecture is not None else "",
         replicas=None,
-        settled_by="architecture" if own is not None else "like",
+        settled_by="architecture" if own is not None else "reference",
         layers=tuple(
             PlannedLayer(name=group.name, weights=_planned_weights(group.weights))
             for group in checkpoint.layers
