@@ -33,7 +33,9 @@ def test_weights_files_give_the_same_with_a_like_file(case: Case, tmp_path: Path
     folder = case("keras-2.2.4", "nested_frozen_layers")
     extract(folder / "multi.h5", tmp_path / "full.weights.h5")
     extract(folder / "multi_weights.h5", tmp_path / "multi.weights.h5", like=folder / "single.json")
-    report = extract(folder / "single_weights.h5", tmp_path / "single.weights.h5", like=folder / "single.json")
+    report = extract(
+        folder / "single_weights.h5", tmp_path / "single.weights.h5", like=folder / "single.json"
+    )
     assert report.settled_by == "reference"
     wanted = (tmp_path / "full.weights.h5").read_bytes()
     assert (tmp_path / "multi.weights.h5").read_bytes() == wanted
