@@ -34,6 +34,8 @@ _UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 app = typer.Typer(
     name="h5remap",
     help="Turn a Keras multi-GPU checkpoint into the single-model file it should have been.",
+    # \b keeps the lines as they are.
+    epilog="\b\nExamples:\n  h5remap inspect multi_gpu.h5\n  h5remap extract multi_gpu.h5 -o single.keras",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
