@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,12 @@ from remap.assignment.loading import (
     Loading,
     ModelLayer,
     file_layers,
+    layers_of_weights,
     load_by_name,
     load_by_order,
     model_layers,
 )
+from remap.assignment.reference import Reference
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.errors import RemapError
 from remap.isolation import run
@@ -25,8 +27,9 @@ from remap.layers.weights import Shape, Slot
 from remap.recognize import find_template
 from remap.reference_file import read_reference
 from remap.results import as_json
+from remap.weight_names import family, layer_scope, same_but_for_numbers, split_number
 
-__all__ = ["Check", "check", "misfits"]
+__all__ = ["Check", "check", "misfits", "wanted_by"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,8 @@ class Check:
     `by_order` is what `load_weights(file)` does, `by_name` what `load_weights(file, by_name=True)` does.
     `warnings` are what Keras would not notice, and what could not be compared; `unknown` counts the shapes
     of which the like-file does not tell all sides, so that they were compared in part only. `multi_gpu` says
-    that the file is a multi-GPU checkpoint, from which the single model has to be taken first.
+    that the file is a multi-GPU checkpoint, from which the single model has to be taken first. `crossed` says that by
+    order layers would get the weights of others, as the names tell, and Keras would not notice.
     """
 
     source: str
@@ -46,6 +50,7 @@ class Check:
     warnings: tuple[str, ...]
     unknown: int
     multi_gpu: bool
+    crossed: bool = False
 
     @property
     def by_order_words(self) -> tuple[str, ...]:
@@ -70,6 +75,7 @@ class Check:
             "source": self.source,
             "like": self.like,
             "loads": self.loads,
+            "crossed": self.crossed,
             "by_order": _loading(self.by_order, self.by_order_words),
             "by_name": _loading(self.by_name, self.by_name_words),
             "warnings": list(self.warnings),
@@ -93,25 +99,32 @@ def check(source: str | os.PathLike[str], like: str | os.PathLike[str], *, isola
     from remap.hdf5.reader import open_checkpoint
 
     described = read_reference(like)
-    expected = [_completed(layer, described.groups or ()) for layer in model_layers(described)]
+    expected = wanted_by(described)
     with open_checkpoint(source) as opened:
         checkpoint = opened.checkpoint
     saved = file_layers(checkpoint.layers)
     by_order, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
+    crossed = tuple(_crossed(by_order, checkpoint.weighted, layers_of_weights(described)))
     return Check(
         source=os.fspath(source),
         like=os.fspath(like),
         by_order=by_order,
         by_name=by_name,
-        warnings=(*_crossed(by_order), *_custom(by_order)),
+        warnings=(*(crossed or _renamed(by_order)), *_custom(by_order)),
+        crossed=bool(crossed),
         unknown=_unknown(by_order, by_name),
         multi_gpu=_is_multi_gpu(checkpoint),
     )
 
 
-def _completed(layer: ModelLayer, groups: Sequence[LayerGroup]) -> ModelLayer:
+def wanted_by(like: Reference) -> list[ModelLayer]:
+    """List what a model wants, with the shapes of its own weights where it comes with some."""
+    groups = {group.name: group for group in reversed(like.groups or ())}
+    return [_completed(layer, groups.get(layer.name)) for layer in model_layers(like)]
+
+
+def _completed(layer: ModelLayer, group: LayerGroup | None) -> ModelLayer:
     """Take the shapes that an architecture leaves open from the like-file's own weights, where they agree."""
-    group = next((group for group in groups if group.name == layer.name), None)
     if group is None or layer.shapes is None or len(layer.shapes) != len(group.weights):
         return layer
     shapes = tuple(weight.shape for weight in group.weights)
@@ -154,22 +167,72 @@ def _custom(loading: Loading) -> Iterator[str]:
         yield f"layers of classes that Keras does not have were not compared: {_listed(names)}"
 
 
-def _crossed(loading: Loading) -> Iterator[str]:
-    """Say where Keras would pass over a wrong order: equal shapes, other names."""
+def _crossed(
+    loading: Loading, groups: Sequence[LayerGroup], inside: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Say where Keras would pass over a wrong order: equal shapes, and names that tell of another order."""
+    if not loading.loads:
+        return
+    pairs = [(step.expected.name, step.saved.name) for step in loading.steps if step.expected and step.saved]
+    model = {name for name, _ in pairs}
+    layers = [(name, other) for name, other in pairs if other != name and other in model]
+    if layers and not same_but_for_numbers(pairs):
+        name, other = layers[0]
+        yield (
+            f"{len(layers)} layers would get the weights of a layer of another name that the model has too "
+            f"({name} those of {other}): Keras looks at the order only and will not notice"
+        )
+    for (name, _), group in zip(pairs, groups, strict=False):
+        turned = _turned_names(inside.get(name, ()), [layer_scope(weight.name) for weight in group.weights])
+        if turned:
+            own, other = turned[0]
+            yield (
+                f"in {name}, {len(turned)} weights are those of another layer inside it ({own} would get weights of "
+                f"{other}): other trainable flags, and Keras looks at the order only and will not notice"
+            )
+
+
+def _turned_names(theirs: Sequence[str], ours: Sequence[str]) -> list[tuple[str, str]]:
+    """Give the pairs of names that differ, where both sides have the same names in another order.
+
+    Names are the same as they are, or less a counter that TensorFlow put behind each, or by their rank among the
+    automatic names of their kind: another session numbers on.
+    """
+    if len(theirs) != len(ours) or not all(ours) or not all(theirs):
+        return []
+    bare = [split_number(name, "_") for name in ours]
+    variants = (
+        (theirs, ours),
+        (theirs, [name for name, number in bare if number]),
+        (_by_rank(theirs), _by_rank(ours)),
+    )
+    for wanted, found in variants:
+        if Counter(wanted) == Counter(found):
+            return [
+                (theirs[place], ours[place]) for place in range(len(ours)) if wanted[place] != found[place]
+            ]
+    return []
+
+
+def _by_rank(names: Sequence[str]) -> list[tuple[str, int]]:
+    kins: dict[str, list[int]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        kin, number = family(name)
+        kins[kin].append(number)
+    ranks = {
+        (kin, number): rank for kin, numbers in kins.items() for rank, number in enumerate(sorted(numbers))
+    }
+    return [(family(name)[0], ranks[family(name)]) for name in names]
+
+
+def _renamed(loading: Loading) -> Iterator[str]:
+    """Say where layers of equal shapes have other names: nothing tells whether their order is the same."""
     if not loading.loads:
         return
     pairs = [(step.expected.name, step.saved) for step in loading.steps if step.expected and step.saved]
-    model = {name for name, _ in pairs}
     alike = Counter(saved.shapes for _, saved in pairs)
-    crossed = [(name, saved.name) for name, saved in pairs if saved.name != name and saved.name in model]
     unsure = [name for name, saved in pairs if saved.name != name and alike[saved.shapes] > 1]
-    if crossed:
-        name, other = crossed[0]
-        yield (
-            f"{len(crossed)} layers would get the weights of a layer of another name that the model has too "
-            f"({name} those of {other}): Keras looks at the order only and will not notice"
-        )
-    elif unsure:
+    if unsure:
         yield (
             f"{len(unsure)} layers have other names in the file and equal shapes ({_listed(unsure)}): that "
             "their order is the same is taken on trust, by Keras too"

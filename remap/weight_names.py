@@ -30,6 +30,8 @@ _BYTES_REPR = r"^b(['\"])(.*)\1(_\d+)?$"
 # What Keras itself puts between a layer's name and a leaf: halves of a Bidirectional, recurrent cells.
 _INNER = r"^(forward_.+|backward_.+|stacked_rnn_cells(_\d+)?|(.+_)?cell(_\d+)?)$"
 
+_MOST_DIGITS = 18
+
 
 def clean(name: str) -> str:
     """Undo Keras 2.3's ``b'dense/kernel:0'_2`` to ``dense/kernel:0``; leave every other name alone."""
@@ -90,17 +92,22 @@ def same_but_for_numbers(pairs: Iterable[tuple[str, str]]) -> bool:
 
 def numbered(name: str) -> tuple[str, tuple[int, ...]]:
     """Split off all numbers at the end: ``("dense", (3, 1))`` for ``dense_3_1``, ``dense_3`` built twice."""
-    numbers: list[int] = []
-    while (split := split_number(name, "_"))[1]:
-        numbers.insert(0, int(split[1]))
-        name = split[0]
-    return name, tuple(numbers)
+    parts = name.split("_")
+    end = len(parts)
+    while end > 1 and _is_number(parts[end - 1]):
+        end -= 1
+    return "_".join(parts[:end]), tuple(map(int, parts[end:]))
 
 
 def split_number(name: str, mark: str) -> tuple[str, str]:
     """Split off a number behind a mark at the end; it is "" where there is none."""
     before, found, number = name.rpartition(mark)
-    return (before, number) if found and number.isdecimal() else (name, "")
+    return (before, number) if found and _is_number(number) else (name, "")
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether a text may be a counter of Keras or TensorFlow; Python reads no integers of thousands of digits."""
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def runs(path: str) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +9,11 @@ import pytest
 from remap import Undecided
 from remap.architecture import parse_model
 from remap.assignment.assign import Assignment, assign
-from remap.assignment.reference import Reference, named_by, reference_from_json
-from remap.checkpoint import LayerGroup
+from remap.assignment.decide import by_scope_or_suffix
+from remap.assignment.expected import expected_from_groups
+from remap.assignment.reading import Problem
+from remap.assignment.reference import Reference, named_by, reference_from_checkpoint, reference_from_json
+from remap.checkpoint import Checkpoint, LayerGroup
 from remap.recognize import Template
 from tests.paper import dense, entry, group, listed, model, stack
 
@@ -245,3 +249,137 @@ def test_another_model_is_no_reference() -> None:
     like = reference_from_json(json.dumps(stack(dense("a"), dense("enc"), dense("z"))), where="like.json")
     with pytest.raises(Undecided, match="is another model"):
         assign(wrapper(*TWINS, architecture=architecture), like=like, plain=False, order="reference")
+
+
+def by_full_file(
+    trained: dict[str, Any], reference: dict[str, Any] | None, *groups: LayerGroup, keras: str = "2.2.4"
+) -> Assignment:
+    """Assign the weights of a file with an architecture for a reference file with or without one."""
+    listed_weights = [weight.name.removesuffix(":0") for layer in groups for weight in layer.weights]
+    config = None if reference is None else json.dumps(reference)
+    like = Checkpoint(root="/", layers=groups, keras_version=keras, model_config=config)
+    numbered = tuple(
+        replace(weight, path=f"/{number}") for number, weight in enumerate(listed(*listed_weights))
+    )
+    return assign(
+        Template(
+            group=LayerGroup(name="model_1", weights=numbered),
+            architecture=parse_model(json.dumps(trained), where="model_config"),
+            replicas=2,
+        ),
+        like=reference_from_checkpoint(like, where="like.h5"),
+        plain=False,
+        order="reference",
+    )
+
+
+def nested(*flags: bool, **config: Any) -> dict[str, Any]:
+    """Make a stack of a stack of layers `a` and `b` without biases."""
+    layers = [dense(name, trainable=flag, use_bias=False) for name, flag in zip("ab", flags, strict=True)]
+    inner = stack(*layers, name="inner")
+    inner["config"].update(config)
+    return stack(inner)
+
+
+def test_a_group_without_names_is_read_by_the_flags_of_its_own_model() -> None:
+    """Of two kernels without scopes, the one that trains in the reference model is listed first."""
+    kernels = group("inner", "kernel", "kernel")
+    settled = by_full_file(nested(True, True), nested(False, True), kernels)
+    assert [weight.source.path for weight in settled.layers[0].weights] == ["/1", "/0"]
+
+
+def test_a_group_without_names_or_flags_is_refused() -> None:
+    with pytest.raises(Undecided, match="does not tell in which order it loads the nested model 'inner'"):
+        by_full_file(nested(True, True), None, group("inner", "kernel", "kernel"))
+
+
+def test_keras_3_lists_a_frozen_model_layer_by_layer_whatever_trains_inside() -> None:
+    kernels = group("inner", "kernel", "kernel")
+    settled = by_full_file(nested(True, True), nested(False, True, trainable=False), kernels, keras="3.3.3")
+    assert [weight.source.path for weight in settled.layers[0].weights] == ["/0", "/1"]
+
+
+def test_the_end_of_a_custom_layer_that_trains_shows_only_before_another_that_does() -> None:
+    """`w` trains and `s` does not, but where a frozen layer follows, both may train or neither."""
+    names = ("odd/w", "odd/s", "d/kernel", "d/bias")
+    trained, thawed = (
+        stack(stack(entry("odd", "Odd"), dense("d", trainable=flag), name="inner")) for flag in (False, True)
+    )
+    own = parse_model(json.dumps(trained), where="model_config")
+    with pytest.raises(
+        Undecided, match="does not tell which weights of the nested model 'inner' are trainable"
+    ):
+        assign(
+            wrapper(*names, architecture=own),
+            like=reference_from_json(json.dumps(thawed), where="like.json"),
+            plain=False,
+            order="reference",
+        )
+
+
+def test_a_custom_layer_that_is_frozen_in_the_reference_model_may_have_trained() -> None:
+    inner = stack(entry("odd", "Odd", trainable=False), dense("d"), name="inner")
+    settled = by_json(stack(inner), "odd/w", "d/kernel", "d/bias", "odd/s")
+    assert shown(settled) == [("inner", ["d/kernel:0", "d/bias:0", "odd/w:0", "odd/s:0"])]
+
+
+@pytest.mark.parametrize("form", ["json", "file"])
+def test_a_reference_model_that_lists_the_same_layers_in_another_order_is_followed(form: str) -> None:
+    """Keras 3 sorts the branches of a model by rules of its own."""
+    trained, reference = (
+        stack(stack(*(dense(name, use_bias=False) for name in order), name="inner")) for order in ("ab", "ba")
+    )
+    if form == "file":
+        settled = by_full_file(trained, reference, group("inner", "kernel", "kernel"), keras="3.3.3")
+        assert [weight.source.path for weight in settled.layers[0].weights] == ["/1", "/0"]
+        return
+    settled = assign(
+        wrapper("a/kernel", "b/kernel", architecture=parse_model(json.dumps(trained), where="model_config")),
+        like=reference_from_json(json.dumps(reference), where="like.json"),
+        plain=False,
+        order="reference",
+    )
+    assert shown(settled) == [("inner", ["b/kernel:0", "a/kernel:0"])]
+
+
+def test_numbers_of_another_session_are_told_behind_a_common_scope_too() -> None:
+    """`dense` and `dense_1` of the reference model are `dense_1` and `dense_2` here; the last of them was frozen."""
+    groups = (group("dense_1", "tower/dense_1/kernel"), group("model", "tower/dense/kernel"))
+    settled = assign(
+        wrapper("tower/dense_2/kernel", "tower/dense_1/kernel"),
+        like=Reference(where="like.h5", groups=groups),
+        plain=False,
+        order="reference",
+    )
+    assert shown(settled) == [("dense_1", ["tower/dense_2/kernel:0"]), ("model", ["tower/dense_1/kernel:0"])]
+
+
+def test_an_automatic_name_is_no_second_build_where_others_of_its_class_are_named_as_they_are() -> None:
+    """`dense_2` beside `dense_1` may be the `dense_1` of another session, and not the second `dense`."""
+    units = expected_from_groups((group("dense", "dense/kernel"), group("dense_1", "dense_1/kernel")))
+    for names, heard in {
+        ("dense_1/kernel", "dense_2/kernel"): [{1}, set()],
+        ("dense/kernel", "dense_1_1/kernel"): [{0}, {1}],
+        ("dense_2/kernel", "dense_1_1/kernel"): [{0}, {1}],
+    }.items():
+        assert list(map(set, by_scope_or_suffix(Problem(listed(*names), units)))) == heard
+
+
+def test_a_custom_layer_does_not_own_the_weights_of_several() -> None:
+    """`odd` and `odd_1` of the reference model are `odd_1` and `odd_2` here, and no second builds of `odd`."""
+    first, second = (entry(name, "Odd", trainable=False) for name in ("odd", "odd_1"))
+    layers = [stack(first, name="inner"), second, dense("dense", use_bias=False)]
+    with pytest.raises(Undecided):
+        by_json(stack(*layers), "dense_1/kernel", "odd_1/s", "odd_2/s")
+
+
+def test_weights_without_scopes_of_one_name_may_be_those_of_several_layers() -> None:
+    d, e = ("d/kernel", "d/bias"), ("e/kernel", "e/bias")
+    groups = (group("first", "w", "w"), group("d", *d), group("second", "w", "w"), group("e", *e))
+    with pytest.raises(Undecided, match="in several ways"):
+        assign(
+            wrapper("w", *e, "w", "w", *d, "w"),
+            like=Reference(where="like.h5", groups=groups),
+            plain=False,
+            order="reference",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from remap import Undecided, check
+from remap.console.check import check_lines
 from tests.documented import require_documented
 from tests.handmade import save_weights
+from tests.paper import entry, stack
 
 Case = Callable[[str, str], Path]
 
@@ -65,6 +68,7 @@ def test_an_order_that_keras_would_not_question_is_warned_of(
     model = save_weights(tmp_path / "model.h5", dense(*"abcde"[: len(names)]))
     found = check(save_weights(tmp_path / "file.h5", dense(*names)), model)
     assert found.loads
+    assert found.crossed == (warning or "").startswith("2 layers would")
     assert len(found.warnings) == (warning is not None)
     assert (warning or "") in "".join(found.warnings)
 
@@ -90,3 +94,65 @@ def test_a_multi_gpu_file_describes_no_single_model(case: Case) -> None:
     folder = case(ERA, "conv_bn")
     with pytest.raises(Undecided):
         check(folder / "single.h5", folder / "multi_weights.h5")
+
+
+def inside(*names: str) -> dict[str, dict[str, NDArray[np.generic]]]:
+    """Make a nested model of layers of one shape."""
+    return {"inner": {f"{name}/kernel:0": np.ones((2, 2), "<f4") for name in names}}
+
+
+@pytest.mark.parametrize(
+    ("names", "crossed"),
+    [
+        (("a", "b", "c"), False),
+        (("b", "c", "a"), True),
+        (("b_1", "c_1", "a_1"), True),  # built for a second time in one session of TensorFlow 1
+        (("x", "y", "z"), False),
+    ],
+)
+@pytest.mark.parametrize("form", ["weights", "json"])
+def test_layers_inside_a_nested_model_are_compared_by_name(
+    tmp_path: Path, form: str, names: tuple[str, ...], crossed: bool
+) -> None:
+    file = save_weights(tmp_path / "file.h5", inside(*names))
+    model = save_weights(tmp_path / "model.h5", inside("a", "b", "c"))
+    if form == "json":
+        model = tmp_path / "model.json"
+        model.write_text(
+            json.dumps(
+                stack(stack(*(entry(name, "Dense", units=2, use_bias=False) for name in "abc"), name="inner"))
+            )
+        )
+    found = check(file, model)
+    assert found.loads
+    assert found.crossed == crossed
+    assert found.to_json()["crossed"] == crossed
+    verdict = next(check_lines(found, width=80, ascii_only=True)).plain
+    assert verdict.startswith("Loads in a wrong order" if crossed else "Loads: ")
+    assert any("in inner, 3 weights are those of another layer" in said for said in found.warnings) == crossed
+
+
+def test_numbers_of_another_session_are_no_wrong_order(tmp_path: Path) -> None:
+    for later in (1, 5):
+        ours, theirs = ([f"dense_{number + first}" for number in range(3)] for first in (1, 1 + later))
+        nested, plain = (
+            check(
+                save_weights(tmp_path / "file.h5", made(*ours)),
+                save_weights(tmp_path / "model.h5", made(*theirs)),
+            )
+            for made in (inside, dense)
+        )
+        assert nested.loads
+        assert plain.loads
+        assert not nested.crossed
+        assert not plain.crossed
+
+
+def test_keras_3_loads_a_model_that_is_frozen_as_a_whole_layer_by_layer(tmp_path: Path) -> None:
+    layers = [entry(name, "Dense", units=2, use_bias=False, trainable=name == "b") for name in "ab"]
+    inner = stack(*layers, name="inner")
+    inner["config"]["trainable"] = False
+    (tmp_path / "model.json").write_text(json.dumps({**stack(inner), "registered_name": "Sequential"}))
+    for names, crossed in (("ab", False), ("ba", True)):
+        file = save_weights(tmp_path / "file.h5", inside(*names))
+        assert check(file, tmp_path / "model.json").crossed == crossed

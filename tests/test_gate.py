@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -13,8 +13,10 @@ import pytest
 from remap.errors import InputRefused
 from remap.hdf5 import checked_file as gate_module
 from remap.hdf5.checked_file import CheckedFile
+from remap.hdf5.object_headers import ATTRIBUTE_INFO
 from remap.hdf5.source import Source
 from remap.hdf5.tensors import Tensor
+from tests.attack.metadata import edit, headers
 from tests.handmade import save_full, save_weights
 
 if TYPE_CHECKING:
@@ -208,9 +210,101 @@ def test_many_links_to_one_group_are_refused_at_the_second(
     with closing(Source.open(tmp_path / "in.h5")) as source, CheckedFile(source) as gate:
         asked = _counted(monkeypatch)
         list(gate.tensors(("layer 0",), names))
-        with pytest.raises(InputRefused, match="shares its bytes with /layer 0/tensor 0"):
+        with pytest.raises(InputRefused, match="/layer 1 and /layer 0 are the same group"):
             list(gate.tensors(("layer 1",), names))
-    assert len(asked) == links + 3  # the two groups, and the first tensor again
+    assert len(asked) == links + 2  # the two groups, and each tensor once
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("a/x", "b/y"), ("a/x", "a/up/a/y"), ("b/x", "a/x"), ("a/x", "a/up/z")]
+)
+def test_a_group_with_two_paths_is_refused(tmp_path: Path, first: str, second: str) -> None:
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["a/x"], file["a/y"], file["z"] = np.ones(2), np.ones(2), np.ones(2)
+        file["a/up"], file["b"] = file["/"], file["a"]
+    with (
+        closing(Source.open(tmp_path / "in.h5")) as source,
+        CheckedFile(source) as gate,
+        pytest.raises(InputRefused, match="are the same group"),
+    ):
+        list(gate.tensors((), [first, second]))
+
+
+def test_a_split_list_has_no_more_pieces_than_keras_makes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "in.h5", "w", libver="latest") as file:
+        for piece in range(1025):
+            file.attrs[f"layer_names{piece}"] = np.array([b"a"])
+    with (
+        closing(Source.open(tmp_path / "in.h5")) as source,
+        CheckedFile(source) as gate,
+        pytest.raises(InputRefused, match="piece 1025 of this list has 1 names"),
+    ):
+        gate.names((), "layer_names")
+
+
+def test_a_split_list_beside_an_object_of_its_name_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.attrs["layer_names0"] = np.array([b"a"])
+        file["layer_names"] = np.array([b"b"])
+    with (
+        closing(Source.open(tmp_path / "in.h5")) as source,
+        CheckedFile(source) as gate,
+        pytest.raises(InputRefused, match="this list is split, and the group holds an object"),
+    ):
+        gate.names((), "layer_names")
+
+
+def test_a_tensor_of_which_an_attribute_has_the_name_is_refused(tmp_path: Path) -> None:
+    path = save_full(tmp_path / "in.h5")
+    with h5py.File(path, "r+") as file:
+        file["model_weights/model_1"].attrs["dense_1/kernel:0"] = np.zeros((3, 4), "<f4")
+    with (
+        closing(Source.open(path)) as source,
+        CheckedFile(source) as gate,
+        pytest.raises(InputRefused, match="an attribute and an object both have the name 'dense_1/kernel:0'"),
+    ):
+        list(gate.tensors(("model_weights", "model_1"), ["dense_1/kernel:0"]))
+
+
+@pytest.mark.parametrize("stored", [h5py.string_dtype("ascii", 12), h5py.string_dtype("utf-8", 12)])
+def test_text_of_fixed_length_is_read_in_both_encodings(tmp_path: Path, stored: np.dtype[Any]) -> None:
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.attrs.create("backend", b"tensorflow", dtype=stored)
+        file.attrs.create("layer_names", [b"a", b"b"], dtype=stored)
+    with closing(Source.open(tmp_path / "in.h5")) as source, CheckedFile(source) as gate:
+        assert gate.text((), "backend") == "tensorflow"
+        assert gate.names((), "layer_names") == ("a", "b")
+
+
+def test_groups_that_share_one_large_attribute_are_refused(tmp_path: Path) -> None:
+    """Each group refers to the same fractal heap, in which an attribute of half the file's size lies."""
+    path = tmp_path / "in.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        for number in range(4):
+            group = file.create_group(f"layer {number}")
+            for other in range(9):
+                group.attrs[f"filler {other}"] = other
+        file["layer 0"].attrs["weight_names"] = np.array([b"a"], "S200000")
+        places = [h5py.h5o.get_info(file[f"layer {number}"].id).addr for number in range(4)]
+    data = bytearray(path.read_bytes())
+    known = headers(path, places)
+    (given, *others) = [
+        next(message for message in known[place].messages if message.kind == ATTRIBUTE_INFO)
+        for place in places
+    ]
+    for place, message in zip(places[1:], others, strict=True):
+
+        def share(at: int = message.offset) -> None:
+            data[at : at + len(given.content)] = given.content
+
+        edit(data, place, place + known[place].size + 4, share)
+    path.write_bytes(data)
+    with h5py.File(path) as file:
+        assert all(file[f"layer {number}"].attrs["weight_names"][0] == b"a" for number in range(4))
+    with closing(Source.open(path)) as source, CheckedFile(source) as gate:
+        assert gate.names(("layer 0",), "weight_names") == ("a",)
+        with pytest.raises(InputRefused, match="the attributes have more bytes together than the file"):
+            gate.names(("layer 1",), "weight_names")
 
 
 def test_tensors_of_no_bytes_are_no_exception(tmp_path: Path) -> None:

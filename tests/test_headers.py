@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -201,3 +202,20 @@ def test_refuses_a_superblock_that_it_does_not_know(tmp_path: Path, content: byt
     (tmp_path / "in.h5").write_bytes(content)
     with pytest.raises(Refused, match=words):
         _superblock(tmp_path / "in.h5")
+
+
+def test_pieces_that_overlap_are_refused(tmp_path: Path) -> None:
+    """Each of 200 continuations leads to the same block: two hundred times the file would be read."""
+    block = _old_message(0, bytes(8000))
+    first = 16 + 200 * 24
+    links = [_old_message(0x10, struct.pack("<QQ", first, len(block))) for _ in range(200)]
+    with pytest.raises(Refused, match="larger than any"):
+        _header(tmp_path / "in.h5", _old(*links, count=400) + block)
+
+
+@pytest.mark.parametrize("limits", [{"pieces": 1}, {"size": 63}])
+def test_a_caller_may_ask_for_a_smaller_header(tmp_path: Path, limits: dict[str, int]) -> None:
+    content = _old(_old_message(0x10, struct.pack("<QQ", 40, 64)), count=2) + _old_message(0, bytes(56))
+    assert _header(tmp_path / "in.h5", content).pieces == 2
+    with closing(Source.open(tmp_path / "in.h5")) as source, pytest.raises(Refused, match="larger than any"):
+        read_header(source, 0, source.size, **limits)

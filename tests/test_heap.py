@@ -272,3 +272,22 @@ def test_no_bytes_make_it_fail_otherwise(
     path.write_bytes(_old_header(_message(0x0C, _attribute(struct.pack("<IQI", 3, header, 1)))) + content)
     with suppress(Refused, InputRefused):
         assert len(_read(path, 0, count=1)[0]) == 3
+
+
+def test_headers_are_not_read_again_and_again(tmp_path: Path) -> None:
+    """Two headers that share a large block take turns."""
+    big = _message(0, bytes(20_000))
+    names = _message(0x0C, _attribute(b""))
+    size = 16 + 24 + len(names)
+    content = bytearray()
+    for _ in range(2):
+        link = struct.pack("<HHB3xQQ", 0x10, 16, 0, 2 * size, len(big))
+        content += struct.pack("<BxHII4x", 1, 3, 1, size - 16) + link + names
+    (tmp_path / "in.h5").write_bytes(content + big)
+    with closing(Source.open(tmp_path / "in.h5")) as source:
+        strings = Strings(source, Superblock(end=source.size, plain=True))
+        for turn in range(4):
+            assert strings.check(turn % 2 * size, b"names", 0, LIMIT) == []
+            assert strings.check(turn % 2 * size, b"names", 0, LIMIT) == []  # read once
+        with pytest.raises(Refused, match="the headers of its groups have more bytes together than the file"):
+            strings.check(0, b"names", 0, LIMIT)

@@ -52,3 +52,9 @@ def test_stretches_of_a_scope_come_likeliest_first() -> None:
 
 def test_repeated_names_are_counted_as_keras_counts_them() -> None:
     assert uniquify(["a", "b", "a", "a"]) == ["a", "b", "a_2", "a_3"]
+
+
+def test_a_number_too_long_for_python_is_no_number() -> None:
+    long = "dense_" + "9" * 5000
+    assert family(long) == (long, 0)
+    assert numbered(f"{long}_1") == (long, (1,))

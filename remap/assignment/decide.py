@@ -12,11 +12,12 @@ from remap.assignment.expected import ExpectedLayer, ExpectedModel, free_flags
 from remap.assignment.reading import Candidates, Lists, Problem, Reading, disorder, distinction, keep_tidier
 from remap.assignment.search import TooManyReadings, read_list
 from remap.checkpoint import Weight
-from remap.weight_names import clean, family, runs, split_number
+from remap.weight_names import clean, family, layer_scope, runs, split_number
 
 __all__ = [
     "Basis",
     "Verdict",
+    "by_inner_rank",
     "by_listed_name",
     "by_rank",
     "by_scope",
@@ -51,8 +52,15 @@ def by_suffix(case: Problem) -> Candidates:
 
 
 def by_scope_or_suffix(case: Problem) -> Candidates:
-    """Speak for either: a file of which only a part was built twice."""
-    return _testify(case, lambda run: (run, *_without_suffix(run)))
+    """Speak for either: a file of which only a part was built twice.
+
+    Where ``dense_1`` bears its layer's name, ``dense_4`` is not taken for a second ``dense``: automatic names of another
+    session are numbered on.
+    """
+    keys = {key for unit in case.units for key in unit.keys}
+    named = (next((run for run in runs(path) if run in keys), None) for path in set(case.scopes) if path)
+    kins = {family(run)[0] for run in named if run is not None}
+    return _testify(case, lambda run: (run, *(() if family(run)[0] in kins else _without_suffix(run))))
 
 
 def by_rank(case: Problem) -> Candidates:
@@ -62,16 +70,35 @@ def by_rank(case: Problem) -> Candidates:
     A family that has more members on one side than on the other says nothing, nor does the user's own class,
     of which other layers may have weights than do in the file.
     """
-    heads = [path.partition("/")[0] for path in case.scopes]
+    return _ranked(case, [path.partition("/")[0] for path in case.scopes], lambda key: key)
+
+
+def by_inner_rank(case: Problem) -> Candidates:
+    """Speak for the unit of that rank, told by the ends of scopes: ``tower/dense_4`` is as far on as ``dense_4``.
+
+    Where two scopes end alike the ends say nothing.
+    """
+    scopes = [layer_scope(name) for name in case.names]
+    keys = {key for unit in case.units if not unit.open for key in unit.keys}
+    if any(len(set(map(_end, paths))) < len(paths) for paths in (set(scopes), keys)):
+        return tuple(frozenset() for _ in scopes)
+    return _ranked(case, list(map(_end, scopes)), _end)
+
+
+def _end(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _ranked(case: Problem, heads: Sequence[str], named: Callable[[str], str]) -> Candidates:
     theirs = _ranks({head for head in heads if head})
-    ours = _ranks({key for unit in case.units if not unit.open for key in unit.keys})
+    ours = _ranks({named(key) for unit in case.units if not unit.open for key in unit.keys})
     sizes: dict[str, int] = defaultdict(int)
     for kin, _ in ours.values():
         sizes[kin] += 1
     owners: dict[tuple[str, int], set[int]] = defaultdict(set)
     for index, unit in enumerate(case.units):
         for key in () if unit.open else unit.keys:
-            owners[ours[key]].add(index)
+            owners[ours[named(key)]].add(index)
     counts: dict[str, int] = defaultdict(int)
     for kin, _ in theirs.values():
         counts[kin] += 1
@@ -231,11 +258,13 @@ def _by_names_or_flags(case: Problem, free: Problem, *, flags: bool, ordered: bo
     if len(listed) == 1:
         return Verdict(reading=listed[0], basis="names")
     given = _decide(case).reading if flags else None
-    named = _confirmed(free, (by_scope, by_suffix, by_rank), strict=True)
+    named = _confirmed(free, (by_scope, by_suffix, by_rank, by_inner_rank), strict=True)
     if not named:
         named = _confirmed(free, (by_scope_or_suffix,), strict=True)
     if named:
         verdict = _choose(free, named)
+        if verdict.reading is not None and disorder(free, verdict.reading):
+            return _UNDECIDED  # a custom layer would own the weights of several
         same = (
             given is None
             or verdict.reading is None

@@ -9,14 +9,14 @@ each layer which weights it brings and how many of them may stand in the trainab
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from remap.architecture import Layer, is_weightless, owned_weights
 from remap.checkpoint import LayerGroup, Weight
 from remap.layers import NEVER_TRAINED
-from remap.layers.weights import OwnedWeights, Slot
+from remap.layers.weights import OwnedWeights, Shape, Slot
 from remap.typed_json import KerasObject
 from remap.weight_names import clean, leaf, scope
 
@@ -111,7 +111,9 @@ def free_flags(outline: ExpectedModel) -> ExpectedModel:
     return tuple(
         replace(part, children=free_flags(part.children))
         if isinstance(part, ExpectedSubmodel)
-        else replace(part, splits=tuple(dict.fromkeys((*part.splits, part.natural, 0))))
+        else replace(
+            part, splits=(1, 0) if part.open else tuple(dict.fromkeys((*part.splits, part.natural, 0)))
+        )
         for part in outline
     )
 
@@ -251,19 +253,57 @@ def first_difference(weights: Sequence[Weight], outline: ExpectedModel) -> str:
                 f"the architecture has {want[name]:,} weights named {name!r} (as in {owner.path[-1]!r}), "
                 f"the checkpoint {have[name]:,}"
             )
-    left = list(weights)
+    left = _Left(weights)
     for unit in units:
         for slot in unit.slots:
-            taken = next((w for w in left if slot.takes(leaf(clean(w.name)), w.shape)), None)
-            if taken is None:
-                near = next((w for w in left if leaf(clean(w.name)) == slot.leaf), None)
+            if not left.take(slot):
+                near = left.first(slot.leaf)
                 shape = "" if near is None else f"; the checkpoint has {near.name!r} {near.shape}"
                 return f"layer {unit.path[-1]!r} wants {slot.leaf!r} {_shown(slot.shape)}{shape}"
-            left.remove(taken)
     return (
         "the same weights, but in another order: the trainable flags of layers inside a model differ, "
         "or the layers do"
     )
+
+
+class _Left:
+    """The weights that no layer has taken, found by their leaves and by the sides of their shapes that are known."""
+
+    def __init__(self, weights: Sequence[Weight]) -> None:
+        self._weights = weights
+        self._leaves = [leaf(clean(weight.name)) for weight in weights]
+        self._taken: set[int] = set()
+        self._found: dict[tuple[str, tuple[bool, ...] | None], dict[Shape, deque[int]]] = {}
+
+    def take(self, slot: Slot) -> bool:
+        """Take the first weight that fits; tell whether there was one."""
+        known = None if slot.shape is None else tuple(side is not None for side in slot.shape)
+        if (slot.leaf, known) not in self._found:
+            self._found[slot.leaf, known] = self._listed(Slot(slot.leaf), known)
+        numbers = self._found[slot.leaf, known].get(slot.shape or (), deque())
+        while numbers:
+            number = numbers.popleft()
+            if number not in self._taken:
+                self._taken.add(number)
+                return True
+        return False
+
+    def first(self, leaf: str) -> Weight | None:
+        """Give the first weight of that leaf."""
+        numbers = enumerate(self._leaves)
+        return next(
+            (self._weights[number] for number, own in numbers if own == leaf and number not in self._taken),
+            None,
+        )
+
+    def _listed(self, slot: Slot, known: tuple[bool, ...] | None) -> dict[Shape, deque[int]]:
+        listed: dict[Shape, deque[int]] = defaultdict(deque)
+        for number, (own, weight) in enumerate(zip(self._leaves, self._weights, strict=True)):
+            shape = weight.shape
+            if slot.takes(own, shape) and (known is None or len(known) == len(shape)):
+                sides = zip(shape, known or (), strict=False)
+                listed[tuple(side if told else None for side, told in sides)].append(number)
+        return listed
 
 
 def _shown(shape: tuple[int | None, ...] | None) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from remap.assignment.expected import ExpectedLayer, ExpectedSubmodel
+from remap.assignment.expected import ExpectedLayer, ExpectedSubmodel, iter_layers
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup
 from remap.conversion_plan import Plan
 from remap.layers.weights import Shape, Slot
+from remap.weight_names import layer_scope
 
 __all__ = [
     "FileLayer",
@@ -21,6 +22,7 @@ __all__ = [
     "Loading",
     "ModelLayer",
     "file_layers",
+    "layers_of_weights",
     "load_by_name",
     "load_by_order",
     "model_layers",
@@ -93,6 +95,31 @@ def planned_layers(plan: Plan) -> list[ModelLayer]:
 def model_layers(like: Reference) -> list[ModelLayer]:
     """List what a model wants: its layers that may have weights, each with the shapes in Keras's order."""
     return [_expected(part) for part in like.outline]
+
+
+def layers_of_weights(like: Reference) -> dict[str, list[str]]:
+    """Name for each group of weights that a model loads the layer that each weight belongs to, in the order of loading.
+
+    Of an architecture only nested models are listed. Keras 3 lists one that is frozen as a whole layer by layer.
+    """
+    if like.groups is not None:
+        return {group.name: [layer_scope(weight.name) for weight in group.weights] for group in like.groups}
+    nests = (part for part in like.outline if isinstance(part, ExpectedSubmodel))
+    return {
+        nest.path[-1]: [name for names in _owners(nest) for name in names]
+        if like.ordered or nest.trainable
+        else [unit.path[-1] for unit in iter_layers((nest,)) for _ in unit.slots]
+        for nest in nests
+    }
+
+
+def _owners(part: ExpectedLayer | ExpectedSubmodel) -> tuple[list[str], list[str]]:
+    """Name the layers of a nested model's trainable weights, and of all others."""
+    if isinstance(part, ExpectedLayer):
+        name = part.path[-1]
+        return [name] * part.splits[0], [name] * (len(part.slots) - part.splits[0])
+    inside = [_owners(child) for child in part.children]
+    return [name for upper, _ in inside for name in upper], [name for _, lower in inside for name in lower]
 
 
 def _expected(part: ExpectedLayer | ExpectedSubmodel) -> ModelLayer:

@@ -16,11 +16,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
-from remap.assignment.decide import decide
-from remap.assignment.expected import ExpectedLayer, ExpectedModel, ExpectedSubmodel, free_flags, iter_layers
+from remap.assignment.decide import Verdict, decide, decide_by_reference
+from remap.assignment.expected import ExpectedLayer, ExpectedModel, ExpectedSubmodel, iter_layers, stored_once
 from remap.assignment.reading import Lists, Reading, Span
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup, Weight
@@ -187,9 +187,11 @@ def contradicted_inside(
         The name of the first such group, or None.
     """
     for group in groups:
+        own = [weights[index] for index in lists.get(group.name, ())]
+        if _repeats_bare_names(group.weights) or _repeats_bare_names(own):
+            return group.name
         pairs = [
-            (layer_scope(theirs.name), layer_scope(weights[index].name))
-            for theirs, index in zip(group.weights, lists.get(group.name, ()), strict=False)
+            (_layer_of(theirs), _layer_of(ours)) for theirs, ours in zip(group.weights, own, strict=False)
         ]
         distinct = list(dict.fromkeys(pairs))
         if max(len({theirs for theirs, _ in pairs}), len({ours for _, ours in pairs})) < 2:
@@ -204,22 +206,36 @@ def contradicted_inside(
     return None
 
 
+def _layer_of(weight: Weight) -> str:
+    """Name the layer of a weight, and for one without a scope the weight."""
+    return layer_scope(weight.name) or _slotless(weight.name)
+
+
+def _repeats_bare_names(weights: Sequence[Weight]) -> bool:
+    """Tell whether weights without a scope have one name: they may be those of several layers."""
+    names = [_slotless(weight.name) for weight in weights if not layer_scope(weight.name)]
+    return len(set(names)) < len(names)
+
+
 def _numbered_alike(pairs: Sequence[tuple[str, str]]) -> bool:
-    """Tell whether names that differ do so by numbers only, in the same order on both sides."""
+    """Tell whether names that differ do so by numbers only, in the same order on both sides.
+
+    The pairs are one to one.
+    """
     if all(ours == theirs for theirs, ours in pairs):
         return True
+    partner = dict(pairs)
     seen: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for theirs, ours in pairs:
         (their_kin, their_number), (our_kin, our_number) = family(theirs), family(ours)
-        if ours in {other for other, own in pairs if own != ours}:
+        if partner.get(ours, ours) != ours:
             return False
         if their_kin != our_kin and theirs not in (our_kin, ours):
             return False
         seen[their_kin, our_kin].append((their_number, our_number))
+    # The order of their numbers is that of ours.
     return all(
-        (a[0] < b[0]) == (a[1] < b[1])
-        for numbers in seen.values()
-        for a, b in itertools.combinations(numbers, 2)
+        sorted(numbers) == sorted(numbers, key=lambda pair: (pair[1], pair[0])) for numbers in seen.values()
     )
 
 
@@ -249,12 +265,40 @@ def reference_lists(
     if like.groups is not None:
         return _lists_by_groups(weights, placed, like)
     theirs = _matched(outline, like)
+    shown = _shown_to_train(outline, reading) if own else frozenset()
     return tuple(
-        _lists_by_flags(part, owned, theirs, like, own=own)
+        _lists_by_flags(part, owned, theirs, like, shown)
         if isinstance(part, ExpectedSubmodel)
         else _of(owned[0])
         for part, owned in placed
     )
+
+
+def _shown_to_train(outline: ExpectedModel, reading: Reading) -> frozenset[tuple[str, ...]]:
+    """Find the custom layers of which every weight that was read as trainable is.
+
+    A layer that certainly trains has to stand behind it in the same list: where nothing does, the last of its weights
+    may as well be the first of those that do not train.
+    """
+    placed = [
+        (unit, span, _list_of(unit.path, reading))
+        for unit, span in zip(iter_layers(outline), reading.spans, strict=True)
+    ]
+    last: dict[tuple[str, ...], int] = {}
+    for unit, span, whose in placed:
+        if not unit.open and min(unit.splits):
+            last[whose] = max(last.get(whose, -1), span.start)
+    return frozenset(
+        unit.path
+        for unit, span, whose in placed
+        if unit.open and unit.splits[0] and not span.others and span.start < last.get(whose, -1)
+    )
+
+
+def _list_of(path: tuple[str, ...], reading: Reading) -> tuple[str, ...]:
+    """Give the innermost frozen model around a layer, whose list its weights are in."""
+    ends = range(len(path), 0, -1)
+    return next((path[:end] for end in ends if path[:end] in reading.frozen), ())
 
 
 def _of(span: Span) -> tuple[int, ...]:
@@ -270,6 +314,9 @@ def _lists_by_groups(
     parts = [(part, owned) for part, owned in placed if any(map(_of, owned))]
     groups = _paired([part.path[-1] for part, _ in parts], like)
     named = listed_by_name(weights, groups)
+    matched = None
+    if named is None and like.architecture is not None:
+        matched = _matched(tuple(part for part, _ in placed), like)
     found = {}
     for number, ((part, owned), group) in enumerate(zip(parts, groups, strict=True)):
         own = [index for span in owned for index in _of(span)]
@@ -284,7 +331,7 @@ def _lists_by_groups(
         elif named is not None:
             listed = named.lists[number]
         else:
-            listed = _listed_as_read(part, owned, group, like)
+            listed = _listed_as_read(part, owned, group, like, matched)
         if [weights[index].shape for index in listed] != [weight.shape for weight in group.weights]:
             raise _another_model(like)
         found[part.path] = listed
@@ -304,23 +351,58 @@ def _paired(names: Sequence[str], like: Reference) -> list[LayerGroup]:
 
 
 def _listed_as_read(
-    part: ExpectedSubmodel, owned: Sequence[Span], group: LayerGroup, like: Reference
+    part: ExpectedSubmodel,
+    owned: Sequence[Span],
+    group: LayerGroup,
+    like: Reference,
+    matched: Mapping[tuple[str, ...], ExpectedLayer | ExpectedSubmodel] | None,
 ) -> tuple[int, ...]:
-    reading = decide(group.weights, part.children, apart=True).reading
-    if reading is None:
-        reading = decide(group.weights, free_flags(part.children), apart=True).reading
-    if reading is None:
+    """Read a group of the file by the flags of the model it was saved from, or by no flags where they are not known."""
+    units = list(iter_layers(part.children))
+    theirs = part if matched is None else matched[part.path]
+    if matched is not None and isinstance(theirs, ExpectedSubmodel):
+        outline = _as_listed(theirs, like)
+        verdict = decide(group.weights, outline, apart=True)
+        if not verdict.fits and (once := stored_once(outline)) is not None:
+            verdict = decide(group.weights, once, apart=True)
+    elif any(unit.same_as is not None for unit in units):
+        verdict = Verdict()  # in which of its places the layer is listed is not known
+    else:
+        verdict = decide_by_reference(
+            group.weights, part.children, flags=False, ordered=like.ordered, apart=True
+        )
+    if verdict.reading is None:
         raise Undecided(
             f"the reference model does not tell in which order it loads the nested model {part.path[-1]!r}",
             where=like.where,
             hint=_SAVE_WEIGHTS + ", in a session that has built nothing before",
         )
+    read = {
+        unit.path: _of(span) for unit, span in zip(iter_layers((theirs,)), verdict.reading.spans, strict=True)
+    }
     at: dict[int, int] = {}
-    for ours, theirs in zip(owned, reading.spans, strict=True):
-        if len(_of(ours)) != len(_of(theirs)):
+    for unit, span in zip(units, owned, strict=True):
+        places = read.get(unit.path if matched is None else matched[unit.path].path, ())
+        if len(_of(span)) != len(places):
             raise _another_model(like)
-        at.update(zip(_of(theirs), _of(ours), strict=True))
+        at.update(zip(places, _of(span), strict=True))
+    if at.keys() != set(range(len(group.weights))):
+        raise _another_model(like)
     return tuple(at[index] for index in range(len(group.weights)))
+
+
+def _as_listed(nest: ExpectedSubmodel, like: Reference) -> ExpectedModel:
+    """Give the layers of a nested model with the flags by which its group is listed."""
+    return nest.children if like.ordered or nest.trainable else _all_frozen(nest.children)
+
+
+def _all_frozen(outline: ExpectedModel) -> ExpectedModel:
+    return tuple(
+        replace(part, children=_all_frozen(part.children))
+        if isinstance(part, ExpectedSubmodel)
+        else replace(part, splits=(0,))
+        for part in outline
+    )
 
 
 def _another_model(like: Reference) -> Undecided:
@@ -371,30 +453,36 @@ def _lists_by_flags(
     owned: Sequence[Span],
     theirs: Mapping[tuple[str, ...], ExpectedLayer | ExpectedSubmodel],
     like: Reference,
-    *,
-    own: bool,
+    shown: frozenset[tuple[str, ...]],
 ) -> tuple[int, ...]:
     """List a nested model by the flags of the reference model's config."""
     units = list(iter_layers((part,)))
     choices = [
-        _counts(unit, theirs[unit.path], span, own=own) for unit, span in zip(units, owned, strict=True)
+        _counts(unit, theirs[unit.path], span, known=unit.path in shown)
+        for unit, span in zip(units, owned, strict=True)
     ]
     if prod(map(len, choices)) > _MOST_COMBINATIONS:
         raise _untold(part, like)
+    # A reference model may list the same layers in another order: Keras 3 sorts branches by rules of its own.
+    nest = theirs[part.path]
+    place = {theirs[unit.path].path: number for number, unit in enumerate(units)}
+    turn = [place[unit.path] for unit in iter_layers((nest,))]
+    if len(turn) != len(units):
+        raise _another_model(like)
     lists = set()
     for counts in itertools.product(*choices):
-        for whole in _whole_models(part, theirs, like):
-            sides = iter(
-                [(_of(span)[:count], _of(span)[count:]) for span, count in zip(owned, counts, strict=True)]
-            )
-            lists.add(whole(part, sides))
+        for whole in _whole_models(nest, like):
+            sides = [
+                (_of(span)[:count], _of(span)[count:]) for span, count in zip(owned, counts, strict=True)
+            ]
+            lists.add(whole(nest, iter([sides[number] for number in turn])))
     if len(lists) != 1:
         raise _untold(part, like)
     return lists.pop()
 
 
 def _counts(
-    unit: ExpectedLayer, theirs: ExpectedLayer | ExpectedSubmodel, span: Span, *, own: bool
+    unit: ExpectedLayer, theirs: ExpectedLayer | ExpectedSubmodel, span: Span, *, known: bool
 ) -> tuple[int, ...]:
     """Say how many weights of a layer train in the reference model; several where its config leaves that open."""
     if not isinstance(theirs, ExpectedLayer):
@@ -405,8 +493,7 @@ def _counts(
             return (0,)
         # Where its weights stand in one piece, the part that trains may end anywhere in it.
         apart = span.length > 0 and span.others > 0 and span.other != span.start + span.length
-        known = apart or (own and unit.splits[0] > 0 and not span.others) or not count
-        return (span.length,) if known else tuple(range(count + 1))
+        return (span.length,) if apart or known or not count else tuple(range(count + 1))
     splits = tuple(dict.fromkeys(min(split, count) for split in theirs.splits))
     # A wrapper and what it wraps may have different flags; which one counts the checkpoint's Keras has shown.
     return (span.length,) if span.length in splits else splits
@@ -420,24 +507,16 @@ def _untold(part: ExpectedSubmodel, like: Reference) -> Undecided:
     )
 
 
-_Lister = Callable[[ExpectedSubmodel, Iterator[Sides]], tuple[int, ...]]
+_Lister = Callable[[ExpectedLayer | ExpectedSubmodel, Iterator[Sides]], tuple[int, ...]]
 
 
-def _whole_models(
-    part: ExpectedSubmodel,
-    theirs: Mapping[tuple[str, ...], ExpectedLayer | ExpectedSubmodel],
-    like: Reference,
-) -> tuple[_Lister, ...]:
+def _whole_models(theirs: ExpectedLayer | ExpectedSubmodel, like: Reference) -> tuple[_Lister, ...]:
     """Say in which ways the flags of models themselves may count."""
-    frozen = {
-        nest.path
-        for nest in _nests(part)
-        if isinstance(other := theirs[nest.path], ExpectedSubmodel) and not other.trainable
-    }
+    frozen = frozenset(nest.path for nest in _nests(theirs) if not nest.trainable)
     if not like.ordered:
-        return (_one_by_one,) if part.path in frozen else (_by_layers(frozenset()),)
+        return (_one_by_one,) if theirs.path in frozen else (_by_layers(frozenset()),)
     # JSON has the flag, but a model that is built from it does not: the two may expect different orders.
-    return (_by_layers(frozenset()), _by_layers(frozenset(frozen))) if frozen else (_by_layers(frozenset()),)
+    return (_by_layers(frozenset()), _by_layers(frozen)) if frozen else (_by_layers(frozenset()),)
 
 
 def _nests(part: ExpectedLayer | ExpectedSubmodel) -> Iterator[ExpectedSubmodel]:
@@ -447,12 +526,12 @@ def _nests(part: ExpectedLayer | ExpectedSubmodel) -> Iterator[ExpectedSubmodel]
             yield from _nests(child)
 
 
-def _one_by_one(_: ExpectedSubmodel, sides: Iterator[Sides]) -> tuple[int, ...]:
+def _one_by_one(_: ExpectedLayer | ExpectedSubmodel, sides: Iterator[Sides]) -> tuple[int, ...]:
     return tuple(index for upper, lower in sides for index in (*upper, *lower))
 
 
 def _by_layers(frozen: frozenset[tuple[str, ...]]) -> _Lister:
-    def lister(part: ExpectedSubmodel, sides: Iterator[Sides]) -> tuple[int, ...]:
+    def lister(part: ExpectedLayer | ExpectedSubmodel, sides: Iterator[Sides]) -> tuple[int, ...]:
         upper, lower = _sides(part, sides, frozen)
         return (*upper, *lower)
 

@@ -20,7 +20,14 @@ def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterato
     """Lay out a check: the verdict, the layers in the order of loading, loading by name, warnings."""
     if check.loads:
         sure = "" if not check.unknown else f", as far as {show(check.like)} tells"
-        yield Line(("Loads: ", "bold green"), f"load_weights takes all {_met(check.by_order)}{sure}")
+        yield (
+            Line(
+                ("Loads in a wrong order: ", "bold red"),
+                f"load_weights takes all {_met(check.by_order)}, crosswise",
+            )
+            if check.crossed
+            else Line(("Loads: ", "bold green"), f"load_weights takes all {_met(check.by_order)}{sure}")
+        )
     else:
         yield Line(("Does not load.", "bold red"))
         yield from _complaint(check.by_order_words, width)

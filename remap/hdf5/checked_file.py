@@ -10,6 +10,7 @@ their bytes lie.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,8 @@ _TEXT = 8 << 20
 _REFERENCE = 16
 """Bytes of a reference to a variable-length string: its length, the address of its heap, its number there."""
 _VARIABLE = h5t.py_create(h5py.string_dtype())
+_KERAS = frozenset({"backend", "keras_version", "layer_names"})
+"""Attributes beside layers. Each is read as text or refused, so that no Keras takes one for a layer of that name."""
 
 
 class Attributes:
@@ -92,11 +95,23 @@ class Attributes:
 
     Both methods take an open group and raise Refused for what is not text or larger than any that Keras
     writes, in whatever flavour: fixed length or variable, ASCII or UTF-8. libhdf5 reads every attribute, by the
-    types in memory that h5py uses; what would harm it is checked before.
+    types in memory that h5py uses; what would harm it is checked before. All attributes that are read have no more
+    bytes together than the file: several groups may refer to the same large attribute.
     """
 
     def __init__(self, source: Source, superblock: Superblock) -> None:
         self._strings = Strings(source, superblock)
+        self._left = superblock.end
+
+    def require_none(self, group: Any, names: Sequence[str]) -> None:
+        """Raise Refused if an attribute of a group has one of these names."""
+        if h5a.get_num_attrs(group) < 2:  # the list of the names alone
+            return
+        found: set[bytes] = set()
+        h5a.iterate(group, found.add)
+        for name in names:
+            if name.encode() in found and name not in _KERAS:
+                raise Refused(f"an attribute and an object both have the name {show(name)!r}")
 
     def text(self, group: Any, name: str) -> str | None:
         """Read one text; None when it is not there."""
@@ -138,15 +153,24 @@ class Attributes:
             raise Refused(f"this attribute claims {count:,} entries in {stored:,} bytes")
         if variable:
             return shape, self._variable(attribute, h5o.get_info(group).addr, name, shape)
+        self._count(stored)
         if kind.get_strpad() not in (h5t.STR_NULLPAD, h5t.STR_NULLTERM):
             raise Refused("this attribute's text is padded as neither Keras nor h5py pad it")
         values = np.empty(count, dtype=f"S{size}")
-        attribute.read(values.reshape(shape), mtype=h5t.py_create(values.dtype))
+        memory = h5t.py_create(values.dtype)
+        memory.set_cset(kind.get_cset())  # libhdf5 does not convert between ASCII and UTF-8
+        attribute.read(values.reshape(shape), mtype=memory)
         return shape, values.tolist()
+
+    def _count(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise Refused("the attributes have more bytes together than the file")
 
     def _variable(self, attribute: Any, header: int, name: bytes, shape: tuple[int, ...]) -> list[bytes]:
         """Read variable-length strings when everything on the way to them was found to be sound."""
         expected = self._strings.check(header, name, prod(shape), _TEXT)
+        self._count(sum(map(len, expected)))
         values = np.empty(len(expected), dtype=object)
         attribute.read(values.reshape(shape), mtype=_VARIABLE)
         found: list[bytes] = [value or b"" for value in values]
@@ -165,6 +189,8 @@ def _decode(raw: bytes) -> str:
 _LINKS = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "a link to another file"}
 _VERSION, _FLAGS = 8, 11
 _MARKING_VERSION = 3
+_PIECES = 1024
+"""Pieces a list of names may have; Keras makes pieces of more than 30,000 bytes."""
 _BEING_WRITTEN = 0x01 | 0x04
 """Bytes of the superblock: its version, and from the third on a mark while a program writes the file."""
 _LIBRARY = (KeyError, OSError, RuntimeError, ValueError, TypeError, SystemError, MemoryError, OverflowError)
@@ -182,7 +208,7 @@ class CheckedFile:
     def __init__(self, source: Source, *, compared: bool = False) -> None:
         self._source = source
         self._extents: list[tuple[int, int, tuple[bytes, ...]]] = []
-        self._headers: dict[int, tuple[bytes, ...]] = {}
+        self._objects: dict[int, tuple[bytes, ...]] = {}
         self._require_signature()
         with _Guard(source):
             superblock = read_superblock(source)
@@ -191,7 +217,9 @@ class CheckedFile:
             self._attributes = Attributes(source, superblock)
             self._file = _open(source)
             try:
-                self._way = GroupCache(h5g.open(self._file, b"/"), _descend)
+                root = h5g.open(self._file, b"/")
+                self._objects[h5o.get_info(root).addr] = ()
+                self._way = GroupCache(root, partial(_descend, self._objects))
                 source.raise_fault()
             except BaseException:
                 with suppress(*_LIBRARY):
@@ -228,7 +256,8 @@ class CheckedFile:
         """Read an attribute that holds a list of names, whole or split into `attribute0`, `attribute1`, ….
 
         None when it is not there. `load_attributes_from_hdf5_group` of Keras 2.1.5 and later reads the
-        pieces, and the whole list where there are both; it never writes an empty piece.
+        pieces, and the whole list where there are both; it never writes an empty piece. `H5Dict` of Keras 2.2.3
+        to 2.3.1 (keras/utils/io_utils.py) reads an object of that name before the pieces: with both it is refused.
         """
         found: list[str] = []
         with _Guard(self._source, attribute) as place:
@@ -240,9 +269,20 @@ class CheckedFile:
             while (piece := self._attributes.names(opened, f"{attribute}{number}")) is not None:
                 found.extend(piece)
                 number += 1
-                if not piece or len(found) > NAMES:
+                if not piece or len(found) > NAMES or number > _PIECES:
                     raise Refused(f"piece {number} of this list has {len(piece):,} names")
+            if number and opened.links.exists(attribute.encode()):
+                raise Refused("this list is split, and the group holds an object of the same name")
         return tuple(found) if number else None
+
+    def require_no_attributes(self, path: tuple[str, ...], names: Sequence[str]) -> None:
+        """Refuse a group of which an attribute has one of these names of objects.
+
+        `H5Dict` of Keras 2.2.3 to 2.3.1 (keras/utils/io_utils.py), by which its `load_model` reads, would take the
+        attribute; `load_weights` and all other releases take the object.
+        """
+        with _Guard(self._source) as place:
+            self._attributes.require_none(self._way.to(place.enter(_parts(path))), names)
 
     def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
         """Check datasets under a group and say what they are and where their bytes are, in order."""
@@ -251,6 +291,7 @@ class CheckedFile:
         with _Guard(source) as place:
             above = place.enter(_parts(path))
             group = self._way.to(above)
+            self._attributes.require_none(group, names)
             for name in names:
                 parts = path_parts(name)
                 whole = place.enter(above + parts)
@@ -259,11 +300,11 @@ class CheckedFile:
                 for depth in range(1, len(parts)):
                     between = b"/".join(parts[:depth])
                     if between not in known:
-                        _hard_link(group, between)
+                        _claim_group(self._objects, _hard_link(group, between), above + parts[:depth])
                         known.add(between)
                 leaf = b"/".join(parts)
                 header = _hard_link(group, leaf)
-                other = self._headers.setdefault(header, whole)
+                other = self._objects.setdefault(header, whole)
                 if other is not whole:
                     # Refuse at once: many groups whose lists lead to the same tensors would be quadratic work.
                     if other == whole:
@@ -327,9 +368,16 @@ def _joined(parts: tuple[bytes, ...]) -> str:
     return "/" + b"/".join(parts).decode()
 
 
-def _descend(parent: Any, parts: tuple[bytes, ...]) -> Any:
-    _hard_link(parent, parts[-1])
+def _descend(objects: dict[int, tuple[bytes, ...]], parent: Any, parts: tuple[bytes, ...]) -> Any:
+    _claim_group(objects, _hard_link(parent, parts[-1]), parts)
     return h5g.open(parent, parts[-1])
+
+
+def _claim_group(objects: dict[int, tuple[bytes, ...]], header: int, parts: tuple[bytes, ...]) -> None:
+    """Refuse a group that was reached by another path: reading it once for each would be quadratic work."""
+    other = objects.setdefault(header, parts)
+    if other != parts:
+        raise Refused(f"{show(_joined(parts))} and {show(_joined(other))} are the same group")
 
 
 def _hard_link(group: Any, path: bytes) -> int:

@@ -115,16 +115,20 @@ def read_superblock(source: Source) -> Superblock:
     return Superblock(min(end, source.size), plain)
 
 
-def read_header(source: Source, address: int, end: int) -> Header:
+def read_header(
+    source: Source, address: int, end: int, *, pieces: int = _PIECES, size: int = _PIECE
+) -> Header:
     """Read all messages of the object header at `address` (section IV.A.1), of which none may lie behind `end`.
 
-    Raises Refused for a header that the format does not allow. Checksums are left to libhdf5.
+    Raises Refused for a header that the format does not allow, that has more than `pieces` pieces, of which one has
+    more than `size` bytes, or all have more bytes together than the file. Checksums are left to libhdf5.
     """
+    limits = _Limits(pieces, size, end)
     head = read_bytes(source, address, min(_NEW_PREFIX, max(0, end - address)), end)
     if head[:4] == b"OHDR" and len(head) > 5:
-        return _new_header(source, address, end, head)
+        return _new_header(source, address, limits, head)
     if head[:1] == b"\1" and len(head) >= _OLD_PREFIX.size:
-        return _old_header(source, address, end, head)
+        return _old_header(source, address, limits, head)
     raise Refused("an object's header has no form that the format knows")
 
 
@@ -137,12 +141,20 @@ def read_bytes(source: Source, offset: int, size: int, end: int) -> bytes:
     return bytes(data)
 
 
-def _old_header(source: Source, address: int, end: int, head: bytes) -> Header:
+class _Limits(NamedTuple):
+    """What a header may have: so many pieces, bytes in each, and bytes in all, which lie before `end`."""
+
+    pieces: int
+    size: int
+    end: int
+
+
+def _old_header(source: Source, address: int, limits: _Limits, head: bytes) -> Header:
     _, count, _, size = _OLD_PREFIX.unpack_from(head)
     pieces = [(address + _OLD_PREFIX.size, size)]
     messages: list[Message] = []
-    for start, length in _growing(pieces):
-        for message in _old_messages(read_bytes(source, start, length, end), start):
+    for start, length in _growing(pieces, limits):
+        for message in _old_messages(read_bytes(source, start, length, limits.end), start):
             messages.append(message)
             if message.kind == _CONTINUATION:
                 pieces.append(_continuation(message))
@@ -151,7 +163,7 @@ def _old_header(source: Source, address: int, end: int, head: bytes) -> Header:
     return Header(new=False, pieces=len(pieces), size=_OLD_PREFIX.size + size, messages=tuple(messages))
 
 
-def _new_header(source: Source, address: int, end: int, head: bytes) -> Header:
+def _new_header(source: Source, address: int, limits: _Limits, head: bytes) -> Header:
     version, flags = head[4], head[5]
     begin = 6 + (16 if flags & _TIMES else 0) + (4 if flags & _PHASES else 0)
     width = 1 << (flags & _WIDTH)
@@ -161,23 +173,25 @@ def _new_header(source: Source, address: int, end: int, head: bytes) -> Header:
     begin += width
     pieces = [(address + begin, size)]
     messages: list[Message] = []
-    for start, length in _growing(pieces):
-        data = read_bytes(source, start, length + _CHECKSUM, end)[:length]
+    for start, length in _growing(pieces, limits):
+        data = read_bytes(source, start, length + _CHECKSUM, limits.end)[:length]
         for message in _new_messages(data, start, ordered=bool(flags & _ORDER)):
             messages.append(message)
             if message.kind == _CONTINUATION:
                 block, length = _continuation(message)
-                if length < len(_BLOCK) + _CHECKSUM or read_bytes(source, block, 4, end) != _BLOCK:
+                if length < len(_BLOCK) + _CHECKSUM or read_bytes(source, block, 4, limits.end) != _BLOCK:
                     raise Refused("an object's header continues where nothing of it is")
                 pieces.append((block + len(_BLOCK), length - len(_BLOCK) - _CHECKSUM))
     return Header(new=True, pieces=len(pieces), size=begin + size, messages=tuple(messages))
 
 
-def _growing(pieces: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Give the pieces of a header, to which the one who reads them adds."""
+def _growing(pieces: list[tuple[int, int]], limits: _Limits) -> Iterator[tuple[int, int]]:
+    """Give the pieces of a header, to which the caller adds."""
+    total = 0
     for number, piece in enumerate(pieces):
-        if number == _PIECES or piece[1] > _PIECE:
+        if number == limits.pieces or piece[1] > limits.size or total > limits.end:
             raise Refused("an object's header is larger than any that Keras makes")
+        total += piece[1]
         yield piece
 
 
@@ -255,7 +269,7 @@ class HeaderCache:
         if not self._superblock.plain or not tensor.extent.size:
             return
         try:
-            header = read_header(self._source, address, self._superblock.end)
+            header = read_header(self._source, address, self._superblock.end, pieces=1, size=_LONGEST)
         except Refused:
             return
         place = _place_of_address(header, tensor.extent)
@@ -289,6 +303,8 @@ _GROUP = frozenset({0x00, 0x02, 0x06, 0x0A, ATTRIBUTE, 0x0D, 0x0E, 0x10, 0x11, 0
 _HEAP = 16 << 20
 """Bytes a heap may have; libhdf5 makes them as large as the largest string in them."""
 _SMALLEST_HEAP = 4096
+_HEADER_READS = 4
+"""How many times the bytes of the file may be read for headers: that of the root is read twice, others once."""
 _NO_ADDRESS = b"\xff" * 8
 _ORDERED = 0x01
 
@@ -301,7 +317,8 @@ _HEAP_OBJECT = Struct("<HHxxxxQ")
 class Strings:
     """The variable-length strings of one file.
 
-    The heaps that are read have no more bytes together than the file: heaps that overlap are refused.
+    The heaps that are read have no more bytes together than the file: heaps that overlap are refused, and so are
+    headers whose pieces overlap.
     """
 
     def __init__(self, source: Source, superblock: Superblock) -> None:
@@ -309,6 +326,8 @@ class Strings:
         self._superblock = superblock
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
         self._read = 0
+        self._headers_read = 0
+        self._last: tuple[int, dict[bytes, bytes]] = -1, {}
 
     def check(self, address: int, attribute: bytes, count: int, limit: int) -> list[bytes]:
         """Check an attribute of `count` strings of the group whose header begins at `address`; give the strings.
@@ -318,7 +337,9 @@ class Strings:
         """
         if not self._superblock.plain:
             raise Refused("the file is built as Keras's never are (sizes of addresses, superblock extension)")
-        data = _only(read_header(self._source, address, self._superblock.end), attribute)
+        data = self._attributes(address).get(attribute)
+        if data is None:
+            raise Refused("it is not where its group keeps its attributes")
         # Attributes of the old form are filled up to a multiple of eight bytes.
         if not 0 <= len(data) - count * _REFERENCE.size < 8:
             raise Refused("the attribute is not as long as its shape says")
@@ -327,6 +348,16 @@ class Strings:
         if total > limit:
             raise Refused(f"its strings claim {total:,} bytes, and {limit:,} are the most that is read")
         return [self._string(*reference) for reference in references]
+
+    def _attributes(self, address: int) -> dict[bytes, bytes]:
+        """Give the data of the attributes of the group whose header begins at `address`, by name."""
+        if self._last[0] != address:
+            header = read_header(self._source, address, self._superblock.end)
+            self._headers_read += sum(len(message.content) for message in header.messages)
+            if self._headers_read > _HEADER_READS * self._superblock.end:
+                raise Refused("the headers of its groups have more bytes together than the file")
+            self._last = address, _attributes_of(header)
+        return self._last[1]
 
     def _string(self, length: int, heap: int, index: int) -> bytes:
         if length == heap == 0:
@@ -366,8 +397,8 @@ class Strings:
         return read_bytes(self._source, offset, size, self._superblock.end)
 
 
-def _only(header: Header, name: bytes) -> bytes:
-    """Give the data of an attribute that a group's header holds once, and holds itself."""
+def _attributes_of(header: Header) -> dict[bytes, bytes]:
+    """Give the data of a group's attributes by name; each has to be in its header, and there once."""
     found: dict[bytes, bytes] = {}
     for message in header.messages:
         if message.kind not in _GROUP or message.flags & SHARED:
@@ -379,9 +410,7 @@ def _only(header: Header, name: bytes) -> bytes:
             if other in found:
                 raise Refused("its group has two attributes of one name")
             found[other] = data
-    if name not in found:
-        raise Refused("it is not where its group keeps its attributes")
-    return found[name]
+    return found
 
 
 def _is_dense(content: bytes) -> bool:

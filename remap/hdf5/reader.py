@@ -119,16 +119,26 @@ class _Reading:
         )
 
     def _root(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Find the group that lists the layers, as `load_weights` of Keras does."""
-        for root in ((), ("model_weights",)):
-            if root and not self._gate.has(*root):
-                continue
-            names = self._gate.names(root, "layer_names")
+        """Find the group that lists the layers, as `load_weights` and `load_model` of Keras do.
+
+        `load_model` reads `model_weights`; `load_weights` reads it where there is no attribute `layer_names` in the
+        root. A file of which the two would read different lists is refused.
+        """
+        gate = self._gate
+        root: tuple[str, ...] = ()
+        names = gate.names(root, "layer_names")
+        if gate.has("model_weights"):
             if names is not None:
-                if len(set(names)) != len(names):
-                    raise self._refused("a layer is listed twice", root)
-                return root, names
-        raise self._not_keras()
+                raise self._refused("the file has a list of layers beside a group model_weights", root)
+            root = ("model_weights",)
+            names = gate.names(root, "layer_names")
+        if names is None:
+            raise self._not_keras()
+        if len(set(names)) != len(names):
+            raise self._refused("a layer is listed twice", root)
+        gate.require_no_attributes((), ("model_weights", "optimizer_weights"))
+        gate.require_no_attributes(root, names)
+        return root, names
 
     def _layer(self, root: tuple[str, ...], name: str) -> LayerGroup:
         group = (*root, name)

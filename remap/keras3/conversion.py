@@ -98,7 +98,7 @@ def tell_apart(
     """
     groups = {group.name: group for group in checkpoint.layers}
     layers = tuple(load_order(architecture))
-    names = [layer.name for layer in layers]
+    names = {layer.name for layer in layers}
     strangers = [group.name for group in checkpoint.weighted if group.name not in names]
     if strangers:
         raise InputRefused(
