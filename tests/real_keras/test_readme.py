@@ -16,7 +16,7 @@ import pytest
 
 from remap import extract
 from tests.real_keras.verdicts import Said, Task, verdicts
-from tests.test_readme import BLOCKS, DEMO, DEMO_CASE, FULL, KERAS_3, WEIGHTS, promise
+from tests.test_readme import BLOCKS, DEMO, DEMO_CASE, FULL, KERAS_3, ROOT, WEIGHTS, promise
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -160,6 +160,28 @@ def test_json_of_keras_2(ask: Ask, case: Case, tmp_path: Path, message: str, era
     assert ask("keras", "described.keras", compiled=True)[0] == ""
 
 
+def test_single_models_of_keras_2_are_counted_by_what_they_predict(tmp_path: Path) -> None:
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    names = {"conv_bn": ("opens", "opens"), "lstm_plain": ("other predictions", "opens")}
+    names |= {"nested": ("error", "opens"), "many_layers": ("error", "refused")}
+    cases = [("keras-2.2.4", name) for name in names]
+    said = run_python(COUNTED.format(cases=cases), tmp_path).splitlines()[-1]
+    assert {name: tuple(found) for name, *found in json.loads(said)} == names
+
+
+COUNTED = """
+import json
+from tests.real_keras.old_models import outcomes
+
+def kind(said):
+    known = {{"": "opens", "other predictions": "other predictions"}}
+    return known.get(said) or ("refused" if said.startswith("refused: ") else "error")
+
+print(json.dumps([[one.name, kind(one.as_saved), kind(one.converted)] for one in outcomes({cases})]))
+"""
+
+
 def test_other_formats_predict_the_same(case: Case, tmp_path: Path) -> None:
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("tensorflow is not installed")
@@ -194,10 +216,11 @@ print(json.dumps({name: float(abs(found - recorded).max()) for name, found in pr
 
 def run_python(code: str, folder: Path) -> str:
     """Run code in a new process, since each Keras has to be imported alone; give all that it writes."""
+    settings = {"KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env=os.environ | {"KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | settings | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
