@@ -183,6 +183,7 @@ def test_an_older_keras_takes_the_weights_of_a_functional_model(place: Case, run
     assert failed["file"] == "tf.keras-2.3.4-eager/conv_bn/single.h5"
     truth = place("tf.keras-2.3.4-eager", "conv_bn")
     follow(run, promise(message))
+    assert remap.inspect("single.h5").content == "weights"
     assert differences(Path("single.h5"), truth / "single_weights.h5") == []
     weights = "tf.keras-2.3.4-eager/conv_bn/single_weights.h5"
     assert same_release(failed, file=weights, call="model.load_weights(file)")["said"] == ""
