@@ -100,7 +100,7 @@ class Bench:
                     way.cpu.clear()
 
     def make(self, tensors: int, size: int) -> tuple[str, str, str]:
-        """Make an input and its like-file if they are not there; give their paths and the output's."""
+        """Make an input and its reference model if they are not there; give their paths and the output's."""
         source = self.directory / f"multi-{tensors}-{size}.h5"
         like = self.directory / f"like-{tensors}-{size}.json"
         if not source.exists():

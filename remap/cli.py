@@ -163,7 +163,7 @@ def _extract(
         ),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Nothing was frozen, and no model is inside the model.")
+        bool, typer.Option("--plain", help="Nothing was frozen, and no model is nested.")
     ] = False,
     keep_flags: Annotated[
         bool,
@@ -205,7 +205,7 @@ def _extract(
             invocation += [] if value is True else [str(value)]
     with _endings(invocation, json=json):
         if dry_run:
-            _dry_run(ctx, file, options, json=json)
+            _dry_run(ctx, file, output, options, json=json)
             return
         from remap.console.extraction import report_lines
 
@@ -220,11 +220,11 @@ def _extract(
             terminal.print(report_lines(report, width=terminal.width))
 
 
-def _dry_run(ctx: typer.Context, file: Path, options: Mapping[str, Any], *, json: bool) -> None:
+def _dry_run(ctx: typer.Context, file: Path, output: Path, options: Mapping[str, Any], *, json: bool) -> None:
     from remap.console.extraction import mapping_lines, report_lines
     from remap.results import mapping_of, plan_json, report_of
 
-    planned: Plan = _call(ctx, "plan", file, **options)
+    planned: Plan = _call(ctx, "plan", file, output, **options)
     if json:
         _write_json(plan_json(planned, source=str(file)))
         return
@@ -248,20 +248,24 @@ def _check(
             help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),
     ],
+    by_order: Annotated[
+        bool,
+        typer.Option("--by-order", help="The order is right, even if the names of weights are crossed."),
+    ] = False,
     json: _Json = False,
 ) -> None:
     """Tell whether load_weights would take a file, and why not."""
     with _endings(["check", str(file), "--like", str(like)], json=json):
         from remap.console.check import check_lines
 
-        result: Check = _call(ctx, "check", file, like)
+        result: Check = _call(ctx, "check", file, like, by_order=by_order)
         if json:
             _write_json(result.to_json())
         else:
             terminal = _terminal()
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
-            raise typer.Exit(3)
+            raise typer.Exit(4 if result.verdict == "cannot tell" else 3)
 
 
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A like-file on the disk: JSON, a Keras .h5 or a .keras archive, told apart by content."""
+"""Read a reference model from a file: JSON, a Keras .h5 or a .keras archive, recognized by its content."""
 
 from __future__ import annotations
 
@@ -28,10 +28,17 @@ _KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model
 
 
 def read_reference(path: str | os.PathLike[str]) -> Reference:
-    """Read what a like-file says of the single model.
+    """Read a reference model.
 
-    Raises InputRefused for a file that is neither JSON of a model, nor a Keras .h5, nor a .keras archive,
-    and what `Source.open`, `reference_from_json` and `reference_from_checkpoint` raise.
+    Args:
+        path: JSON of `model.to_json()`, a Keras .h5 file or a .keras archive.
+
+    Returns:
+        The reference model.
+
+    Raises:
+        InputRefused: If the file is none of these, is damaged, or cannot be read.
+        Undecided: If it does not describe a single model.
     """
     from remap.hdf5.reader import read_source
     from remap.hdf5.source import Source
@@ -63,17 +70,17 @@ def _encoding(data: bytes) -> str:
 
 
 def _archived(source: Source) -> str:
-    """Read the `config.json` of a .keras archive and nothing else of it.
+    """Read the `config.json` of a .keras archive, and nothing else in it.
 
-    Keras writes members as they are or deflated, and no more of a deflated one is unpacked than is wanted. Other
-    methods are refused: Python unpacks LZMA and bzip2 as far as a block goes, gigabytes from a few kilobytes.
+    Keras stores members or deflates them, and of a deflated member no more is unpacked than is asked for. Other methods are
+    refused: Python unpacks whole blocks of LZMA and bzip2, gigabytes from a few kilobytes.
     """
-    # Loading these takes longer than most like-files do.
+    # Imported here because that takes longer than reading most reference models.
     import struct
     import zipfile
     import zlib
 
-    # What damaged archives make the standard library raise, beside the usual.
+    # What the standard library raises for damaged archives, in addition to the usual errors.
     broken = (zipfile.BadZipFile, zlib.error, struct.error)
     name = source.name
     try:

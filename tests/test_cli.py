@@ -12,13 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import remap.__main__
 from remap.isolation import IsolationFailed
 from tests.commandline import Run, runner
 from tests.documented import require_documented
 from tests.handmade import save_weights
+from tests.paper import entry as layer
+from tests.paper import stack
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -104,8 +108,8 @@ def test_a_refusal_says_what_where_and_what_to_run(run: Run) -> None:
     assert outcome.err.splitlines() == [
         "Error: the file holds 2 models with weights: generator, discriminator",
         "   in: /model_weights in gan.h5",
-        "  try: choose one: --submodel generator",
         "       h5remap extract gan.h5 -o out.h5 --submodel generator",
+        "       h5remap extract gan.h5 -o out.h5 --submodel discriminator",
     ]
 
 
@@ -136,10 +140,10 @@ def test_the_commands_in_a_refusal_work(run: Run) -> None:
     outcome = run("extract", "weights.h5", "-o", "out.h5", "--json")
     commands = json.loads(outcome.out)["commands"]
     assert commands == [
-        "h5remap extract weights.h5 -o out.h5 --plain",
         "h5remap extract weights.h5 -o out.h5 --like model.json",
+        "h5remap extract weights.h5 -o out.h5 --plain",
     ]
-    assert run(*commands[0].split()[1:]).code == 0
+    assert run(*commands[1].split()[1:]).code == 0
 
 
 @pytest.mark.parametrize(
@@ -385,3 +389,25 @@ def test_completion_installs(tmp_path: Path, run: Run, shell: str, place: str) -
     )
     assert outcome.code == 0
     assert "_H5REMAP_COMPLETE" in (tmp_path / place).read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_check_exits_by_its_verdict(run: Run) -> None:
+    kernel = np.ones((3, 3), "<f4")
+
+    def named(*names: str) -> dict[str, dict[str, NDArray[np.generic]]]:
+        return {name: {f"{name}/kernel:0": kernel} for name in names}
+
+    save_weights(Path("model.h5"), named("a", "b"))
+    save_weights(Path("crossed.h5"), named("b", "a"))
+    save_weights(Path("renamed.h5"), named("x"))
+    layers = (layer("odd", "Odd"), layer("x", "Dense", units=3, use_bias=False))
+    Path("custom.json").write_text(json.dumps(stack(*layers)))
+    assert run("check", "model.h5", "--like", "model.h5").code == 0
+    crossed = run("check", "crossed.h5", "--like", "model.h5")
+    assert crossed.code == 3
+    assert "crossed  a" in crossed.out
+    assert run("check", "crossed.h5", "--like", "model.h5", "--by-order").code == 0
+    untold = run("check", "renamed.h5", "--like", "custom.json")
+    assert untold.code == 4
+    assert "Odd" in untold.out

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 import remap
-from remap.checking import Check
+from remap.errors import Remedy
 from remap.results import InspectedLayer, InspectedWeight, Inspection, Move, Report
 from remap.stats import Stats
 from tests.documented import choices, described, referenced
@@ -22,6 +22,7 @@ PACKAGE = Path(remap.__file__).parent
 HEAD = {"format", "version"}
 OBJECTS: dict[str, type[Any]] = {
     "inspection": Inspection,
+    "remedy": Remedy,
     "layer": InspectedLayer,
     "weight": InspectedWeight,
     "stats": Stats,
@@ -90,8 +91,3 @@ def test_an_error_lists_every_class_and_exit_code() -> None:
     names = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", error.__name__).lower() for error in errors}
     assert set(choices(SECTIONS["error"]["kind"])) == {f'"{name}"' for name in names}
     assert set(choices(SECTIONS["error"]["exit_code"])) == {str(error.exit_code) for error in errors}
-
-
-def test_a_check_has_the_listed_fields() -> None:
-    given = {field.name for field in fields(Check)} | HEAD | {"loads"}
-    assert set(SECTIONS["check"]) == given

@@ -1,10 +1,10 @@
-"""The one door into an HDF5 file: nothing is opened, read or believed before it was checked.
+"""Checked access to an HDF5 file: nothing is opened, read or used before it was checked.
 
-Keras closed the same class of holes patch after patch (external links and storage: CVE-2026-1669; declared
-shapes: CVE-2026-0897) because its checks stood at call sites. Here every access goes through one object,
-which accepts hard links only, part by part, bounds every attribute before it is read, and takes a tensor only
-when it is plain numbers stored in this file once. Tensors are never read through HDF5: the gate says where
-their bytes lie.
+Keras fixed the same class of vulnerabilities patch after patch (external links and storage: CVE-2026-1669; declared
+shapes: CVE-2026-0897) because its checks stood at call sites. Here every access goes through one object, which accepts
+hard links only, part by part of a path, limits every attribute before it is read, and accepts a tensor only when it is
+plain numbers stored in this file once. Tensors are never read through HDF5: the checked file gives the offsets of their
+bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from remap.hdf5.identify import SIGNATURE, identify, show
 from remap.hdf5.object_headers import HeaderCache, Strings, read_superblock
 from remap.hdf5.source import DAMAGED, UNFINISHED, Refused
 from remap.hdf5.tensors import Tensor, check_tensor
+from remap.weight_names import path_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,39 +31,22 @@ if TYPE_CHECKING:
     from remap.hdf5.object_headers import Superblock
     from remap.hdf5.source import Source
 
-__all__ = ["NAMES", "Attributes", "CheckedFile", "GroupCache", "path_parts"]
-
-_DEPTH = 64
-"""Parts a name may have; the deepest that real models reach is about ten."""
-_ODD = frozenset({"", ".", ".."})
-
-
-def path_parts(name: str) -> tuple[bytes, ...]:
-    """Split a name at its slashes into path parts, each of which can only mean itself.
-
-    HDF5 drops empty parts and takes ``.`` for the group itself, ``..`` misleads people, and characters that
-    cannot be printed do harm where they are. Raises Refused for a name with such a part, or with more parts
-    than any model's.
-    """
-    parts = name.split("/")
-    if not name.isprintable() or not _ODD.isdisjoint(parts) or len(parts) > _DEPTH:
-        raise Refused(f"the name {show(name)[:200]!r} does not lead to one place in a file")
-    return tuple(name.encode().split(b"/"))
+__all__ = ["NAMES", "Attributes", "CheckedFile", "GroupCache"]
 
 
 class GroupCache:
-    """The open groups on the way to the one last asked for: most paths share all but their last parts.
+    """The open groups along the path last asked for: most paths share all but their last parts.
 
-    `step` opens the group of a path in its parent. No more handles are kept than a path has parts.
+    `open_group` opens the group of a path in its parent. No more handles are kept than a path has parts.
     """
 
-    def __init__(self, root: Any, step: Callable[[Any, tuple[bytes, ...]], Any]) -> None:
-        self._step = step
+    def __init__(self, root: Any, open_group: Callable[[Any, tuple[bytes, ...]], Any]) -> None:
+        self._open_group = open_group
         self._groups = [root]
         self._path: tuple[bytes, ...] = ()
 
     def to(self, path: tuple[bytes, ...]) -> Any:
-        """Give the group under a path; raises what `step` raises."""
+        """Give the group of a path; raises what `open_group` raises."""
         groups = self._groups
         if path != self._path:
             common = 0
@@ -73,7 +57,7 @@ class GroupCache:
             del groups[common + 1 :]
             self._path = path[:common]
             for depth in range(common + 1, len(path) + 1):
-                groups.append(self._step(groups[-1], path[:depth]))
+                groups.append(self._open_group(groups[-1], path[:depth]))
                 self._path = path[:depth]
         return groups[-1]
 
@@ -219,7 +203,7 @@ class CheckedFile:
             try:
                 root = h5g.open(self._file, b"/")
                 self._objects[h5o.get_info(root).addr] = ()
-                self._way = GroupCache(root, partial(_descend, self._objects))
+                self._groups = GroupCache(root, partial(_descend, self._objects))
                 source.raise_fault()
             except BaseException:
                 with suppress(*_LIBRARY):
@@ -245,12 +229,12 @@ class CheckedFile:
         """Say whether anything is under a path; what it is shows when it is used."""
         with _Guard(self._source) as place:
             parts = place.enter(_parts(path))
-            return bool(self._way.to(parts[:-1]).links.exists(parts[-1]))
+            return bool(self._groups.to(parts[:-1]).links.exists(parts[-1]))
 
     def text(self, path: tuple[str, ...], attribute: str) -> str | None:
         """Read an attribute of a group that holds one text; None when it is not there."""
         with _Guard(self._source, attribute) as place:
-            return self._attributes.text(self._way.to(place.enter(_parts(path))), attribute)
+            return self._attributes.text(self._groups.to(place.enter(_parts(path))), attribute)
 
     def names(self, path: tuple[str, ...], attribute: str) -> tuple[str, ...] | None:
         """Read an attribute that holds a list of names, whole or split into `attribute0`, `attribute1`, ….
@@ -261,7 +245,7 @@ class CheckedFile:
         """
         found: list[str] = []
         with _Guard(self._source, attribute) as place:
-            opened = self._way.to(place.enter(_parts(path)))
+            opened = self._groups.to(place.enter(_parts(path)))
             whole = self._attributes.names(opened, attribute)
             if whole is not None:
                 return whole
@@ -282,7 +266,7 @@ class CheckedFile:
         attribute; `load_weights` and all other releases take the object.
         """
         with _Guard(self._source) as place:
-            self._attributes.require_none(self._way.to(place.enter(_parts(path))), names)
+            self._attributes.require_none(self._groups.to(place.enter(_parts(path))), names)
 
     def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
         """Check datasets under a group and say what they are and where their bytes are, in order."""
@@ -290,10 +274,10 @@ class CheckedFile:
         known: set[bytes] = set()
         with _Guard(source) as place:
             above = place.enter(_parts(path))
-            group = self._way.to(above)
+            group = self._groups.to(above)
             self._attributes.require_none(group, names)
             for name in names:
-                parts = path_parts(name)
+                parts = _split(name)
                 whole = place.enter(above + parts)
                 # Opening a group only to go through it costs as much as opening a dataset. So libhdf5 goes
                 # through what was found to be a hard link before, and no further.
@@ -319,6 +303,12 @@ class CheckedFile:
                     self._extents.append((*tensor.extent, whole))
                 source.raise_fault()
                 yield tensor
+
+    def counts(self, path: tuple[str, ...]) -> tuple[int, int]:
+        """Count the attributes of a group, and the objects in it."""
+        with _Guard(self._source) as place:
+            group = self._groups.to(place.enter(_parts(path)))
+            return h5a.get_num_attrs(group), group.get_num_objs()
 
     def require_disjoint(self) -> None:
         """Refuse a file in which two names stand for the same bytes: a small file could become a huge one."""
@@ -361,7 +351,14 @@ def _open(source: Source) -> Any:
 
 
 def _parts(path: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(part for name in path for part in path_parts(name))
+    return tuple(part for name in path for part in _split(name))
+
+
+def _split(name: str) -> tuple[bytes, ...]:
+    try:
+        return path_parts(name)
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def _joined(parts: tuple[bytes, ...]) -> str:

@@ -12,16 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from remap.architecture import Layer
-from remap.errors import InputRefused, RemapError, Undecided
+from remap.errors import InputRefused, RemapError, Remedy, Undecided
+from remap.keras3.operations import operation_of
 from remap.typed_json import Json, Value
 
-__all__ = ["BROKEN_GRAPH", "Call", "Graph", "Tensor", "layer_order", "makes_mask", "read_graph"]
-
-BROKEN_GRAPH = (
-    "old Keras writes such a graph when layers are renamed after their model was built: extract to a .h5 file, whose "
-    "load_weights needs no graph"
-)
-"""What to do about connections that are not all there."""
+__all__ = ["Call", "Graph", "Tensor", "broken_graph", "layer_order", "makes_mask", "read_graph"]
 
 Tensor = tuple[str, int, int]
 """(layer, which of its calls, which of the call's outputs)."""
@@ -33,6 +28,24 @@ _DELAYS = range(1, 9)
 _MOST_OUTPUTS = 1_000_000
 
 _Node = tuple[str, int]
+
+
+def broken_graph(what: str, *, where: str) -> InputRefused:
+    """Refuse connections that are not all there.
+
+    Args:
+        what: What is missing.
+        where: The model or the place in the file.
+    """
+    weights = Remedy(
+        option="target", value=".h5", when="the weights suffice: load_weights needs no connections"
+    )
+    return InputRefused(
+        what,
+        where=where,
+        hint="old Keras writes such connections when layers are renamed after their model was built",
+        remedies=(weights,),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +193,9 @@ class _Reader:
         taken = [_tensor_in(item) for item in items]
         tensors = [self.tensor(*one) for one in taken if one is not None]
         if not tensors or len(tensors) < len(taken):
-            stored.refuse(
+            raise broken_graph(
                 f"a call of layer {layer.name!r} in a form that neither Keras 2 nor tf.keras writes",
-                hint=BROKEN_GRAPH,
+                where=stored.where,
             )
         more: list[Tensor] = []
         first = items[0].values()
@@ -193,9 +206,19 @@ class _Reader:
             if value.kind != "null"
         }
         if "constants" in keywords:
-            raise self._odd(f"constants given to layer {layer.name!r}, which Keras 3 does not take")
+            raise InputRefused(
+                f"constants given to layer {layer.name!r}, which Keras 3 does not take", where=self._place
+            )
         positional: list[Json] = [_written(tensor) for tensor in tensors]
-        if keys:
+        operation = operation_of(layer)
+        if operation is not None:
+            arguments = operation.arguments(positional)
+            if arguments is None:
+                raise broken_graph(
+                    f"layer {layer.name!r} is called on {len(tensors)} tensors", where=stored.where
+                )
+            positional = arguments
+        elif keys:
             positional = [dict(zip(keys, positional, strict=True))]
         elif layer.declared is not None and layer.declared.takes_state and len(positional) > 1:
             keywords["initial_state"] = positional[1:]
@@ -208,13 +231,15 @@ class _Reader:
     def tensor(self, name: str, call: int, index: int) -> Tensor:
         """Find a tensor by its new name and the number of its call from 0."""
         if name not in self._counts:
-            raise self._odd(f"a connection to layer {name!r}, which is not there", BROKEN_GRAPH)
+            raise broken_graph(f"a connection to layer {name!r}, which is not there", where=self._place)
         call -= self._first.get(name, 0)
         if not 0 <= index <= _MOST_OUTPUTS:
-            raise self._odd(f"a connection to output {index} of layer {name!r}, which is not there")
+            raise InputRefused(
+                f"a connection to output {index} of layer {name!r}, which is not there", where=self._place
+            )
         if not 0 <= call < self._counts[name]:
-            raise self._odd(
-                f"a connection to call {call} of layer {name!r}, which is not there", BROKEN_GRAPH
+            raise broken_graph(
+                f"a connection to call {call} of layer {name!r}, which is not there", where=self._place
             )
         return self._renamed[name], call, index
 
@@ -236,10 +261,9 @@ class _Reader:
             return 1
         if 0 in used and count not in used:
             return 0
-        raise self._odd(f"the calls of {model.name!r} are counted neither from 0 nor from 1", BROKEN_GRAPH)
-
-    def _odd(self, what: str, hint: str = "") -> InputRefused:
-        return InputRefused(what, where=self._place, hint=hint)
+        raise broken_graph(
+            f"the calls of {model.name!r} are counted neither from 0 nor from 1", where=self._place
+        )
 
 
 def _by_kind(order: Sequence[str], kinds: Mapping[str, str]) -> dict[str, list[str]]:

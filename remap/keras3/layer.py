@@ -8,27 +8,38 @@ from typing import Any
 
 from remap.architecture import Layer, dtype_name, input_shape, owned_weights, read_layer
 from remap.checkpoint import Weight
-from remap.errors import InputRefused, RemapError, Undecided
+from remap.errors import InputRefused, RemapError, Remedy, Undecided
 from remap.keras3.objects import (
     by_argument,
+    custom_function,
     dtype_policy,
-    function_name,
     keras_object,
     number_names,
     snake_case,
 )
-from remap.keras3.tensors import Group, OutputTensor, keep
+from remap.keras3.operations import array, read_operation
+from remap.keras3.tensors import Group
 from remap.layers import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
 from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
 from remap.layers.weights import OwnedWeights, ScaleBlocks
-from remap.typed_json import Json
+from remap.output_tensors import OutputTensor, keep
+from remap.typed_json import Json, Value
 
-__all__ = ["Built", "build_layer", "describe", "dtype_of", "refuse", "target_of", "translate_arguments"]
+__all__ = [
+    "WEIGHTS_ONLY",
+    "ConvertedLayer",
+    "build_layer",
+    "describe",
+    "dtype_of",
+    "refuse",
+    "target_of",
+    "translate_arguments",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class ConvertedLayer:
     """A layer for Keras 3: how its config.json describes it, and its variables.
 
     The paths of `groups` begin at the layer; the first group is the layer itself. `before` describes a
@@ -43,6 +54,10 @@ class Built:
     problems: tuple[RemapError, ...] = ()
 
 
+WEIGHTS_ONLY = (Remedy(option="target", value=".weights.h5"),)
+"""Where a config cannot be written, the weights can."""
+
+
 def describe(layer: Layer) -> str:
     """Name a layer for a message."""
     return f"layer {layer.name!r} ({layer.class_name})"
@@ -50,7 +65,7 @@ def describe(layer: Layer) -> str:
 
 def refuse(layer: Layer, what: str) -> InputRefused:
     """Refuse a layer that is written otherwise only without its description."""
-    return InputRefused(what, where=describe(layer), hint="convert to .weights.h5 instead")
+    return InputRefused(what, where=describe(layer), remedies=WEIGHTS_ONLY)
 
 
 def dtype_of(layer: Layer, weights: Sequence[Weight], setting: Setting) -> str:
@@ -70,10 +85,9 @@ _COMMON = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activit
 _REGULARIZER = "activity_regularizer"
 _SLOPE = 1.2  # clip(0.2 x + 0.5) of old is clip(1.2 x / 6 + 0.5), which is Keras 3's hard_sigmoid of 1.2 x
 _STEEPER = "hard_sigmoid"
-_LAMBDA = "give the function a name in your code and rebuild the model in Keras 3, or convert to .weights.h5"
 
 
-def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
     """Write a layer under a new name, its weights given in the order Keras 2 loads them.
 
     Raises InputRefused when these are not the weights that such a layer has.
@@ -88,8 +102,10 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
             return _layer_of_cells(layer, target, name, weights, setting)
         case Form.INPUT:
             return _input_layer(layer, target, name, weights)
-        case Form.FUNCTION:
-            return _function_layer(layer, target, name, weights, setting)
+        case Form.LAMBDA:
+            return _lambda_layer(layer, target, name, weights, setting)
+        case Form.OPERATION:
+            return _operation_layer(layer, name, weights, setting)
         case Form.WRAPPER:
             raise InputRefused("nothing tells which layer it wraps", where=describe(layer))
 
@@ -104,12 +120,12 @@ def target_of(layer: Layer, setting: Setting) -> Keras3 | None:
 
 def _plain_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
+) -> ConvertedLayer:
     """Write a layer by its arguments, with its weights changed as the class's declaration says."""
     owned = _checked(layer, weights)
     arguments = translate_arguments(layer, target)
     changed = _changed(target, owned, weights)
-    recipes, notes, problems = _folded(layer, target, arguments, owned, changed)
+    variables, notes, problems = _folded(layer, target, arguments, owned, changed)
     before = None
     if any(not fold.leaves and arguments.values.get(key) == _STEEPER for key, fold in target.folds.items()):
         before = _rescaling(name, setting)
@@ -121,10 +137,10 @@ def _plain_layer(
     trained = Group(
         path="cell" if target.cell else "",
         name=target.cell or name,
-        recipes=recipes,
+        variables=variables,
         trainable=len(owned.trainable) if layer.trainable else 0,
     )
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, {**base, **arguments.values}),
         groups=(Group(path="", name=name), trained) if target.cell else (trained,),
         before=before,
@@ -159,7 +175,11 @@ def _changed(target: Keras3, owned: OwnedWeights, weights: Sequence[Weight]) -> 
 
 
 def _folded(
-    layer: Layer, target: Keras3, arguments: Arguments, owned: OwnedWeights, recipes: tuple[OutputTensor, ...]
+    layer: Layer,
+    target: Keras3,
+    arguments: Arguments,
+    owned: OwnedWeights,
+    variables: tuple[OutputTensor, ...],
 ) -> tuple[tuple[OutputTensor, ...], tuple[str, ...], tuple[InputRefused, ...]]:
     """Make up for the slope of `hard_sigmoid` in the weights that feed it."""
     notes: list[str] = []
@@ -172,15 +192,15 @@ def _folded(
             refused.append(refuse(layer, f"{argument}='hard_sigmoid', whose slope is another in Keras 3"))
         elif fold.leaves:
             scale = ScaleBlocks(_SLOPE, fold.blocks, fold.chosen)
-            recipes = tuple(
-                recipe.after(scale) if slot.leaf in fold.leaves else recipe
-                for recipe, slot in zip(recipes, owned.slots, strict=True)
+            variables = tuple(
+                variable.after(scale) if slot.leaf in fold.leaves else variable
+                for variable, slot in zip(variables, owned.slots, strict=True)
             )
             notes.append(
                 f"{describe(layer)}: weights that feed hard_sigmoid are {_SLOPE} times what they were, since its "
                 "slope is 1/6 in Keras 3 and was 0.2"
             )
-    return recipes, tuple(notes), tuple(refused)
+    return variables, tuple(notes), tuple(refused)
 
 
 def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
@@ -188,7 +208,7 @@ def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
     return keras_object("keras.layers", RESCALING.name, {**config, "scale": _SLOPE, "offset": 0.0})
 
 
-def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weight]) -> Built:
+def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weight]) -> ConvertedLayer:
     """Write an InputLayer."""
     _checked(layer, weights)
     shape = input_shape(layer.config)
@@ -201,48 +221,74 @@ def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weig
         "sparse": bool(layer.config.flag("sparse", default=None)),
         "name": name,
     }
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", INPUT.name, arguments),
         groups=(Group(path="", name=name),),
         problems=problems,
     )
 
 
-def _function_layer(
+def _lambda_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
-    """Write a Lambda that calls a named function; byte code of a Python long gone is not looked at."""
+) -> ConvertedLayer:
+    """Write a Lambda with a function that `custom_objects` must give.
+
+    The function is called as the file calls it, or like the layer where the file holds byte code, which is never
+    decoded; `name_lambda_functions` changes names that are taken.
+    """
     _checked(layer, weights)
     config = layer.config
-    function: str | None = None
-    problems = translate_arguments(layer, target).problems
-    notes: tuple[str, ...] = ()
-    if config.optional_text("function_type") != "function" or config.value("function").kind != "text":
-        byte_code = InputRefused(
-            "the layer is byte code of another Python", where=describe(layer), hint=_LAMBDA
-        )
-        problems = (byte_code, *problems)
-    else:
-        function = config.text("function")
-        notes = (f"{describe(layer)}: give the function in custom_objects={{{function!r}: ...}}",)
-    arguments = {
+    by_name = config.optional_text("function_type") == "function" and config.value("function").kind == "text"
+    arguments: dict[str, Json] = {
         "name": name,
         "trainable": layer.trainable,
         "dtype": dtype_policy(dtype_of(layer, (), setting)),
-        "function": None if function is None else function_name(function),
-        "arguments": {} if (given := config.object("arguments", default=None)) is None else given.plain(),
+        "function": custom_function(config.text("function") if by_name else name),
     }
-    if config.optional_text("output_shape_type") == "raw" and config.given("output_shape"):
-        arguments["output_shape"] = config.value("output_shape").plain()
-    return Built(
+    problems = translate_arguments(layer, target).problems
+    given = config.object("arguments", default=None)
+    try:
+        arguments["arguments"] = {} if given is None else {key: _argument(one) for key, one in given.items()}
+    except InputRefused as refusal:
+        problems = (*problems, refuse(layer, f"arguments of its function: {refusal.what}"))
+    shape = config.value("output_shape") if config.optional_text("output_shape_type") == "raw" else None
+    if shape is not None and shape.kind == "list" and all(one.kind != "list" for one in shape.values()):
+        arguments["output_shape"] = list(shape.shape())
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, arguments),
         groups=(Group(path="", name=name),),
-        notes=notes,
         problems=problems,
     )
 
 
-def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
+def _argument(value: Value) -> Json:
+    """Write what a Lambda's function is given; old Keras restores arrays, and so does Keras 3.
+
+    Raises InputRefused for what Keras 3 would not give to the function as old Keras did.
+    """
+    if value.kind == "object":
+        entry = value.object()
+        if entry.holds("type", "ndarray"):
+            return array(entry.value("value"))
+        if entry.has("class_name") and entry.has("config"):
+            value.refuse("an object of Keras")
+        if not entry.has("class_name"):
+            return {key: _argument(item) for key, item in entry.items()}
+    return [_argument(item) for item in value.values()] if value.kind in {"object", "list"} else value.json()
+
+
+def _operation_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
+    """Write an operation of TensorFlow as one of Keras 3, which is no layer and has no place among the variables."""
+    _checked(layer, weights)
+    try:
+        entry = read_operation(layer.config).entry(name)
+    except InputRefused as refusal:
+        built = _custom_layer(layer, name, weights, setting)
+        return replace(built, notes=(), problems=(refuse(layer, refusal.what),))
+    return ConvertedLayer(entry=entry, groups=())
+
+
+def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
     """Write a layer of the user's own so that `custom_objects` finds its class: under the class's bare name."""
     kept = layer.config.without("batch_input_shape")
     dtype = dtype_of(layer, weights, setting)
@@ -250,17 +296,19 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
         kept = kept.replaced(name=name)
     if layer.config.has("dtype") or dtype != "float32":
         kept = kept.replaced(dtype=dtype)
-    recipes = tuple(keep(weight) for weight in weights)
+    variables = tuple(keep(weight) for weight in weights)
     problems: tuple[RemapError, ...] = ()
     note = f"a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}"
     if layer.declared is not None and isinstance(layer.declared.keras3, Removed):
         what = "Keras 3 has no such layer"
-        problems = (InputRefused(what, where=describe(layer), hint=layer.declared.keras3.hint),)
+        removed = layer.declared.keras3
+        remedies = WEIGHTS_ONLY if removed.weights_help else ()
+        problems = (InputRefused(what, where=describe(layer), hint=removed.hint, remedies=remedies),)
         note = f"{what}; a class of that name must be yours"
-    trained = len(recipes) if layer.trainable else 0
-    return Built(
+    trained = len(variables) if layer.trainable else 0
+    return ConvertedLayer(
         entry=keras_object(None, layer.class_name, kept.json(), registered_name=layer.class_name),
-        groups=(Group(path="", name=name, recipes=recipes, trainable=trained),),
+        groups=(Group(path="", name=name, variables=variables, trainable=trained),),
         notes=(f"{describe(layer)}: {note}",),
         problems=problems,
     )
@@ -268,7 +316,7 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
 
 def _layer_of_cells(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
+) -> ConvertedLayer:
     """Write an RNN with its cell, or a stack of cells; the weights of frozen cells come last in the old order."""
     single = "cell" in target.dropped
     entries = [layer.config.object("cell")] if single else layer.config.objects("cells")
@@ -292,7 +340,7 @@ def _layer_of_cells(
     for part, called in zip(parts, names, strict=True):
         below = "cell" if single else f"cells/{called}"
         groups += [_flagged(group.under(below), layer) for group in part.groups]
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, config),
         groups=tuple(groups),
         notes=tuple(note for part in parts for note in part.notes),
@@ -371,5 +419,5 @@ def _problems(layer: Layer, target: Keras3) -> Iterator[RemapError]:
             yield refuse(layer, f"{key}={value.json()!r}, which {target.name} of Keras 3 does not have")
         elif limit is not None and not limit.allows(value):
             what = f"{key}={value.plain()!r}: {limit.why}"
-            hint = "convert to .weights.h5 instead"
-            yield Undecided(what, where=describe(layer), hint=hint) if limit.unsure else refuse(layer, what)
+            kind = Undecided if limit.unsure else InputRefused
+            yield kind(what, where=describe(layer), remedies=WEIGHTS_ONLY)

@@ -19,12 +19,12 @@ from typing import Any
 from remap.architecture import Layer
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras3.graph import makes_mask, read_graph
-from remap.keras3.layer import describe
+from remap.keras3.layer import WEIGHTS_ONLY, describe
 from remap.layers.declaration import Masks, Writer
 
 __all__ = ["mask_problems"]
 
-_HINT = "convert to .weights.h5 instead, and pass the masks yourself in a model built with Keras 3"
+_HINT = "build the model in Keras 3, pass the masks yourself, and load the weights"
 # The work is bounded by so many visits for each call that the file describes.
 _VISITS = 64
 
@@ -202,7 +202,7 @@ class _Search:
                 Undecided(
                     "masked steps, which give zeros or the step before, by the version of TensorFlow that wrote this",
                     where=describe(layer),
-                    hint="convert to .weights.h5 instead",
+                    remedies=WEIGHTS_ONLY,
                 ),
             )
         return masks[0] if attends or _returns_sequences(layer) else None
@@ -212,7 +212,9 @@ class _Search:
             kind = Undecided if mask.unsure else InputRefused
             verb = "may be" if mask.unsure else "would be"
             what = f"the mask that layer {layer.name!r} works under {verb} another in Keras 3{mask.why}"
-            self.problems.setdefault(mask.where, kind(what, where=mask.where, hint=_HINT))
+            self.problems.setdefault(
+                mask.where, kind(what, where=mask.where, hint=_HINT, remedies=WEIGHTS_ONLY)
+            )
 
     def _step_by_step(self, layer: Layer, inner: Layer, mask: Mask) -> Mask:
         here = _Differing(describe(layer))

@@ -11,9 +11,18 @@ from remap.architecture import Layer, input_of
 from remap.checkpoint import Weight
 from remap.conversion_plan import PlannedLayer
 from remap.errors import InputRefused
-from remap.keras3.graph import BROKEN_GRAPH, read_graph
-from remap.keras3.layer import Built, build_layer, describe, dtype_of, target_of, translate_arguments
+from remap.keras3.graph import broken_graph, read_graph
+from remap.keras3.layer import (
+    WEIGHTS_ONLY,
+    ConvertedLayer,
+    build_layer,
+    describe,
+    dtype_of,
+    target_of,
+    translate_arguments,
+)
 from remap.keras3.objects import dtype_policy, keras_object, number_names, snake_case, valid_names
+from remap.keras3.operations import is_operation
 from remap.keras3.tensors import Group
 from remap.layers import FUNCTIONAL, SEQUENTIAL, is_model_class
 from remap.layers.core import INPUT
@@ -22,7 +31,7 @@ from remap.layers.declaration import Setting
 __all__ = ["build_model"]
 
 
-def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], setting: Setting) -> Built:
+def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], setting: Setting) -> ConvertedLayer:
     """Write a model with the layers it consists of; `planned` are these layers' weights.
 
     Raises InputRefused when layers and weights do not belong together.
@@ -49,7 +58,7 @@ def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], settin
     )
 
 
-def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setting) -> Built:
+def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setting) -> ConvertedLayer:
     weights = [] if planned is None else [weight.source for weight in planned.weights]
     children = () if planned is None else planned.children
     if layer.children is not None:
@@ -78,8 +87,8 @@ def _pair(layer: Layer, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | 
 
 
 def _sequential(
-    layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built], setting: Setting
-) -> Built:
+    layer: Layer, name: str, names: Sequence[str], parts: Sequence[ConvertedLayer], setting: Setting
+) -> ConvertedLayer:
     """Write a stack; the input that old Keras kept in the first layer's config becomes a layer of its own."""
     placed = [one for called, part in zip(names, parts, strict=True) for one in _placed(called, part)]
     entries = [one.entry for one in placed]
@@ -101,7 +110,17 @@ def _sequential(
     if entries and entries[0]["class_name"] == INPUT.name:
         config["build_input_shape"] = entries[0]["config"]["batch_shape"]
         entry["build_config"] = {"input_shape": config["build_input_shape"]}
-    return Built(entry=entry, groups=(Group(path="", name=name), *groups))
+    problems = tuple(
+        _no_layer(child)
+        for child, part in zip(layer.children or (), parts, strict=True)
+        if is_operation(part.entry)
+    )
+    return ConvertedLayer(entry=entry, groups=(Group(path="", name=name), *groups), problems=problems)
+
+
+def _no_layer(layer: Layer) -> InputRefused:
+    what = "an operation where Keras 3 takes layers only: in a Sequential or a wrapper"
+    return InputRefused(what, where=describe(layer), remedies=WEIGHTS_ONLY)
 
 
 def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict[str, Any] | None:
@@ -130,7 +149,7 @@ class _Placed:
     groups: tuple[Group, ...]
 
 
-def _placed(name: str, part: Built) -> Iterator[_Placed]:
+def _placed(name: str, part: ConvertedLayer) -> Iterator[_Placed]:
     """Give the layer that an old one becomes, and before it the one that must stand there."""
     if part.before is not None:
         called = part.before["config"]["name"]
@@ -138,7 +157,9 @@ def _placed(name: str, part: Built) -> Iterator[_Placed]:
     yield _Placed(name, part.entry, part.groups)
 
 
-def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built]) -> Built:
+def _functional(
+    layer: Layer, name: str, names: Sequence[str], parts: Sequence[ConvertedLayer]
+) -> ConvertedLayer:
     graph = read_graph(layer, names, [part.before for part in parts])
     placed = {
         one.name: one for called, part in zip(names, parts, strict=True) for one in _placed(called, part)
@@ -147,22 +168,24 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
         {
             called: one.entry["class_name"]
             for called, one in placed.items()
-            if any(g.recipes for g in one.groups)
+            if any(g.variables for g in one.groups)
         }
     )
     reached = frozenset(order)
     lost = [called for called in placed if called not in reached]
     if lost:
-        raise InputRefused(
-            f"layers that lead to no output: {', '.join(lost)}", where=describe(layer), hint=BROKEN_GRAPH
-        )
+        raise broken_graph(f"layers that lead to no output: {', '.join(lost)}", where=describe(layer))
     if not graph.inputs or not graph.outputs:
-        raise InputRefused("the model has no inputs or no outputs", where=describe(layer), hint=BROKEN_GRAPH)
-    kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in order)
-    groups, entries = [Group(path="", name=name)], []
-    for called, kind in zip(order, kinds, strict=True):
+        raise broken_graph("the model has no inputs or no outputs", where=describe(layer))
+    # Keras 3 saves the variables of layers, and numbers no operations among them.
+    listed = [called for called in order if not is_operation(placed[called].entry)]
+    kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in listed)
+    groups = [Group(path="", name=name)]
+    for called, kind in zip(listed, kinds, strict=True):
         groups += [group.under(f"layers/{kind}") for group in placed[called].groups]
-        entries.append({**placed[called].entry, "name": called, "inbound_nodes": graph.nodes[called]})
+    entries = [
+        {**placed[called].entry, "name": called, "inbound_nodes": graph.nodes[called]} for called in order
+    ]
     config = {
         "name": name,
         "trainable": True,
@@ -175,7 +198,7 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
         notes = (
             f"{describe(layer)} is written as a plain functional model: the same layers, connected alike",
         )
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.src.models.functional", FUNCTIONAL, config, registered_name=FUNCTIONAL),
         groups=tuple(groups),
         notes=notes,
@@ -185,7 +208,7 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
 
 def _time_distributed(
     layer: Layer, inner: Layer, name: str, planned: PlannedLayer | None, setting: Setting
-) -> Built:
+) -> ConvertedLayer:
     share = None if planned is None else replace(planned, name=inner.name)
     (called,) = valid_names([(inner.name, inner.class_name)])
     part = _build(inner, called, share, setting)
@@ -194,7 +217,7 @@ def _time_distributed(
 
 def _bidirectional(
     layer: Layer, inner: Layer, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
+) -> ConvertedLayer:
     """Write both directions: the first half of the trainable weights and of the others is the forward layer's."""
     half = len(weights) // 2
     (called,) = valid_names([(inner.name, inner.class_name)])
@@ -214,7 +237,9 @@ def _bidirectional(
     return _wrapped(layer, name, parts[0], groups, setting)
 
 
-def _wrapped(layer: Layer, name: str, part: Built, groups: Sequence[Group], setting: Setting) -> Built:
+def _wrapped(
+    layer: Layer, name: str, part: ConvertedLayer, groups: Sequence[Group], setting: Setting
+) -> ConvertedLayer:
     target = target_of(layer, setting)
     assert target is not None  # noqa: S101 - wrappers are declared with their class in Keras 3
     arguments = translate_arguments(layer, target)
@@ -226,12 +251,14 @@ def _wrapped(layer: Layer, name: str, part: Built, groups: Sequence[Group], sett
         **arguments.values,
     }
     problems = (*part.problems, *arguments.problems)
+    if is_operation(part.entry):
+        problems = (*problems, _no_layer(layer))
     if part.before is not None:
         what = "hard_sigmoid inside, whose slope is another now"
         problems = (*problems, InputRefused(what, where=describe(layer)))
     if not layer.trainable:
         groups = [replace(group, trainable=0) for group in groups]
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, config),
         groups=(Group(path="", name=name), *groups),
         notes=part.notes,

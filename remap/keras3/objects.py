@@ -9,8 +9,10 @@ from remap.typed_json import Json, Value
 
 __all__ = [
     "BUILT_IN_ACTIVATIONS",
+    "BUILT_IN_NAMES",
     "activation",
     "by_argument",
+    "custom_function",
     "dtype_policy",
     "function_name",
     "keras_object",
@@ -62,6 +64,19 @@ BUILT_IN_ACTIVATIONS = frozenset(
 """Names that mean the same function in Keras 3, `hard_sigmoid` excepted: its slope was 0.2 and is 1/6."""
 
 
+def snake_case(class_name: str) -> str:
+    """Write a class name as Keras 3's saving library does (`to_snake_case` in keras/src/utils/naming.py)."""
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+BUILT_IN_NAMES = BUILT_IN_ACTIVATIONS | {
+    snake_case(name) for family in (_INITIALIZERS, _REGULARIZERS, _CONSTRAINTS) for name in family
+}
+"""Names by which Keras 3's own layers may ask for a function without config.json saying so."""
+
+
 def by_argument(name: str, value: Value) -> Json:
     """Translate what a layer's argument of that name holds.
 
@@ -91,7 +106,17 @@ def function_name(name: str) -> Json:
     """Name a function: Keras's own activations as they are, another so that `custom_objects` finds it."""
     if name in BUILT_IN_ACTIVATIONS:
         return name
-    return keras_object("builtins", "function", name, registered_name="function")
+    return custom_function(name)
+
+
+def custom_function(name: str) -> dict[str, Json]:
+    """Write a function that `custom_objects` must give under this name.
+
+    Keras 3 looks for an entry whose module is null in `custom_objects` only, and raises TypeError where it is not
+    there (`_retrieve_class_or_fn` in keras/src/saving/serialization_lib.py). With the module "builtins" it would
+    first look among its own activations, losses and so on.
+    """
+    return keras_object(None, "function", name, registered_name="function")
 
 
 def keras_object(
@@ -127,13 +152,6 @@ def _object(family: str, value: Value) -> Json:
     if kept.get("distribution") == "normal":
         kept["distribution"] = "truncated_normal"
     return keras_object(module, name, kept)
-
-
-def snake_case(class_name: str) -> str:
-    """Write a class name as Keras 3's saving library does (`to_snake_case` in keras/src/utils/naming.py)."""
-    name = re.sub(r"\W+", "", class_name)
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def number_names(names: Iterable[str]) -> list[str]:

@@ -15,7 +15,8 @@ import numpy as np
 from remap.checkpoint import Weight
 from remap.conversion_plan import PlannedLayer
 from remap.keras3.objects import keras_object, snake_case
-from remap.keras3.tensors import Group, OutputTensor, Translation, constant, keep
+from remap.keras3.tensors import Group, Translation
+from remap.output_tensors import OutputTensor, constant, keep
 from remap.typed_json import Config, Json, Value, read_json
 
 __all__ = ["add_training"]
@@ -267,10 +268,10 @@ def _state(
         raise _Unknown("the file holds no state of it")
     if compiled.class_name not in {"Adam", "RMSprop", "SGD"}:
         raise _Unknown(f"the state of {compiled.class_name} is kept in another form")
-    trained = [recipe for group in groups for recipe in group.recipes[: group.trainable]]
-    if any(recipe.transform is not None or recipe.source is None for recipe in trained):
+    trained = [variable for group in groups for variable in group.variables[: group.trainable]]
+    if any(variable.transform is not None or variable.source is None for variable in trained):
         raise _Unknown("weights are stored in another form than they were trained in")
-    order = [recipe.source.path for recipe in trained if recipe.source is not None]
+    order = [variable.source.path for variable in trained if variable.source is not None]
     place = {path: index for index, path in enumerate(_old_order(planned, set(order)))}
     if not order or not len(order) == len(set(order)) == len(place):
         raise _Unknown("nothing is trained, or a weight stands in two places")
@@ -284,8 +285,8 @@ def _state(
         raise _Unknown("its sums do not have the shapes of the trained weights")
     steps = constant(0, "<i8") if counter is None else _as_integer(counter)
     head = [steps] if compiled.scheduled else [steps, constant(compiled.rate, "<f4")]
-    recipes = (*head, *(keep(weight) for weight in _listed(compiled, used)))
-    return Group(path="optimizer", name=snake_case(compiled.class_name), recipes=recipes)
+    variables = (*head, *(keep(weight) for weight in _listed(compiled, used)))
+    return Group(path="optimizer", name=snake_case(compiled.class_name), variables=variables)
 
 
 def _old_order(planned: Sequence[PlannedLayer], trained: set[str]) -> Iterator[str]:

@@ -129,7 +129,7 @@ LAYERS = (
                 **dict.fromkeys(("output_shape", "output_shape_type", "output_shape_module"), ANYTHING),
                 "mask": (None,),
             },
-            form=Form.FUNCTION,
+            form=Form.LAMBDA,
         ),
         calls_function=True,
     ),
@@ -181,6 +181,16 @@ LAYERS = (
             ),
         )
         for rank in (2, 3)
+    ),
+    LayerClass(
+        name="TensorFlowOpLayer",
+        masks=Masks.ENDED,
+        keras3=Keras3(
+            name="TensorFlowOpLayer",
+            dropped={"node_def": ANYTHING, "constants": ANYTHING},
+            form=Form.OPERATION,
+        ),
+        told_by="node_def",
     ),
     # Preprocessing of TensorFlow 2.3, of which no rule for Keras 3 is known.
     LayerClass(

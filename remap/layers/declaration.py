@@ -93,7 +93,9 @@ class Form(Enum):
     LAYER = auto()
     """By its arguments, its weights in one list."""
     INPUT = auto()
-    FUNCTION = auto()
+    LAMBDA = auto()
+    OPERATION = auto()
+    """As an operation, by the rules in `remap.keras3.operations`."""
     CELLS = auto()
     """Like a layer, with the weights in the cell or cells that it is given."""
     WRAPPER = auto()
@@ -168,9 +170,15 @@ class Keras3:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A class that Keras 3 no longer has, and what to do."""
+    """A class that Keras 3 no longer has.
+
+    Attributes:
+        hint: What to do about it other than choosing another output format.
+        weights_help: Whether a file of weights alone can be used without the class.
+    """
 
     hint: str
+    weights_help: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,9 @@ from remap.typed_json import Config
 __all__ = ["LAYERS"]
 
 _OWN_CLASS = Removed(
-    "convert to .weights.h5 instead, and load that into a model in which a class of your own does the layer's work"
+    "build the model in Keras 3 with a class of your own for this layer, and load the weights"
 )
-_OPERATION = Removed(
-    "rebuild the model in Keras 3 with keras.ops, and load a .weights.h5 made from this file"
-)
+_OPERATION = Removed("build the model in Keras 3 with keras.ops, and load the weights")
 
 
 def _local(config: Config) -> OwnedWeights:
@@ -56,8 +54,5 @@ LAYERS = (
     _removed("MaxoutDense", _OWN_CLASS, _maxout, told_by="bias nb_feature"),
     _removed("DenseFeatures", _OWN_CLASS, _unknown),
     _removed("SequenceFeatures", _OWN_CLASS, _unknown),
-    *(
-        _removed(name, _OPERATION)
-        for name in ("AddLoss", "AddMetric", "SlicingOpLambda", "TFOpLambda", "TensorFlowOpLayer")
-    ),
+    *(_removed(name, _OPERATION) for name in ("AddLoss", "AddMetric", "SlicingOpLambda", "TFOpLambda")),
 )

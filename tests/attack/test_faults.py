@@ -12,7 +12,7 @@ from remap.errors import InputRefused, OutputRefused
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.faults import KINDS, Faults
-from tests.handmade import identity, save_full
+from tests.handmade import save_full, unchanged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ MODES = [
 
 def _convert(source: Path, target: Path, *, overwrite: bool) -> None:
     with open_checkpoint(source) as opened:
-        publish(identity(opened.checkpoint), opened, target, overwrite=overwrite)
+        publish(unchanged(opened.checkpoint), opened, target, overwrite=overwrite)
 
 
 def spoil(

@@ -3,7 +3,8 @@
 A program of its own, `python -m tests.real_keras.old_models`. It loads every `single.h5` in `fixtures/`, the file
 that an old release saved for one model without any wrapper, with `load_model(..., compile=False)`. Then it
 converts the file with `extract` and loads the result. A model counts where it loads and predicts what the old
-release predicted. Custom layers are given as `custom_objects` both times. `--list` names the files that differ.
+release predicted. Custom layers, and the functions of Lambda layers that the report asks for, are given as
+`custom_objects`. `--list` names the files that differ.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import keras
 
 from remap import RemapError, extract
 from tests.conftest import FIXTURES, all_cases
-from tests.real_keras.judge import custom_layers
+from tests.real_keras.judge import custom_layers, double
 
 __all__ = ["Outcome", "outcomes"]
 
@@ -69,18 +70,19 @@ def outcomes(cases: list[tuple[str, str]]) -> Iterator[Outcome]:
 
 def _converted(saved: Path, samples: Path) -> str:
     try:
-        extract(saved, saved.with_suffix(".keras"))
+        report = extract(saved, saved.with_suffix(".keras"))
     except RemapError as error:
         return f"refused: {error.what}"
-    return _loaded(saved.with_suffix(".keras"), samples)
+    return _loaded(saved.with_suffix(".keras"), samples, functions=report.custom_objects)
 
 
-def _loaded(path: Path, samples: Path) -> str:
+def _loaded(path: Path, samples: Path, functions: tuple[str, ...] = ()) -> str:
     keras.backend.clear_session()
+    objects = dict.fromkeys(functions, double) | custom_layers()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = keras.models.load_model(path, compile=False, custom_objects=custom_layers())
+            model = keras.models.load_model(path, compile=False, custom_objects=objects)
             return _compared(model, np.load(samples))
     except Exception as error:
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:160]

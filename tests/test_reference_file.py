@@ -76,12 +76,12 @@ def test_refuses_json_larger_than_any_models(tmp_path: Path, monkeypatch: pytest
         read_reference(tmp_path / "a.keras")
 
 
-def test_says_that_a_like_file_is_missing(tmp_path: Path) -> None:
+def test_says_that_a_reference_model_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match="there is no such file"):
         read_reference(tmp_path / "none.json")
 
 
-def test_refuses_a_like_file_without_weights(tmp_path: Path) -> None:
+def test_refuses_a_reference_model_without_weights(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "like.h5", "w") as file:
         file.attrs["layer_names"] = np.array([b"input_1"])
         file.create_group("input_1").attrs["weight_names"] = np.array([])
