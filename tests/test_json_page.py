@@ -75,7 +75,8 @@ def python_choices(hint: Any) -> list[str]:
     if typing.get_origin(hint) in (UnionType, typing.Union):
         return [choice for part in typing.get_args(hint) for choice in python_choices(part)]
     if typing.get_origin(hint) is Literal:
-        return [f'"{value}"' for value in typing.get_args(hint)]
+        values = typing.get_args(hint)
+        return [f'"{value}"' if isinstance(value, str) else SIMPLE[type(value)] for value in values]
     if is_dataclass(hint):
         return [next(name for name, kind in OBJECTS.items() if kind is hint)]
     return [SIMPLE[hint]]
