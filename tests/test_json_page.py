@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 import remap
+from remap.checking import Verdict
 from remap.errors import Remedy
 from remap.results import InspectedLayer, InspectedWeight, Inspection, Move, Report
 from remap.stats import Stats
@@ -92,3 +93,9 @@ def test_an_error_lists_every_class_and_exit_code() -> None:
     names = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", error.__name__).lower() for error in errors}
     assert set(choices(SECTIONS["error"]["kind"])) == {f'"{name}"' for name in names}
     assert set(choices(SECTIONS["error"]["exit_code"])) == {str(error.exit_code) for error in errors}
+
+
+def test_a_check_lists_every_verdict() -> None:
+    assert set(choices(SECTIONS["check"]["verdict"])) == {
+        f'"{verdict}"' for verdict in typing.get_args(Verdict)
+    }
