@@ -148,10 +148,8 @@ def _extract(
     ctx: typer.Context,
     file: _File,
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="OUT", show_default=False, readable=False, help="The file to write."
-        ),
+        str,  # a path would lose the slash at the end that means a directory
+        typer.Option("--output", "-o", metavar="OUT", show_default=False, help="The file to write."),
     ],
     like: Annotated[
         Path | None,
@@ -191,7 +189,7 @@ def _extract(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all went well.")] = False,
 ) -> None:
     """Write the single model in a checkpoint to a file of its own."""
-    invocation = ["extract", str(file), "-o", str(output)]
+    invocation = ["extract", str(file), "-o", output]
     options: dict[str, Any] = {
         "like": like,
         "plain": plain,
@@ -220,7 +218,7 @@ def _extract(
             terminal.print(report_lines(report, width=terminal.width))
 
 
-def _dry_run(ctx: typer.Context, file: Path, output: Path, options: Mapping[str, Any], *, json: bool) -> None:
+def _dry_run(ctx: typer.Context, file: Path, output: str, options: Mapping[str, Any], *, json: bool) -> None:
     from remap.console.extraction import mapping_lines, report_lines
     from remap.results import mapping_of, plan_json, report_of
 

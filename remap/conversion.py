@@ -49,18 +49,32 @@ def extract(
 ) -> Report:
     """Write the single model inside a multi-GPU checkpoint to a file of its own.
 
-    `like` is the reference model that the weights are to be loaded into: JSON of `model.to_json()`, a Keras .h5 or a
-    .keras file, of any values. The weights of nested models are in the order that its `load_weights` expects, also
-    where its trainable flags differ from the checkpoint's; with `keep_flags` they stay in the order in which the old
-    Keras saved them, for a model with the same flags.
-    `plain` says that nothing was frozen and no model is inside the model; `submodel` names one of several
-    models in the file. `progress` is called with bytes done and bytes in all. With `isolated` the work is done in
-    a child process with limits on time and memory (see SECURITY.md).
+    The output appears whole and verified, or not at all.
 
-    Raises RemapError: UsageRefused for arguments that contradict each other or an output name Keras would
-    misread, InputRefused for a file that is not a sound Keras .h5, Undecided where the file does not settle
-    the answer, NothingToExtract for a single model, OutputRefused where the output cannot be written or is
-    there already. The output appears whole and verified, or not at all.
+    Args:
+        source: The checkpoint.
+        target: The file to write; its name chooses the format: .h5, .keras or .weights.h5.
+        like: The reference model that the weights are to be loaded into: JSON of `model.to_json()`, a Keras .h5 or a
+            .keras file, of any values. The weights of nested models are in the order that its `load_weights` expects,
+            also where its trainable flags differ from the checkpoint's.
+        plain: Nothing was frozen, and the model has no nested model.
+        keep_flags: Keep the weights of nested models in the order in which the old Keras saved them, for a model with
+            the trainable flags of the checkpoint.
+        submodel: One of several models in the file.
+        weights_only: Leave architecture and training state out.
+        overwrite: Replace the output if it exists.
+        progress: Is called with bytes done and bytes in all.
+        isolated: Do the work in a child process with limits on time and memory (see SECURITY.md).
+
+    Returns:
+        What was written, and how it was settled.
+
+    Raises:
+        UsageRefused: The arguments contradict each other, or the output has no extension of a known format.
+        InputRefused: The file is not a sound Keras .h5, or Keras 3 does not have what it holds.
+        Undecided: The file does not settle the answer.
+        NothingToExtract: The file holds a single model already.
+        OutputRefused: The output cannot be written, or exists.
     """
     if isolated:
         report: Report = run(

@@ -43,6 +43,7 @@ def here(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("two_io", "multi_weights.h5", "weights.h5"),
         ("two_io", "single.json", "two_io.json"),
         ("gan", "multi.h5", "gan.h5"),
+        ("many_layers", "multi.h5", "lambda.h5"),
     ):
         shutil.copy(case("keras-2.2.4", name) / member, tmp_path / target)
     (tmp_path / "page.h5").write_text("<!DOCTYPE html><html></html>")
@@ -59,9 +60,14 @@ ENDINGS = [
     (0, ["extract", "weights.h5", "-o", "out.h5", "--like", "two_io.json"]),
     (0, ["extract", "gan.h5", "-o", "out.h5", "--submodel", "generator"]),
     (0, ["extract", "multi.h5", "-o", "out.h5", "--weights-only"]),
+    (0, ["extract", "multi.h5", "-o", "out.keras", "--dry-run"]),
+    (0, ["extract", "single.h5", "-o", "out.weights.h5", "--dry-run"]),
     (0, ["check", "single.h5", "--like", "model.json"]),
     (2, ["extract", "weights.h5", "-o", "out.h5", "--plain", "--like", "two_io.json"]),
     (2, ["extract", "multi.h5", "-o", "multi.h5", "--overwrite"]),
+    (2, ["extract", "multi.h5", "-o", "out.ckpt"]),
+    (2, ["extract", "multi.h5", "-o", "out.ckpt", "--dry-run"]),
+    (2, ["extract", "multi.h5", "-o", "multi.h5", "--dry-run"]),
     (2, ["inspect", "multi.h5", "--layer", "nobody"]),
     (3, ["inspect", "page.h5"]),
     (3, ["inspect", "missing.h5"]),
@@ -69,10 +75,15 @@ ENDINGS = [
     (3, ["check", "multi.h5", "--like", "model.json"]),
     (3, ["check", "page.h5", "--like", "model.json"]),
     (4, ["extract", "weights.h5", "-o", "out.h5"]),
+    (3, ["extract", "lambda.h5", "-o", "out.keras"]),
+    (3, ["extract", "lambda.h5", "-o", "out.keras", "--dry-run"]),
+    (4, ["extract", "weights.h5", "-o", "out.keras", "--plain", "--dry-run"]),
     (4, ["extract", "gan.h5", "-o", "out.h5"]),
     (5, ["extract", "single.h5", "-o", "out.h5"]),
     (6, ["extract", "multi.h5", "-o", "single.h5"]),
     (6, ["extract", "multi.h5", "-o", "nowhere/out.h5"]),
+    (6, ["extract", "multi.h5", "-o", "."]),
+    (6, ["extract", "multi.h5", "-o", "absent/", "--dry-run"]),
     (6, ["inspect", "multi.h5", "--svg", "single.h5"]),
     (6, ["inspect", "multi.h5", "--html", "nowhere/out.html"]),
 ]
@@ -254,6 +265,14 @@ def test_a_dry_run_writes_nothing_and_tells_every_weight(here: Path, run: Run, j
     outcome = run("extract", "multi.h5", "-o", "out.h5", "--dry-run", *json_too)
     assert sorted(here.iterdir()) == before
     assert outcome.out.count("/model_weights/model_1/") == 16
+
+
+@pytest.mark.usefixtures("here")
+def test_a_dry_run_tells_what_the_format_of_the_output_holds(run: Run) -> None:
+    words = ("extract", "weights.h5", "--like", "two_io.json", "--dry-run")
+    for output, kind in (("o.h5", "weights"), ("o.keras", "full model"), ("o.weights.h5", "weights")):
+        document = json.loads(run(*words, "-o", output, "--json").out)
+        assert (document["kind"], document["target"]) == (kind, None)
 
 
 def test_an_output_is_replaced_only_when_told(here: Path, run: Run) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
 from remap.errors import InputRefused, OutputRefused, UsageRefused
 from remap.formats import EXTENSIONS, FORMATS, format_of
+from remap.formats.archive import Archive
 from remap.formats.description import Attribute, FileDescription, Group
 from remap.formats.keras3 import describe_archive, describe_weights
 from remap.formats.legacy import describe
@@ -268,3 +271,26 @@ class TestDescription:
         )
         counts = describe(replace(plan_of({}), layers=layers)).counts()
         assert counts == {(): (3, 1), ("a",): (1, 1), ("a/b",): (1, 2)}
+
+
+class TestArchive:
+    """A `.keras` archive is a zip archive that Python reads, of any size."""
+
+    @pytest.mark.parametrize("size", [0, 1 << 20, (1 << 32) - 2, (1 << 32) - 1, 5 << 30])
+    def test_the_member_begins_where_the_archive_says(self, tmp_path: Path, size: int) -> None:
+        archive = Archive(members=(("config.json", b"{}"),), name="model.weights.h5", size=size)
+        path = tmp_path / "model.keras"
+        with path.open("wb") as file:
+            file.write(archive.head(0))
+            assert file.tell() == archive.start
+            file.write(b"abc"[:size])
+            file.seek(archive.start + size)  # leaves a hole
+            file.write(archive.tail(0))
+        with zipfile.ZipFile(path) as opened:
+            assert [(one.filename, one.file_size) for one in opened.infolist()] == [
+                ("config.json", 2),
+                ("model.weights.h5", size),
+            ]
+            assert opened.read("config.json") == b"{}"
+            with opened.open("model.weights.h5") as member:
+                assert member.read(3) == b"abc"[:size]

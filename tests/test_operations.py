@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from remap.architecture import parse_model
 from remap.errors import InputRefused
+from remap.keras3.conversion import translate
 from remap.keras3.operations import read_operation
 from remap.typed_json import read_json
 from tests.keras3_convert import translate_flat
@@ -119,3 +121,88 @@ def test_operations_have_no_place_among_the_variables(unpacked: dict[str, Path])
     assert "layers/add_1" not in paths
     modules = {one["module"] for one in translation.config["config"]["layers"]}
     assert "keras.src.ops.numpy" in modules
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("operations_on_elements", "Add Divide Maximum Minimum Multiply Relu Sigmoid Subtract Tanh"),
+        ("operations_on_matrices", "Einsum Matmul Transpose"),
+        ("operations_on_shapes", "Add Cast Concatenate Mean Multiply Reshape Transpose"),
+        ("operations_slices", "GetItem"),
+    ],
+)
+def test_operations_that_tf_keras_recorded_become_classes_of_keras_3(
+    name: str, classes: str, unpacked: dict[str, Path]
+) -> None:
+    translation = translate_flat(unpacked["tf.keras-2.3.4-eager"] / f"{name}.h5")
+    assert translation.problems == ()
+    entries = translation.config["config"]["layers"]
+    assert {one["class_name"] for one in entries if one["module"].startswith("keras.src.ops.")} == set(
+        classes.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "constants", "words"),
+    [
+        ("Transpose", {"Tperm": {"type": "DT_INT32"}}, {"1": [0, 2]}, "permutation"),
+        ("Reshape", {"Tshape": {"type": "DT_INT32"}}, {"1": [-2, 3]}, "at least -1"),
+        ("Reshape", {"Tshape": {"type": "DT_INT32"}}, {}, "2 inputs"),
+        ("ConcatV2", {"N": {"i": "2"}, "Tidx": {"type": "DT_INT32"}}, {"1": 0}, "2 inputs"),
+        (
+            "MatMul",
+            {"transpose_a": {"b": "no"}, "transpose_b": {"b": False}},
+            {"1": [[1.0]]},
+            "true or false",
+        ),
+    ],
+)
+def test_operations_with_other_constants_are_refused(
+    op: str, attributes: dict[str, Any], constants: dict[str, Any], words: str
+) -> None:
+    node = {"name": "n", "op": op, "input": ["x", "n/1"], "attr": {**FLOAT, **attributes}}
+    with pytest.raises(InputRefused, match=words):
+        read({"node_def": node, "constants": constants})
+
+
+@pytest.mark.parametrize("target", ["DT_FLOAT", "DT_STRING"])
+def test_a_cast_that_changes_nothing_or_is_not_to_numbers_is_refused(target: str) -> None:
+    attributes = {"SrcT": {"type": "DT_FLOAT"}, "DstT": {"type": target}, "Truncate": {"b": False}}
+    node = {"name": "c", "op": "Cast", "input": ["x"], "attr": attributes}
+    with pytest.raises(InputRefused, match=r"changes nothing|DT_STRING"):
+        read({"node_def": node, "constants": {}})
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_operation_where_keras_3_takes_layers_only_is_refused(wrapped: bool) -> None:
+    entry: dict[str, Any] = {"class_name": "TensorFlowOpLayer", "config": {"name": "a", **ADD}}
+    if wrapped:
+        entry = {"class_name": "TimeDistributed", "config": {"name": "t", "layer": entry}}
+    first = {
+        "class_name": "Activation",
+        "config": {"name": "f", "activation": "relu", "batch_input_shape": [None, 4]},
+    }
+    text = json.dumps({"class_name": "Sequential", "config": {"name": "s", "layers": [first, entry]}})
+    translation = translate(parse_model(text, where="the test"), [], keras_version="2.4.0")
+    assert [problem.what for problem in translation.problems] == [
+        "an operation where Keras 3 takes layers only: in a Sequential or a wrapper"
+    ]
+
+
+def test_a_call_on_another_number_of_tensors_is_refused() -> None:
+    start = {"class_name": "InputLayer", "config": {"name": "x", "batch_input_shape": [None, 4]}}
+    nodes = [[["x", 0, 0, {}], ["x", 0, 0, {}]]]
+    layers = [
+        {**start, "name": "x", "inbound_nodes": []},
+        {
+            "class_name": "TensorFlowOpLayer",
+            "name": "a",
+            "config": {"name": "a", **ADD},
+            "inbound_nodes": nodes,
+        },
+    ]
+    config = {"name": "m", "layers": layers, "input_layers": [["x", 0, 0]], "output_layers": [["a", 0, 0]]}
+    model = parse_model(json.dumps({"class_name": "Functional", "config": config}), where="the test")
+    with pytest.raises(InputRefused, match="called on 2 tensors"):
+        translate(model, [], keras_version="2.4.0")

@@ -14,7 +14,6 @@ from itertools import pairwise
 from remap.assignment.expected import ExpectedLayer, ExpectedSubmodel, iter_layers
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup
-from remap.conversion_plan import Plan
 from remap.layers.weights import Shape, Slot
 from remap.weight_names import family, layer_scope, runs, split_number
 
@@ -29,7 +28,6 @@ __all__ = [
     "load_by_order",
     "model_layers",
     "narrowed",
-    "planned_layers",
 ]
 
 # The work grows with the product of layers and of those that may have no weights.
@@ -133,14 +131,6 @@ def file_layers(groups: Sequence[LayerGroup]) -> list[FileLayer]:
             scopes=tuple(layer_scope(weight.name) for weight in group.weights),
         )
         for group in groups
-    ]
-
-
-def planned_layers(plan: Plan) -> list[ModelLayer]:
-    """List the layers of the model for which a plan was made."""
-    return [
-        ModelLayer(name=layer.name, shapes=tuple(weight.source.shape for weight in layer.weights))
-        for layer in plan.layers
     ]
 
 

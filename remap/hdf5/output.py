@@ -1,4 +1,4 @@
-"""All-or-nothing output: a file that is written, verified and on the disk before it has a name."""
+"""Atomic output: a file is written, verified and on the disk before it has a name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def status_of(path: Path) -> os.stat_result | None:
 
 
 class _Unpublished:
-    """A file that nobody can see yet; `name` is None where it has none at all."""
+    """A file that is not published yet; `name` is a temporary one, or None where it has none at all."""
 
     def __init__(self, file: io.FileIO, directory: Path, name: Path | None) -> None:
         self.file = file

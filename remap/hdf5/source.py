@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "DAMAGED", "UNFINISHED", "Refused", "Source"]
 
-DAMAGED = "the file is damaged or made to do harm: get it again from its origin"
+DAMAGED = "the file is damaged or malicious: get it again from its origin"
 UNFINISHED = "the program that saved the file did not finish: use an earlier checkpoint"
 
 
@@ -38,8 +38,8 @@ _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) |
 class Source:
     """An open file, or a part of it, read by position, that libhdf5 can be given as its driver.
 
-    libhdf5 crashes or reports nonsense when a driver raises, so `read` and `readinto` never do: they remember
-    the first fault, give zeros from then on, and whoever called libhdf5 calls `raise_fault` afterwards.
+    libhdf5 crashes or reports a wrong error when a driver raises, so `read` and `readinto` never do: they keep the first
+    error, give zeros from then on, and the caller of libhdf5 calls `raise_fault` afterwards.
 
     `name` is what messages call the file, `refusal` the error that is raised when it cannot be read. The part begins at
     byte `begin` of the file and has `size` bytes; None is for all bytes to the end.
@@ -119,7 +119,7 @@ class Source:
             yield piece
 
     def is_same(self, status: os.stat_result) -> bool:
-        """Say whether a path whose status is given leads to this very file."""
+        """Tell whether a path whose status is given leads to this very file."""
         return os.path.samestat(self._status, status)
 
     def require_unchanged(self) -> None:
@@ -132,7 +132,7 @@ class Source:
             )
 
     def raise_fault(self) -> None:
-        """Raise what went wrong inside a call of libhdf5, where it could not be raised."""
+        """Raise the error that was met inside a call of libhdf5, where it could not be raised."""
         if self.fault is not None:
             raise self.fault
 
@@ -156,7 +156,7 @@ class Source:
                     raise self._refusal(
                         f"a single part of the file's metadata claims {size:,} bytes",
                         where=show(self.name),
-                        hint="the file is damaged or made to do harm",
+                        hint="the file is damaged or malicious",
                     )
                 self.read_into(view, self._position)
                 return size

@@ -1,4 +1,4 @@
-"""From a checkpoint, replicated or single, to what today's Keras shall read."""
+"""A checkpoint of old Keras, multi-GPU or single, as a model in the formats of Keras 3."""
 
 from __future__ import annotations
 
@@ -31,10 +31,15 @@ _NO_SHAPE = "build the model in Keras 3 with an Input, and load the weights"
 def translate(
     architecture: Layer, planned: Sequence[PlannedLayer], *, keras_version: str | None
 ) -> Translation:
-    """Write a model of Keras 2 or tf.keras for Keras 3.
+    """Convert a model of Keras 2 or tf.keras to Keras 3.
 
-    `planned` are the weights of the model's layers, told apart down to the innermost. Raises InputRefused
-    when they do not belong to the architecture.
+    Args:
+        architecture: The model.
+        planned: The weights of its layers, those of nested models by their own layers.
+        keras_version: The version in the file.
+
+    Raises:
+        InputRefused: The weights do not belong to the architecture.
     """
     setting = Setting(
         floatx=_float_type(architecture, planned),
@@ -43,7 +48,7 @@ def translate(
     )
     built = build_model(architecture, architecture.name or "model", planned, setting)
     problems = (*built.problems, *mask_problems(architecture, setting.writer))
-    if not _tells_input(built.entry):
+    if not _has_input_shape(built.entry):
         problems = (
             *problems,
             InputRefused(
@@ -63,7 +68,7 @@ def translate(
     )
 
 
-def _tells_input(entry: dict[str, Any]) -> bool:
+def _has_input_shape(entry: dict[str, Any]) -> bool:
     return entry["class_name"] != SEQUENTIAL or "build_input_shape" in entry["config"]
 
 

@@ -32,7 +32,7 @@ def custom_object_names(model: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def name_lambda_functions(model: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give the functions of all Lambda layers names by which `custom_objects` tells them apart.
+    """Give the functions of all Lambda layers different names for `custom_objects`.
 
     A function is called what its layer wrote, unless that is the name of another layer's function or a text
     elsewhere in config.json: Keras 3 may look up any text there in `custom_objects`, an activation for one.
@@ -54,8 +54,8 @@ def name_lambda_functions(model: Mapping[str, Any]) -> tuple[str, ...]:
         taken.add(name)
         layer["function"]["config"] = name
         notes.append(
-            f"layer {layer['name']!r} (Lambda){position}: its function is not in the file; write it again with the "
-            f"arguments {_signature(layer['arguments'])}, and give it to load_model as "
+            f"layer {layer['name']!r} (Lambda){position}: its function is not in the file; write it again as a "
+            f"function of {_signature(layer['arguments'])}, and give it to load_model as "
             f"custom_objects={{{name!r}: ...}}"
         )
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""One layer that is no model and wraps none, written for Keras 3."""
+"""The conversion of one layer that is neither a model nor a wrapper."""
 
 from __future__ import annotations
 
@@ -40,11 +40,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertedLayer:
-    """A layer for Keras 3: how its config.json describes it, and its variables.
+    """A layer for Keras 3.
 
-    The paths of `groups` begin at the layer; the first group is the layer itself. `before` describes a
-    layer without weights that must stand in front of it. `notes` say what is not as it was, `problems` why
-    the description cannot be given as it should.
+    Attributes:
+        entry: Its entry in config.json.
+        groups: Its variables, with paths from the layer on; the first group is the layer itself.
+        before: The entry of a layer without weights that has to be inserted before it.
+        notes: What differs from the old layer.
+        problems: Why the entry cannot be used; the variables can.
     """
 
     entry: dict[str, Any]
@@ -64,14 +67,14 @@ def describe(layer: Layer) -> str:
 
 
 def refuse(layer: Layer, what: str) -> InputRefused:
-    """Refuse a layer that is written otherwise only without its description."""
+    """Refuse to describe a layer for Keras 3; its weights can be converted."""
     return InputRefused(what, where=describe(layer), remedies=WEIGHTS_ONLY)
 
 
 def dtype_of(layer: Layer, weights: Sequence[Weight], setting: Setting) -> str:
-    """Find a layer's dtype: Keras 2 rarely says it, so its weights do.
+    """Find the dtype of a layer: from its config, else from its weights, since Keras 2 rarely writes it.
 
-    BatchNormalization of tf.keras keeps float32 weights in a float16 layer, which Keras 3 calls mixed.
+    BatchNormalization of tf.keras has float32 weights in a float16 layer: `mixed_float16` in Keras 3.
     """
     named = dtype_name(layer.config)
     kept = [f"float{8 * int(weight.dtype[2:])}" for weight in weights if weight.dtype[1] == "f"]
@@ -80,17 +83,26 @@ def dtype_of(layer: Layer, weights: Sequence[Weight], setting: Setting) -> str:
     return named or (kept[0] if kept else setting.floatx)
 
 
-# What every layer may hold beside its own arguments, handled elsewhere or of no use to Keras 3.
+# Arguments of every layer, which are converted elsewhere or which Keras 3 does not have.
 _COMMON = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activity_regularizer", "autocast"})
 _REGULARIZER = "activity_regularizer"
-_SLOPE = 1.2  # clip(0.2 x + 0.5) of old is clip(1.2 x / 6 + 0.5), which is Keras 3's hard_sigmoid of 1.2 x
-_STEEPER = "hard_sigmoid"
+_HARD_SIGMOID = "hard_sigmoid"
+_SLOPE = (
+    1.2  # old hard_sigmoid(x) = clip(0.2 x + 0.5) = clip(1.2 x / 6 + 0.5) = hard_sigmoid(1.2 x) in Keras 3
+)
 
 
 def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
-    """Write a layer under a new name, its weights given in the order Keras 2 loads them.
+    """Convert a layer.
 
-    Raises InputRefused when these are not the weights that such a layer has.
+    Args:
+        layer: The layer.
+        name: Its name in Keras 3.
+        weights: Its weights, in the order in which Keras 2 loads them.
+        setting: What holds for the whole model.
+
+    Raises:
+        InputRefused: These are not the weights of such a layer.
     """
     target = target_of(layer, setting)
     if target is None:
@@ -107,11 +119,11 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
         case Form.OPERATION:
             return _operation_layer(layer, name, weights, setting)
         case Form.WRAPPER:
-            raise InputRefused("nothing tells which layer it wraps", where=describe(layer))
+            raise InputRefused("the config of the wrapper has no inner layer", where=describe(layer))
 
 
 def target_of(layer: Layer, setting: Setting) -> Keras3 | None:
-    """Give how the layer's class is called in Keras 3; None for a class of which that is not known."""
+    """Give the declaration of the layer's class in Keras 3; None for a class without one."""
     target = layer.declared.keras3 if layer.declared is not None else None
     if target is None or isinstance(target, Removed):
         return None
@@ -121,15 +133,19 @@ def target_of(layer: Layer, setting: Setting) -> Keras3 | None:
 def _plain_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
 ) -> ConvertedLayer:
-    """Write a layer by its arguments, with its weights changed as the class's declaration says."""
+    """Convert a layer with its arguments and weights as the declaration of its class says."""
     owned = _checked(layer, weights)
     arguments = translate_arguments(layer, target)
     changed = _changed(target, owned, weights)
     variables, notes, problems = _folded(layer, target, arguments, owned, changed)
     before = None
-    if any(not fold.leaves and arguments.values.get(key) == _STEEPER for key, fold in target.folds.items()):
+    if any(
+        not fold.leaves and arguments.values.get(key) == _HARD_SIGMOID for key, fold in target.folds.items()
+    ):
         before = _rescaling(name, setting)
-        notes = (f"{describe(layer)}: a Rescaling layer stands before it, since hard_sigmoid is steeper now",)
+        notes = (
+            f"{describe(layer)}: a Rescaling layer is inserted before it to keep the slope of hard_sigmoid",
+        )
     base: dict[str, Any] = {"name": name}
     if target.takes_trainable:
         base["trainable"] = layer.trainable
@@ -150,7 +166,7 @@ def _plain_layer(
 
 
 def _checked(layer: Layer, weights: Sequence[Weight]) -> OwnedWeights:
-    """Give what the layer owns, once the weights are known to be that."""
+    """Give the declared weights of the layer; raise InputRefused where the stored weights are others."""
     owned = owned_weights(layer) or OwnedWeights()
     if len(weights) != len(owned.slots):
         raise InputRefused(
@@ -181,15 +197,15 @@ def _folded(
     owned: OwnedWeights,
     variables: tuple[OutputTensor, ...],
 ) -> tuple[tuple[OutputTensor, ...], tuple[str, ...], tuple[InputRefused, ...]]:
-    """Make up for the slope of `hard_sigmoid` in the weights that feed it."""
+    """Multiply the weights before a `hard_sigmoid` to compensate for its other slope in Keras 3."""
     notes: list[str] = []
     refused = []
     for argument in ("activation", "recurrent_activation"):
-        if arguments.values.get(argument) != _STEEPER:
+        if arguments.values.get(argument) != _HARD_SIGMOID:
             continue
         fold = target.folds.get(argument)
         if fold is None:
-            refused.append(refuse(layer, f"{argument}='hard_sigmoid', whose slope is another in Keras 3"))
+            refused.append(refuse(layer, f"{argument}='hard_sigmoid', whose slope is different in Keras 3"))
         elif fold.leaves:
             scale = ScaleBlocks(_SLOPE, fold.blocks, fold.chosen)
             variables = tuple(
@@ -197,8 +213,8 @@ def _folded(
                 for variable, slot in zip(variables, owned.slots, strict=True)
             )
             notes.append(
-                f"{describe(layer)}: weights that feed hard_sigmoid are {_SLOPE} times what they were, since its "
-                "slope is 1/6 in Keras 3 and was 0.2"
+                f"{describe(layer)}: weights before hard_sigmoid are multiplied by {_SLOPE}, since its slope is 1/6 in "
+                "Keras 3 and was 0.2"
             )
     return variables, tuple(notes), tuple(refused)
 
@@ -209,7 +225,7 @@ def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
 
 
 def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weight]) -> ConvertedLayer:
-    """Write an InputLayer."""
+    """Convert an InputLayer."""
     _checked(layer, weights)
     shape = input_shape(layer.config)
     problems = translate_arguments(layer, target).problems
@@ -231,9 +247,9 @@ def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weig
 def _lambda_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
 ) -> ConvertedLayer:
-    """Write a Lambda with a function that `custom_objects` must give.
+    """Convert a Lambda to one whose function `custom_objects` must give.
 
-    The function is called as the file calls it, or like the layer where the file holds byte code, which is never
+    The name of the function is that in the file, or that of the layer where the file has byte code, which is never
     decoded; `name_lambda_functions` changes names that are taken.
     """
     _checked(layer, weights)
@@ -262,9 +278,9 @@ def _lambda_layer(
 
 
 def _argument(value: Value) -> Json:
-    """Write what a Lambda's function is given; old Keras restores arrays, and so does Keras 3.
+    """Convert an argument of a Lambda's function; arrays stay arrays.
 
-    Raises InputRefused for what Keras 3 would not give to the function as old Keras did.
+    Raises InputRefused for a value that Keras 3 would pass to the function as something else than old Keras did.
     """
     if value.kind == "object":
         entry = value.object()
@@ -278,7 +294,7 @@ def _argument(value: Value) -> Json:
 
 
 def _operation_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
-    """Write an operation of TensorFlow as one of Keras 3, which is no layer and has no place among the variables."""
+    """Convert an operation of TensorFlow to one of Keras 3, which is not a layer and has no group in the file."""
     _checked(layer, weights)
     try:
         entry = read_operation(layer.config).entry(name)
@@ -289,7 +305,7 @@ def _operation_layer(layer: Layer, name: str, weights: Sequence[Weight], setting
 
 
 def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
-    """Write a layer of the user's own so that `custom_objects` finds its class: under the class's bare name."""
+    """Convert a layer of a custom class: `custom_objects` must give the class under its name."""
     kept = layer.config.without("batch_input_shape")
     dtype = dtype_of(layer, weights, setting)
     if layer.config.has("name"):
@@ -298,13 +314,13 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
         kept = kept.replaced(dtype=dtype)
     variables = tuple(keep(weight) for weight in weights)
     problems: tuple[RemapError, ...] = ()
-    note = f"a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}"
+    note = f"a custom class: give it to load_model as custom_objects={{{layer.class_name!r}: ...}}"
     if layer.declared is not None and isinstance(layer.declared.keras3, Removed):
         what = "Keras 3 has no such layer"
         removed = layer.declared.keras3
         remedies = WEIGHTS_ONLY if removed.weights_help else ()
         problems = (InputRefused(what, where=describe(layer), hint=removed.hint, remedies=remedies),)
-        note = f"{what}; a class of that name must be yours"
+        note = f"{what}; load_model needs a custom class of that name"
     trained = len(variables) if layer.trainable else 0
     return ConvertedLayer(
         entry=keras_object(None, layer.class_name, kept.json(), registered_name=layer.class_name),
@@ -317,11 +333,11 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
 def _layer_of_cells(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
 ) -> ConvertedLayer:
-    """Write an RNN with its cell, or a stack of cells; the weights of frozen cells come last in the old order."""
+    """Convert an RNN with its cell or its list of cells."""
     single = "cell" in target.dropped
     entries = [layer.config.object("cell")] if single else layer.config.objects("cells")
     cells = [read_layer(entry) for entry in entries]
-    shares = _share_out(layer, cells, weights)
+    shares = _weights_of_cells(layer, cells, weights)
     names = number_names(snake_case(cell.class_name) for cell in cells)
     parts = [
         build_layer(cell, cell.name or called, share, setting)
@@ -352,15 +368,20 @@ def _flagged(group: Group, layer: Layer) -> Group:
     return group if layer.trainable else replace(group, trainable=0)
 
 
-def _share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) -> list[Sequence[Weight]]:
-    """Tell apart what belongs to which cell; a cell of the user's own gets what the others leave."""
+def _weights_of_cells(
+    owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]
+) -> list[Sequence[Weight]]:
+    """Divide the weights of an RNN among its cells.
+
+    Old Keras lists the weights of frozen cells last. A cell of a custom class has what the others leave.
+    """
     counts = [None if (owned := owned_weights(cell)) is None else len(owned.slots) for cell in cells]
     unknown = counts.count(None)
     left = len(weights) - sum(count or 0 for count in counts)
     undescribed = any(cell.declared is None and cell.class_name in CATALOGUE for cell in cells)
     if undescribed or unknown > 1 or left < 0 or (left and not unknown):
         raise InputRefused(
-            "its cells are not described, or not by their weights: Keras 2.0 wrote down the names only",
+            "the config does not have the configs of the cells (Keras 2.0 writes their names only)",
             where=describe(owner),
             hint="save the model again with Keras 2.1 or later",
         )
@@ -376,7 +397,7 @@ def _share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What Keras 3 is given, what is to be said of it, and why it may not be given."""
+    """Arguments for Keras 3, notes about them, and why they cannot be used."""
 
     values: dict[str, Json]
     notes: tuple[str, ...]
@@ -384,7 +405,7 @@ class Arguments:
 
 
 def translate_arguments(layer: Layer, target: Keras3) -> Arguments:
-    """Translate the arguments by the class's declaration."""
+    """Convert the arguments of a layer as the declaration of its class says."""
     config = layer.config
     keeps = target.keeps.split()
     values: dict[str, Json] = {}
@@ -408,7 +429,7 @@ def translate_arguments(layer: Layer, target: Keras3) -> Arguments:
 
 
 def _problems(layer: Layer, target: Keras3) -> Iterator[RemapError]:
-    """Find arguments that are not known, and values that mean something else in Keras 3 or that it does not take."""
+    """Find unknown arguments, and values that Keras 3 does not take or understands differently."""
     known = {*target.keeps.split(), *target.renamed, *target.dropped, *_COMMON}
     for key, value in layer.config.items():
         allowed = target.dropped.get(key, ANYTHING)

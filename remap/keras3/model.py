@@ -1,4 +1,4 @@
-"""A whole model, or a wrapper around a layer, written for Keras 3."""
+"""The conversion of a model, and of a wrapper with the layer in it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,16 @@ __all__ = ["build_model"]
 
 
 def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], setting: Setting) -> ConvertedLayer:
-    """Write a model with the layers it consists of; `planned` are these layers' weights.
+    """Convert a model with all its layers.
 
-    Raises InputRefused when layers and weights do not belong together.
+    Args:
+        layer: The model.
+        name: Its name in Keras 3.
+        planned: The weights of its layers.
+        setting: What holds for the whole model.
+
+    Raises:
+        InputRefused: The weights do not belong to the layers, or the layers are not connected as in a model.
     """
     children = layer.children or ()
     names = valid_names(((child.name, child.class_name) for child in children), masks=setting.masks)
@@ -47,7 +54,7 @@ def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], settin
     else:
         built = _functional(layer, name, names, parts)
     renamed = tuple(
-        f"{describe(child)} is now named {called!r}: Keras 3 does not take its name"
+        f"{describe(child)} is renamed to {called!r}: Keras 3 does not allow its name"
         for child, called in zip(children, names, strict=True)
         if child.name and child.name != called
     )
@@ -71,7 +78,7 @@ def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setti
 
 
 def _pair(layer: Layer, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | None]:
-    """Find each layer's weights: by name, or by position where a layer has no name of its own."""
+    """Find the weights of each layer: by name, and by position among layers without a name."""
     left: dict[str, deque[PlannedLayer]] = {}
     for one in planned:
         left.setdefault(one.name, deque()).append(one)
@@ -89,7 +96,7 @@ def _pair(layer: Layer, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | 
 def _sequential(
     layer: Layer, name: str, names: Sequence[str], parts: Sequence[ConvertedLayer], setting: Setting
 ) -> ConvertedLayer:
-    """Write a stack; the input that old Keras kept in the first layer's config becomes a layer of its own."""
+    """Convert a Sequential; the input shape in its first layer's config becomes an InputLayer."""
     placed = [one for called, part in zip(names, parts, strict=True) for one in _placed(called, part)]
     entries = [one.entry for one in placed]
     layers = [one for one in placed if one.entry["class_name"] != INPUT.name]
@@ -124,7 +131,7 @@ def _no_layer(layer: Layer) -> InputRefused:
 
 
 def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict[str, Any] | None:
-    """Describe the input of a stack that begins with another layer, if anything tells its shape."""
+    """Describe the input of a Sequential without an InputLayer, if the file has its shape."""
     found = input_of(layer)
     if found is None and layer.feed is not None:
         found = input_of(layer.feed)
@@ -142,7 +149,7 @@ def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A layer of the new model: its name, its entry in config.json, its variables."""
+    """A layer of the converted model: its name, its entry in config.json, its variables."""
 
     name: str
     entry: dict[str, Any]
@@ -150,7 +157,7 @@ class _Placed:
 
 
 def _placed(name: str, part: ConvertedLayer) -> Iterator[_Placed]:
-    """Give the layer that an old one becomes, and before it the one that must stand there."""
+    """Give the converted layer, after the layer that has to be inserted before it."""
     if part.before is not None:
         called = part.before["config"]["name"]
         yield _Placed(called, part.before, (Group(path="", name=called),))
@@ -195,9 +202,7 @@ def _functional(
     }
     notes: tuple[str, ...] = ()
     if not is_model_class(layer.class_name):
-        notes = (
-            f"{describe(layer)} is written as a plain functional model: the same layers, connected alike",
-        )
+        notes = (f"{describe(layer)} becomes a Functional model with the same layers and connections",)
     return ConvertedLayer(
         entry=keras_object("keras.src.models.functional", FUNCTIONAL, config, registered_name=FUNCTIONAL),
         groups=tuple(groups),
@@ -218,7 +223,7 @@ def _time_distributed(
 def _bidirectional(
     layer: Layer, inner: Layer, name: str, weights: Sequence[Weight], setting: Setting
 ) -> ConvertedLayer:
-    """Write both directions: the first half of the trainable weights and of the others is the forward layer's."""
+    """Convert both directions; the first half of the weights belongs to the forward layer."""
     half = len(weights) // 2
     (called,) = valid_names([(inner.name, inner.class_name)])
     groups: list[Group] = []
@@ -231,8 +236,7 @@ def _bidirectional(
     entry["config"]["name"] = called
     zeroes = setting.writer.tensorflow and not setting.writer.before_1_13
     if not zeroes and entry["module"] is not None:
-        # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither
-        # yes nor no.
+        # The constructor in Keras 3 sets zero_output_for_mask of the inner layer, unless that is None.
         entry["config"]["zero_output_for_mask"] = None
     return _wrapped(layer, name, parts[0], groups, setting)
 
@@ -254,7 +258,7 @@ def _wrapped(
     if is_operation(part.entry):
         problems = (*problems, _no_layer(layer))
     if part.before is not None:
-        what = "hard_sigmoid inside, whose slope is another now"
+        what = "hard_sigmoid inside, whose slope is different in Keras 3"
         problems = (*problems, InputRefused(what, where=describe(layer)))
     if not layer.trainable:
         groups = [replace(group, trainable=0) for group in groups]

@@ -13,9 +13,13 @@ __all__ = ["Group", "Translation"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The variables of one object of Keras 3, stored at `<path>/vars/0`, `1`, ...
+    """The variables of one object of Keras 3.
 
-    `name` is what Keras 3 notes as the object's name. The first `trainable` of the variables are trained.
+    Attributes:
+        path: The group of the object in the file: the variables are `<path>/vars/0`, `<path>/vars/1` and so on.
+        name: The name of the object, an attribute of its group.
+        variables: The variables.
+        trainable: How many of them, counted from the first, are trainable.
     """
 
     path: str
@@ -24,7 +28,7 @@ class Group:
     trainable: int = 0
 
     def under(self, above: str) -> Group:
-        """Give the same group further down in the file."""
+        """Put the group below another one."""
         return replace(self, path=f"{above}/{self.path}" if self.path else above)
 
 
@@ -32,10 +36,13 @@ class Group:
 class Translation:
     """A model for Keras 3.
 
-    `config` is what config.json of a `.keras` file holds. `groups` are the variables with their places in
-    `.weights.h5`. `notes` say what is not as it was. `problems` are the reasons why `config` cannot be
-    used; the variables can all the same. `custom_objects` are the names of the functions and classes without which
-    `config` cannot be loaded, and `loading_notes` say which functions these are.
+    Attributes:
+        config: The content of config.json in a `.keras` file.
+        groups: The variables with their places in a `.weights.h5` file.
+        notes: What differs from the old model.
+        problems: Why no `.keras` file can be written; a `.weights.h5` file can.
+        custom_objects: The names of functions and classes that `load_model` must be given.
+        loading_notes: What these functions are.
     """
 
     config: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Classes that Keras 3 no longer has."""
+"""Classes that Keras 3 does not have."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from remap.typed_json import Config
 
 __all__ = ["LAYERS"]
 
-_OWN_CLASS = Removed(
-    "build the model in Keras 3 with a class of your own for this layer, and load the weights"
-)
+_OWN_CLASS = Removed("build the model in Keras 3 with a custom class for this layer, and load the weights")
 _OPERATION = Removed("build the model in Keras 3 with keras.ops, and load the weights")
 
 
@@ -44,7 +42,7 @@ def _removed(
 
 
 def _unknown(_: Config) -> None:
-    """Say nothing: the weights follow from feature columns that are not read."""
+    """Give None: the weights depend on feature columns, which are not read."""
 
 
 LAYERS = (

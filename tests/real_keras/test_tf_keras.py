@@ -133,5 +133,5 @@ def test_predictions_are_those_of_tf_keras(built: Path) -> None:
 
 
 def test_a_model_that_uses_the_mask_of_a_single_step_is_refused(built: Path) -> None:
-    with pytest.raises(InputRefused, match="would be another in Keras 3"):
+    with pytest.raises(InputRefused, match="would be different in Keras 3"):
         extract(built / "softmax.h5", built / "softmax.keras")
