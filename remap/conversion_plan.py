@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from remap.architecture import Layer
 from remap.checkpoint import Weight
 
-__all__ = ["Plan", "PlannedLayer", "PlannedWeight"]
+__all__ = ["Plan", "PlannedLayer", "PlannedWeight", "SettledBy"]
+
+SettledBy = Literal["architecture", "reference", "names"]
+"""What settled the layers: the file's own architecture, the reference model, or names and shapes alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,7 @@ class Plan:
 
     template: str
     replicas: int | None
-    settled_by: str
+    settled_by: SettledBy
     layers: tuple[PlannedLayer, ...] = field(repr=False)
     backend: str | None
     keras_version: str | None

@@ -13,7 +13,7 @@ from remap.assignment.assign import assign
 from remap.assignment.expected import load_order
 from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.conversion_plan import PlannedLayer
+from remap.conversion_plan import PlannedLayer, SettledBy
 from remap.errors import RemapError, Undecided
 from remap.isolation import run
 from remap.recognize import Recognition, Template, recognize, several_models
@@ -122,7 +122,7 @@ class _Settled:
     """What settles each model in the file, without a reference model."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.answers: dict[str, tuple[SettledBy, tuple[str, ...]]] = {}
         self.refusals: dict[str, Undecided] = {}
         self.planned: dict[str, tuple[PlannedLayer, ...]] = {}
 
@@ -159,7 +159,7 @@ def _load_model(
 
 def _answer(
     recognition: Recognition, settled: _Settled
-) -> tuple[str | None, tuple[str, ...], RemapError | None]:
+) -> tuple[SettledBy | None, tuple[str, ...], RemapError | None]:
     """Say what settles the replicated model, with notes, or why there is none or it is not settled."""
     if recognition.template is not None:
         name = recognition.template.group.name

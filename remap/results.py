@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from remap.conversion_plan import Plan, PlannedLayer
+from remap.conversion_plan import Plan, PlannedLayer, SettledBy
 from remap.errors import Remedy
 from remap.recognize import Kind
 
@@ -108,7 +108,7 @@ class Inspection:
     backend: str | None = field(repr=False)
     template: str | None
     replicas: int | None
-    settled_by: str | None
+    settled_by: SettledBy | None
     question: str = field(repr=False)
     hint: str = field(repr=False)
     remedies: tuple[Remedy, ...] = field(repr=False)
@@ -152,7 +152,7 @@ class Report:
     target: str | None
     template: str
     replicas: int | None = field(repr=False)
-    settled_by: str
+    settled_by: SettledBy
     kind: str
     layers: int = field(repr=False)
     weighted_layers: int = field(repr=False)
