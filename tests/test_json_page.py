@@ -13,7 +13,7 @@ import pytest
 
 import remap
 from remap.checking import Verdict
-from remap.errors import GIVE_JSON
+from remap.errors import GIVE_JSON, Remedy
 from remap.results import InspectedLayer, InspectedWeight, Inspection, Move, Report
 from remap.stats import Stats
 from tests.documented import choices, described, referenced
@@ -82,7 +82,7 @@ def python_choices(hint: Any) -> list[str]:
         values = typing.get_args(hint)
         return [f'"{value}"' if isinstance(value, str) else SIMPLE[type(value)] for value in values]
     if is_dataclass(hint):
-        return [next(name for name, kind in OBJECTS.items() if kind is hint)]
+        return ["remedy" if hint is Remedy else next(name for name, kind in OBJECTS.items() if kind is hint)]
     return [SIMPLE[hint]]
 
 
