@@ -15,6 +15,8 @@ from remap.errors import (
 )
 
 if TYPE_CHECKING:
+    from remap.batch.results import Progress, Result
+    from remap.batch.run import extract_many
     from remap.checking import Check, check
     from remap.conversion import extract, plan
     from remap.conversion_plan import Plan
@@ -28,13 +30,16 @@ __all__ = [
     "NothingToExtract",
     "OutputRefused",
     "Plan",
+    "Progress",
     "RemapError",
     "Report",
+    "Result",
     "Undecided",
     "UsageRefused",
     "__version__",
     "check",
     "extract",
+    "extract_many",
     "inspect",
     "plan",
 ]
@@ -44,9 +49,12 @@ _HOMES = {
     "Check": "remap.checking",
     "Inspection": "remap.results",
     "Plan": "remap.conversion_plan",
+    "Progress": "remap.batch.results",
     "Report": "remap.results",
+    "Result": "remap.batch.results",
     "check": "remap.checking",
     "extract": "remap.conversion",
+    "extract_many": "remap.batch.run",
     "inspect": "remap.inspection",
     "plan": "remap.conversion",
 }

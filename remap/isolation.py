@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-__all__ = ["DEADLINE", "EXHAUSTED", "MEMORY", "Isolation", "IsolationFailed", "exhausted", "run"]
+__all__ = ["DEADLINE", "ENVIRONMENT", "EXHAUSTED", "MEMORY", "Isolation", "IsolationFailed", "exhausted", "run"]
 
 DEADLINE = 30
 """Seconds of processor time that may pass without progress; real files need less than two in all."""
@@ -44,6 +44,8 @@ MEMORY = 1 << 30
 """Bytes that the work may take; real files need less than a tenth."""
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 """What the system says when it has no files, processes, threads or memory left."""
+ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
+"""Variables to set before the libraries are loaded: no plug-ins, no threads that nothing here would use."""
 
 _HEAD = struct.Struct("<cQ")  # how a message to the parent begins: its kind, and the bytes that follow
 _PROGRESS = struct.Struct("<QQ")  # bytes done, bytes in all
@@ -283,7 +285,7 @@ def _new(preload: Sequence[str]) -> _Child:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ | _ENVIRONMENT,
+        env=os.environ | ENVIRONMENT,
     )
     assert process.stdin is not None  # noqa: S101 - for the type checker
     assert process.stdout is not None  # noqa: S101
@@ -384,9 +386,6 @@ class _Values(pickle.Unpickler):
 
 # The child's side
 
-# Read when the libraries are loaded: no plug-ins, no threads that nothing here would use.
-_ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
-
 
 def _fresh(preload: Sequence[str]) -> NoReturn:
     """Serve in an interpreter that was started for it: the order is on stdin, messages go to stdout."""
@@ -466,7 +465,7 @@ def _prepare() -> None:
     silent = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # what a dying library prints is for nobody
         os.dup2(silent, stream)
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(ENVIRONMENT)
     gc.disable()  # what is built here lives until the end, and the end is near
 
 
