@@ -36,7 +36,16 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-__all__ = ["DEADLINE", "ENVIRONMENT", "EXHAUSTED", "MEMORY", "Isolation", "IsolationFailed", "exhausted", "run"]
+__all__ = [
+    "DEADLINE",
+    "ENVIRONMENT",
+    "EXHAUSTED",
+    "MEMORY",
+    "Isolation",
+    "IsolationFailed",
+    "exhausted",
+    "run",
+]
 
 DEADLINE = 30
 """Seconds of processor time that may pass without progress; real files need less than two in all."""

@@ -114,11 +114,11 @@ class Files:
         self._table.execute("CREATE INDEX folded ON files (folded)")
         self._table.execute("CREATE INDEX file ON files (file)")
         ignored = _ignores_case(self._directory)
-        groups = "SELECT folded FROM files GROUP BY folded HAVING count(*) > 1"
-        pairs = (  # noqa: S608 - no value is in it
-            "SELECT a.source, b.source, b.target FROM files a JOIN files b ON a.folded = b.folded AND a.id < b.id "
-            f"WHERE a.folded IN ({groups}) AND (? OR a.target = b.target) LIMIT 1"
-        )
+        pairs = """
+            SELECT a.source, b.source, b.target FROM files a JOIN files b ON a.folded = b.folded AND a.id < b.id
+            WHERE a.folded IN (SELECT folded FROM files GROUP BY folded HAVING count(*) > 1)
+            AND (? OR a.target = b.target) LIMIT 1
+        """
         for one, other, target in self._table.execute(pairs, (ignored,)):
             raise UsageRefused(
                 f"two inputs would get one output: {os.fsdecode(one)} and {os.fsdecode(other)}",

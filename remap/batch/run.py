@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
@@ -42,7 +42,7 @@ def extract_many(
     fail_fast: bool = False,
     jobs: int | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Write the single models in many multi-GPU checkpoints to files in a directory.
 
     Each file is converted as `remap.extract` does it, in a process of its own with limits on time and memory: one
@@ -79,7 +79,7 @@ def extract_many(
         fail_fast: Begin no other file after one was refused or failed.
         jobs: How many files to convert at a time, by default one for each processor; with an executor, how many to
             hand to it at a time.
-        progress: Called after each file.
+        progress: Called at the beginning and after each file.
 
     Returns:
         An iterator of one result for each file, as files end. To close it ends the batch: files at work are
@@ -169,23 +169,26 @@ class _Batch:
         self._ended: SimpleQueue[_Ended] = SimpleQueue()
         self._at_work: set[Future[Outcome]] = set()
 
-    def run(self, executor: Executor | None, jobs: int | None) -> Iterator[Result]:
+    def run(self, executor: Executor | None, jobs: int | None) -> Generator[Result, None, None]:
         """Yield results; whatever ends this, nothing stays at work and what was written is recorded."""
+        if self._progress is not None:
+            self._progress(self._done)
         with ExitStack() as stack:
             stack.callback(self._files.close)
             stack.enter_context(self._record)
+            stack.callback(self._record_rest)
             ahead = jobs or _AHEAD_ELSEWHERE
             if executor is None:
                 jobs = jobs or _processors()
+                ahead = _AHEAD * jobs
                 executor = ThreadPoolExecutor(jobs)  # its threads wait for the processes of `INTERPRETERS`
                 stack.callback(INTERPRETERS.close)
                 stack.callback(executor.shutdown, cancel_futures=True)
                 stack.callback(self._abandon)
-                ahead = _AHEAD * jobs
-            stack.callback(self._leave)
+            stack.callback(self._cancel)
             yield from self._results(executor, ahead)
 
-    def _results(self, executor: Executor, ahead: int) -> Iterator[Result]:
+    def _results(self, executor: Executor, ahead: int) -> Generator[Result, None, None]:
         pending = iter(self._files)
         waiting = 0
         while True:
@@ -202,8 +205,7 @@ class _Batch:
             self._count(result)
             if self._fail_fast and result.status in ("refused", "failed"):
                 pending = iter(())
-                for future in list(self._at_work):
-                    future.cancel()
+                self._cancel()
             yield result
 
     def _begin(self, executor: Executor, work: Work) -> None:
@@ -259,10 +261,12 @@ class _Batch:
         if self._progress is not None:
             self._progress(self._done)
 
-    def _leave(self) -> None:
-        """Begin nothing more, and record what has ended but was not yielded."""
+    def _cancel(self) -> None:
         for future in list(self._at_work):
             future.cancel()
+
+    def _record_rest(self) -> None:
+        """Record what was written but not yielded."""
         while True:
             try:
                 ended = self._ended.get_nowait()

@@ -84,14 +84,16 @@ class Interpreters:
                 answer = interpreter.call(function, args, where, progress)
             except _Lost:
                 self._drop(interpreter)
-                continue
+                if interpreter.interrupted:
+                    break
             except BaseException:
                 self._drop(interpreter)
                 raise
-            self._give_back(interpreter)
-            if isinstance(answer, _Failure):
-                raise answer.error
-            return answer
+            else:
+                self._give_back(interpreter)
+                if isinstance(answer, _Failure):
+                    raise answer.error
+                return answer
         raise RemapError(
             "the process that converts files was ended by the system or a user",
             where=where,
@@ -110,6 +112,7 @@ class Interpreters:
         with self._lock:
             busy = list(self._busy)
         for interpreter in busy:
+            interpreter.interrupted = True
             interpreter.terminate()
         self.close()
 
@@ -148,6 +151,7 @@ class _Interpreter:
     """One interpreter, which is told its calls on stdin and answers on stdout, pickled on both ways."""
 
     def __init__(self, preload: tuple[str, ...]) -> None:
+        self.interrupted = False
         if not sys.executable or getattr(sys, "frozen", False):
             raise OSError("this program has no Python interpreter to start")
         self._process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this

@@ -28,7 +28,9 @@ __all__ = [
     "identity_of",
 ]
 
-INTERPRETERS = Interpreters("remap.conversion", "remap.hdf5.reader", "remap.batch.work")
+INTERPRETERS = Interpreters(
+    "remap.batch.work", "remap.conversion", "remap.hdf5.reader", "remap.hdf5.store", "remap.keras3.conversion"
+)
 """The interpreters of this process: of the one that called, or of a worker of an executor of processes."""
 
 
