@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from remap.batch.results import Progress, Result, Status
 
-__all__ = ["Request", "is_batch", "run_batch", "summary_lines"]
+__all__ = ["Request", "run_batch", "summary_lines"]
 
 INTERRUPTED = 130
 _MOST_LISTED = 10
@@ -71,19 +71,6 @@ def _words(option: str, value: object) -> Iterator[str]:
             yield from (option, str(item))
     elif value not in (None, False):
         yield from (option, str(value))
-
-
-def is_batch(request: Request) -> bool:
-    """Tell whether a command asks for many files: several inputs, a directory, or an option that only they have."""
-    return (
-        len(request.sources) != 1
-        or request.output.is_dir()
-        or request.sources[0].is_dir()
-        or any(
-            request.options.get(name)
-            for name in ("recursive", "include", "exclude", "format", "jobs", "resume", "fail_fast")
-        )
-    )
 
 
 def run_batch(request: Request, *, as_json: bool, quiet: bool) -> int:
