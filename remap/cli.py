@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from remap import __version__
-from remap.errors import RemapError
+from remap.errors import RemapError, UsageRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ def _submodels(ctx: typer.Context, incomplete: str) -> list[str]:
     shell has to quote are offered, which most names in Keras are.
     """
     # Without a value the option ends the parser's work, and the file is still among what was not parsed.
-    source = next((word for word in (ctx.params.get("file"), *ctx.args) if word), None)
+    source = next((word for word in (*(ctx.params.get("files") or ()), *ctx.args) if word), None)
     if source is None:
         return []
     from remap.isolation import Isolation, IsolationFailed
@@ -136,10 +136,21 @@ def _inspect(
 @app.command("extract")
 def _extract(
     ctx: typer.Context,
-    file: _File,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", show_default=False, help="Keras .h5 files, or with -r directories."
+        ),
+    ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="OUT", show_default=False, help="The file to write."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            show_default=False,
+            help="The file to write; for many files the directory to write to.",
+        ),
     ],
     like: Annotated[
         Path | None,
@@ -174,10 +185,35 @@ def _extract(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the output if it is there already.")
     ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Convert the files below directories, too.")
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="GLOB", help="Of many files, convert those of a name like this."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="GLOB", help="Of many files, leave out those of a name like this."),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="Of many files: h5 (default), keras or weights.h5."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, metavar="N", help="Convert N of many files at a time.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Of many files, skip those that were converted before.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Of many files, begin none after one was refused.")
+    ] = False,
     json: _Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all went well.")] = False,
 ) -> None:
-    """Write the single model in a checkpoint to a file of its own."""
+    """Write the single model in a checkpoint to a file of its own, or those in many to a directory."""
+    file = files[0]
     invocation = ["extract", str(file), "-o", str(output)]
     options: dict[str, Any] = {
         "like": like,
@@ -190,6 +226,19 @@ def _extract(
         if value:
             invocation.append("--" + name.replace("_", "-"))
             invocation += [] if value is True else [str(value)]
+    choice = {"recursive": recursive, "include": include, "exclude": exclude, "format": form, "jobs": jobs}
+    choice |= {"resume": resume, "fail_fast": fail_fast}
+    if len(files) > 1 or output.is_dir() or file.is_dir() or any(choice.values()):
+        with _endings(invocation, json=json):
+            _extract_many(
+                files,
+                output,
+                {**options, "overwrite": overwrite, **choice},
+                json=json,
+                quiet=quiet,
+                dry_run=dry_run,
+            )
+        return
     with _endings(invocation, json=json):
         if dry_run:
             _dry_run(ctx, file, options, json=json)
@@ -205,6 +254,18 @@ def _extract(
         elif not quiet:
             terminal = _terminal()
             terminal.print(report_lines(report, width=terminal.width))
+
+
+def _extract_many(
+    files: list[Path], output: Path, options: Mapping[str, Any], *, json: bool, quiet: bool, dry_run: bool
+) -> None:
+    from remap.console.batch import Request, run_batch
+
+    if dry_run:
+        raise UsageRefused("a dry run shows one file", hint="give one file, and the name of a file as output")
+    code = run_batch(Request(sources=files, output=output, options=options), as_json=json, quiet=quiet)
+    if code:
+        raise typer.Exit(code)
 
 
 def _dry_run(ctx: typer.Context, file: Path, options: Mapping[str, Any], *, json: bool) -> None:
