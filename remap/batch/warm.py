@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remap.errors import RemapError
-from remap.isolation import ENVIRONMENT, Isolation, IsolationFailed, exhausted, run
+from remap.isolation import DEADLINE, ENVIRONMENT, Isolation, IsolationFailed, exhausted, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,7 @@ class Interpreters:
         *args: Any,
         where: str,
         progress: Callable[[int, int], None] | None = None,
+        deadline: int = DEADLINE,
     ) -> Any:
         """Call a function as `remap.isolation.run` does.
 
@@ -67,6 +68,7 @@ class Interpreters:
             *args: Its arguments, which must be picklable.
             where: The file to name in messages.
             progress: Called with the bytes done and the bytes in all that the function reports.
+            deadline: Seconds of processor time, counted anew at every report of progress.
 
         Returns:
             What the function returns.
@@ -77,11 +79,11 @@ class Interpreters:
             IsolationFailed: For any other exception in the child.
         """
         if not hasattr(os, "fork"):
-            return run(function, *args, where=where, progress=progress)
+            return run(function, *args, where=where, progress=progress, deadline=deadline)
         for _ in range(_ATTEMPTS):
             interpreter = self._take(where)
             try:
-                answer = interpreter.call(function, args, where, progress)
+                answer = interpreter.call(function, args, where, progress, deadline)
             except _Lost:
                 self._drop(interpreter)
                 if interpreter.interrupted:
@@ -163,12 +165,17 @@ class _Interpreter:
         )
 
     def call(
-        self, function: str, args: tuple[Any, ...], where: str, progress: Callable[[int, int], None] | None
+        self,
+        function: str,
+        args: tuple[Any, ...],
+        where: str,
+        progress: Callable[[int, int], None] | None,
+        deadline: int,
     ) -> Any:
         orders, answers = self._process.stdin, self._process.stdout
         assert orders is not None  # noqa: S101 - for the type checker
         assert answers is not None  # noqa: S101
-        order = pickle.dumps((function, args, where, progress is not None))
+        order = pickle.dumps((function, args, where, progress is not None, deadline))
         try:
             orders.write(order)
             orders.flush()
@@ -222,11 +229,11 @@ def serve(preload: tuple[str, ...]) -> None:
                 order = pickle.load(orders)  # noqa: S301 - from the parent, which reads no file
             except EOFError:
                 return
-            function, args, where, reporting = order
+            function, args, where, reporting, deadline = order
             report = (lambda *step: send("progress", step)) if reporting else None
             try:
                 with Isolation(fork=True) as isolation:
-                    value = isolation.run(function, *args, where=where, progress=report)
+                    value = isolation.run(function, *args, where=where, progress=report, deadline=deadline)
                 send("value", value)
             except BrokenPipeError:
                 return
