@@ -62,9 +62,7 @@ class Summary:
         error = result.error
         if error is None or result.status == "already single":
             return
-        # An error names its file in `where`, and some in `what`.
-        what = error.what.replace(result.source, "FILE").replace(result.target, "OUT")
-        key = (type(error), what, error.hint, error.remedies)
+        key = (type(error), error.what, error.hint, error.remedies)
         if key not in self._groups and len(self._groups) >= _MOST_GROUPS:
             self.ungrouped += 1
             return

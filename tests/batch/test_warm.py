@@ -81,8 +81,11 @@ def test_calls_from_threads_have_an_interpreter_each(interpreters: Interpreters)
     both = threading.Barrier(2, timeout=60)
     found: list[int] = []
 
+    def meet(*_: int) -> None:
+        both.wait()
+
     def call() -> None:
-        interpreters.run("tests.isolated.report_once", where="", progress=lambda *_: both.wait() and None)
+        interpreters.run("tests.isolated.report_once", where="", progress=meet)
         found.append(1)
 
     threads = [threading.Thread(target=call) for _ in range(2)]
