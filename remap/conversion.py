@@ -125,7 +125,7 @@ def plan(
     """Settle what `extract` would write, and write nothing; raises what it would raise up to there."""
     if isolated:
         planned: Plan = run(
-            "remap.conversion_plan",
+            "remap.plan",
             source,
             where=os.fsdecode(source),
             like=like,
