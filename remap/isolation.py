@@ -121,15 +121,18 @@ def run(
 
 
 class Isolation:
-    """One call in a child process that can be started before it is known what to call.
+    """Calls in child processes, of which the first can be started before it is known what to call.
 
-    With `fork` the child is a copy of this process, which takes half a millisecond but is safe only where no other
+    With `fork` a child is a copy of this process, which takes half a millisecond but is safe only where no other
     thread runs, as on our own command line; otherwise, and where the system cannot fork, it is a new interpreter.
+    One child serves up to `calls` calls, as long as each returns: a call that is refused or crashes in a child that
+    served others is made again in a new one, whose word counts, and after it comes another child.
     A context manager that ends a child which was told nothing.
     """
 
-    def __init__(self, *, fork: bool = False) -> None:
+    def __init__(self, *, fork: bool = False, calls: int = 1) -> None:
         self._fork = fork and hasattr(os, "fork")
+        self._calls = calls
         self._child: _Child | None = None
 
     def __enter__(self) -> Isolation:
@@ -154,7 +157,7 @@ class Isolation:
         memory: int = MEMORY,
         **named: Any,
     ) -> Any:
-        """Call a function as the module's `run` does; each call after the first starts another child."""
+        """Call a function as the module's `run` does."""
         order = pickle.dumps(
             _Order(
                 function=function,
@@ -166,14 +169,27 @@ class Isolation:
                 parent=os.getpid(),
             )
         )
+        used = self._child is not None and self._child.calls > 0
+        outcome, status = self._obeyed(order, progress, where)
+        if used and (outcome is None or outcome[0] == b"e"):
+            outcome, status = self._obeyed(order, progress, where)
+        return _conclude(outcome, status, where, deadline)
+
+    def _obeyed(
+        self, order: bytes, progress: Progress | None, where: str
+    ) -> tuple[tuple[bytes, bytes] | None, int]:
+        """Have a child carry out an order; give its last message, if any, and its exit status if it ended."""
         child, self._child = self._child, None
         try:
             child = child or _started((), fork=self._fork)
         except OSError as error:
             raise exhausted(error, where=where) from None
         with _Terminable():
-            outcome, status = child.obey(order, progress)
-        return _conclude(outcome, status, where, deadline)
+            outcome = child.obey(order, progress, last=child.calls + 1 >= self._calls)
+            if outcome is not None and outcome[0] == b"r" and child.calls < self._calls:
+                self._child = child
+                return outcome, 0
+            return outcome, child.wait()
 
 
 # The parent's side
@@ -217,33 +233,51 @@ class _Forked:
 
 
 class _Child:
-    """A child process, a pipe for its order and a pipe for its messages."""
+    """A child process, a pipe for its orders and a pipe for its messages."""
 
     def __init__(self, process: Popen[bytes] | _Forked, orders: IO[bytes], messages: IO[bytes]) -> None:
+        self.calls = 0
         self._process = process
         self._orders = orders
         self._messages = messages
 
-    def obey(self, order: bytes, progress: Progress | None) -> tuple[tuple[bytes, bytes] | None, int]:
-        """Let it do its work; give its last message, if any, and its exit status."""
+    def obey(self, order: bytes, progress: Progress | None, *, last: bool) -> tuple[bytes, bytes] | None:
+        """Let it do its work; give its last message, if any."""
+        self.calls += 1
         try:
             # Where the child is gone already, how it ended says more.
-            with suppress(BrokenPipeError, OSError), self._orders:
+            with suppress(BrokenPipeError, OSError):
                 self._orders.write(order)
-            with self._messages:
-                outcome = _listen(self._messages, progress)
+                self._orders.flush()
+            if last:
+                self._close(self._orders)
+            return _listen(self._messages, progress)
         except BaseException:
             self._stop()
             raise
-        return outcome, self._process.wait()
+
+    def wait(self) -> int:
+        """Wait for its end, which has come or comes when no more orders do; give its exit status."""
+        try:
+            self._close(self._orders)
+            self._close(self._messages)
+            return self._process.wait()
+        except BaseException:
+            self._stop()
+            raise
 
     def abandon(self) -> None:
-        """End it at once; it has begun nothing."""
-        self._orders.close()
-        self._messages.close()
+        """End it at once; it is at work on nothing."""
+        self._close(self._orders)
+        self._close(self._messages)
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+
+    @staticmethod
+    def _close(pipe: IO[bytes]) -> None:
+        with suppress(OSError):  # what is still in its buffer has nowhere to go
+            pipe.close()
 
     def _stop(self) -> None:
         """End it, and let it clean up unless it takes too long."""
@@ -255,6 +289,8 @@ class _Child:
                 self._process.kill()
                 self._process.wait()
             time.sleep(0.01)
+        self._close(self._orders)
+        self._close(self._messages)
 
 
 def _started(preload: Sequence[str], *, fork: bool) -> _Child:
@@ -402,23 +438,24 @@ def _fresh(preload: Sequence[str]) -> NoReturn:
 
 
 def _serve(orders: int, messages: int, preload: Sequence[str], parent: int) -> NoReturn:
-    """Wait for an order, carry it out, say how that ended, and leave."""
+    """Carry out orders and say how each ended; leave after one that did not return, or when no more come."""
     try:
         _end_with(parent)
         _prepare()
         for name in preload:
             with suppress(Exception):  # it will be met again by the call
                 _found(name)
-        with os.fdopen(orders, "rb") as file:
-            content = file.read()
-        if content:
-            order: _Order = pickle.loads(content)  # noqa: S301 - from the parent, which reads no file
-            _carry_out(order, _Reporter(messages, order))
+        with suppress(EOFError), os.fdopen(orders, "rb") as file:
+            order: _Order = pickle.load(file)  # noqa: S301 - from the parent, which reads no file
+            while _carry_out(order, _Reporter(messages, order)):
+                order = pickle.load(file)  # noqa: S301
+                gc.collect()  # the call before left cycles; after the last call they are nobody's concern
     finally:
         os._exit(0)
 
 
-def _carry_out(order: _Order, reporter: _Reporter) -> None:
+def _carry_out(order: _Order, reporter: _Reporter) -> bool:
+    """Call the function and send how that ended; tell whether it returned."""
     try:
         kind, value = _outcome(order, reporter)
         reporter.send(kind, pickle.dumps(value))
@@ -427,6 +464,8 @@ def _carry_out(order: _Order, reporter: _Reporter) -> None:
 
         with suppress(BaseException):
             reporter.send(b"e", pickle.dumps(traceback.format_exc()))
+        return False
+    return kind == b"r"
 
 
 def _outcome(order: _Order, reporter: _Reporter) -> tuple[bytes, Any]:

@@ -1,7 +1,7 @@
 """Call functions in isolation without the start of an interpreter for each call.
 
 A new interpreter needs about ten times as long to load h5py as a small checkpoint needs to be converted. So an
-interpreter that has loaded everything stays, reads no file itself, and forks a child for each call: the child has
+interpreter that has loaded everything stays, reads no file itself, and forks children for the calls: each call has
 the limits of `remap.isolation`, and its crash ends nothing else. The interpreter runs one thread, which makes fork
 safe whatever the threads of the calling process. Where the system cannot fork, each call starts an interpreter.
 """
@@ -30,6 +30,9 @@ __all__ = ["Interpreters", "serve"]
 
 _BOOT = "import sys; sys.path[:] = {path!r}; from remap.batch.warm import serve; serve({preload!r})"
 _ATTEMPTS = 3
+_CALLS = 32
+"""How many calls a child serves, if each returns. A fork costs as much time as a small checkpoint, a child that stays
+next to none; it ends at the first call that does not return, which is then made again in a new one."""
 
 
 class _Lost(Exception):
@@ -224,18 +227,18 @@ def serve(preload: tuple[str, ...]) -> None:
             pickle.dump((kind, value), answers)
             answers.flush()
 
-        while True:
-            try:
-                order = pickle.load(orders)  # noqa: S301 - from the parent, which reads no file
-            except EOFError:
-                return
-            function, args, where, reporting, deadline = order
-            report = (lambda *step: send("progress", step)) if reporting else None
-            try:
-                with Isolation(fork=True) as isolation:
+        with Isolation(fork=True, calls=_CALLS) as isolation:
+            while True:
+                try:
+                    order = pickle.load(orders)  # noqa: S301 - from the parent, which reads no file
+                except EOFError:
+                    return
+                function, args, where, reporting, deadline = order
+                report = (lambda *step: send("progress", step)) if reporting else None
+                try:
                     value = isolation.run(function, *args, where=where, progress=report, deadline=deadline)
-                send("value", value)
-            except BrokenPipeError:
-                return
-            except (RemapError, IsolationFailed) as error:
-                send("error", error)
+                    send("value", value)
+                except BrokenPipeError:
+                    return
+                except (RemapError, IsolationFailed) as error:
+                    send("error", error)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from remap.batch.warm import Interpreters
+from remap.batch.warm import _CALLS, Interpreters
 from remap.errors import InputRefused, OutputRefused, RemapError
 from remap.isolation import IsolationFailed
 
@@ -29,10 +29,9 @@ def parent_of_call(interpreters: Interpreters) -> int:
 
 
 def test_calls_one_after_another_are_made_in_children_of_one_interpreter(interpreters: Interpreters) -> None:
-    first, second = (interpreters.run("os.getpid", where="") for _ in range(2))
-    assert first != second
-    assert parent_of_call(interpreters) == parent_of_call(interpreters)
-    assert parent_of_call(interpreters) not in (os.getpid(), first, second)
+    children = [interpreters.run("os.getpid", where="") for _ in range(_CALLS + 1)]
+    assert [len(set(part)) for part in (children[:_CALLS], children)] == [1, 2]
+    assert parent_of_call(interpreters) not in (os.getpid(), *children)
 
 
 def test_what_is_preloaded_is_loaded_in_every_child(interpreters: Interpreters) -> None:
