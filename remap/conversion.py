@@ -21,7 +21,7 @@ from remap.planning import compose
 from remap.reference_file import read_reference
 from remap.results import Report, report_of
 
-__all__ = ["extract", "plan"]
+__all__ = ["Settled", "extract", "extract_alike", "plan"]
 
 _NO_INPUT = (
     "nothing in the architecture tells the shape of the input, so load_model cannot build the model, nor can it from "
@@ -72,6 +72,115 @@ def extract(
             overwrite=overwrite,
         )
         return report
+    return extract_alike(
+        Settled(),
+        source,
+        target,
+        like=like,
+        plain=plain,
+        keep_flags=keep_flags,
+        submodel=submodel,
+        weights_only=weights_only,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+class Settled:
+    """What was settled for the file before: its plan, which serves as long as files have the same layout.
+
+    The files of one run differ in the values of their tensors only. A plan is made of a `Checkpoint` and of nothing else
+    of a file, so that an equal `Checkpoint` has the same plan.
+    """
+
+    def __init__(self) -> None:
+        self._reference: tuple[object, Reference] | None = None
+        self._plan: tuple[Checkpoint, Reference | None, tuple[object, ...], Plan] | None = None
+
+    def reference(self, path: str | os.PathLike[str] | None, *, plain: bool) -> Reference | None:
+        """Read a reference model, unless it is the same file as before, unchanged."""
+        if path is None or plain:
+            return _like(path, plain=plain)
+        mark = _mark(path)
+        if mark is None or self._reference is None or self._reference[0] != mark:
+            found = _like(path, plain=plain)
+            if found is None or mark is None:
+                return found
+            self._reference = mark, found
+        return self._reference[1]
+
+    def plan(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        like: Reference | None,
+        plain: bool,
+        submodel: str | None,
+        weights_only: bool,
+        order: Order,
+    ) -> Plan:
+        """Settle what a .h5 holds as `_composed` does, unless all it follows from is as before."""
+        choice = (plain, submodel, weights_only, order)
+        if self._plan is not None:
+            before, reference, settings, planned = self._plan
+            if reference is like and settings == choice and before == checkpoint:
+                return planned
+        planned = _composed(
+            checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only, order=order
+        )
+        self._plan = checkpoint, like, choice, planned
+        return planned
+
+
+def _mark(path: str | os.PathLike[str]) -> object:
+    """Tell a file from other files and from itself with another content; None if it cannot be found."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return (
+        os.fspath(path),
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def extract_alike(
+    settled: Settled,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    like: str | os.PathLike[str] | None,
+    plain: bool,
+    keep_flags: bool,
+    submodel: str | None,
+    weights_only: bool,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Report:
+    """Do what `extract` does, one file of a run after another.
+
+    Args:
+        settled: What was settled for the file before; it is changed.
+        source: The checkpoint.
+        target: The output.
+        like: As for `extract`, and so all others.
+        plain: See there.
+        keep_flags: See there.
+        submodel: See there.
+        weights_only: See there.
+        overwrite: See there.
+        progress: See there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        RemapError: As `extract`.
+    """
     form = _form(target)
     if like is not None and _is_same_file(target, like):
         raise UsageRefused(
@@ -79,7 +188,7 @@ def extract(
             where=os.fsdecode(target),
             hint="give another name: the reference model is never written to",
         )
-    hint = _like(like, plain=plain)
+    hint = settled.reference(like, plain=plain)
     if form != "h5":
         return _extract_for_today(
             source,
@@ -93,7 +202,7 @@ def extract(
             progress=progress,
         )
     with open_checkpoint(source) as opened:
-        composed = _composed(
+        composed = settled.plan(
             opened.checkpoint,
             like=hint,
             plain=plain,

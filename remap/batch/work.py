@@ -6,6 +6,7 @@ import filecmp
 import os
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from remap.results import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from remap.conversion import Settled
 
 __all__ = [
     "INTERPRETERS",
@@ -145,11 +148,20 @@ def convert_here(task: Task, progress: Callable[[int, int], None] | None = None)
     return Outcome(report=report, source=source, target=identity_of(task.target), found=found)
 
 
+@cache
+def _settled() -> Settled:
+    """Keep what was settled for the file before, in a child that converts several."""
+    from remap.conversion import Settled
+
+    return Settled()
+
+
 def _extracted(task: Task, target: str, progress: Callable[[int, int], None] | None) -> Report:
-    from remap.conversion import extract
+    from remap.conversion import extract_alike
 
     settings = task.settings
-    return extract(
+    return extract_alike(
+        _settled(),
         task.source,
         target,
         like=settings.like,
