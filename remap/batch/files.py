@@ -84,6 +84,8 @@ class Files:
         """Forget the files."""
         self._table.close()
 
+    __del__ = close  # a batch that is never begun has no other end
+
     def add(self, sources: Iterable[str | os.PathLike[str]]) -> None:
         """Add files, and the files below directories.
 

@@ -57,37 +57,41 @@ def fingerprint(settings: Settings) -> str:
 
 
 class Record:
-    """The record in a directory. A context manager that holds the file open."""
+    """The record in a directory. A context manager that holds the file open for writing."""
 
-    def __init__(self, directory: Path, settings: str, *, read: bool) -> None:
-        """Open the record, and read it if asked.
+    def __init__(self, directory: Path, settings: str) -> None:
+        """Begin with nothing read.
 
         Args:
             directory: The directory of the outputs.
             settings: The fingerprint of the settings.
-            read: Whether to read what was recorded before.
-
-        Raises:
-            OutputRefused: The record cannot be written.
         """
         self._directory = directory
         self._settings = settings
-        path = directory / RECORD
+        self._path = directory / RECORD
         # Of each line only a digest is kept: 100,000 outputs take less than 10 MiB.
         self._lines: set[bytes] = set()
-        if read:
-            with suppress(FileNotFoundError), path.open("rb") as file:
-                self._lines.update(map(_digest, file))
+        self._descriptor = -1
+
+    def read(self) -> None:
+        """Read what was recorded before, if anything was.
+
+        Raises:
+            OutputRefused: The record cannot be read.
+        """
         try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-            self._descriptor = os.open(path, flags, 0o666)
-            self._end_line(path)
+            with suppress(FileNotFoundError), self._path.open("rb") as file:
+                self._lines.update(map(_digest, file))
         except OSError as error:
-            raise OutputRefused(
-                f"the record of the batch cannot be written: {error.strerror}", where=str(path)
-            ) from None
+            raise self._refused("read", error) from None
 
     def __enter__(self) -> Record:
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+            self._descriptor = os.open(self._path, flags, 0o666)
+            self._end_line()
+        except OSError as error:
+            raise self._refused("written", error) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,10 +125,12 @@ class Record:
         try:
             os.write(self._descriptor, self._line(source, outcome.source, target, outcome.target))
         except OSError as error:
-            raise OutputRefused(
-                f"the record of the batch cannot be written: {error.strerror}",
-                where=str(self._directory / RECORD),
-            ) from None
+            raise self._refused("written", error) from None
+
+    def _refused(self, verb: str, error: OSError) -> OutputRefused:
+        return OutputRefused(
+            f"the record of the batch cannot be {verb}: {error.strerror}", where=str(self._path)
+        )
 
     def _line(self, source: str, before: Identity, target: str, after: Identity) -> bytes:
         fields: dict[str, Any] = {
@@ -139,9 +145,9 @@ class Record:
         }
         return json.dumps(fields).encode() + b"\n"
 
-    def _end_line(self, path: Path) -> None:
+    def _end_line(self) -> None:
         """Complete a last line that was left incomplete, so that the next one stands alone."""
-        with path.open("rb") as file:
+        with self._path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             if size:
                 file.seek(size - 1)

@@ -81,5 +81,5 @@ def _error_json(error: RemapError) -> dict[str, Any]:
         "what": error.what,
         "where": error.where,
         "hint": error.hint,
-        "remedies": as_json(error.remedies),
+        "remedies": [{**as_json(remedy), "argument": remedy.argument} for remedy in error.remedies],
     }

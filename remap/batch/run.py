@@ -51,8 +51,8 @@ def extract_many(
     A record beside the outputs, ``.h5remap.jsonl``, tells what was made from what.
 
     >>> import remap
-    >>> results = list(remap.extract_many(["epoch1.h5", "epoch2.h5"], "single"))  # doctest: +SKIP
-    >>> [result.status for result in results]  # doctest: +SKIP
+    >>> results = list(remap.extract_many(["epoch1.h5", "epoch2.h5"], "single"))
+    >>> [result.status for result in results]
     ['written', 'written']
 
     Args:
@@ -90,7 +90,7 @@ def extract_many(
             without `recursive`, the target is a file, or arguments have values they cannot have. Nothing was
             written.
         InputRefused: The reference model or a directory cannot be read.
-        OutputRefused: The directory or the record cannot be written; from the iterator, too.
+        OutputRefused: The directory cannot be made; from the iterator, the record cannot be written.
     """
     if format not in FORMATS:
         raise UsageRefused(f"no such format: {format}", hint=f"formats are {', '.join(FORMATS)}")
@@ -122,7 +122,10 @@ def extract_many(
     try:
         files.add(sources)
         files.check()
-        record = _record(directory, mark, read=resume)
+        _make(directory)
+        record = Record(directory, mark)
+        if resume:
+            record.read()
     except BaseException:
         files.close()
         raise
@@ -130,12 +133,11 @@ def extract_many(
     return batch.run(executor, jobs)
 
 
-def _record(directory: Path, mark: str, *, read: bool) -> Record:
+def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputRefused(f"the directory cannot be made: {error.strerror}", where=str(directory)) from None
-    return Record(directory, mark, read=read)
 
 
 class _Ended(NamedTuple):

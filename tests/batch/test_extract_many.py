@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -411,6 +412,14 @@ def test_results_are_json(runs: Path) -> None:
     assert good["report"]["target"] == good["target"]
     assert (bad["status"], bad["report"], bad["size"]) == ("refused", None, 4)
     assert (bad["error"]["kind"], bad["error"]["exit_code"]) == ("input-refused", 3)
+
+
+def test_a_batch_that_is_never_begun_leaves_nothing_open(tmp_path: Path) -> None:
+    results = remap.extract_many([], tmp_path / "out")
+    results.close()
+    del results
+    gc.collect()  # what is left open is a warning, and warnings are errors here
+    assert not (tmp_path / "out" / RECORD).exists()
 
 
 def test_an_unyielded_output_is_recorded_when_the_batch_is_left(runs: Path) -> None:

@@ -154,7 +154,9 @@ def test_lines_of_the_record_are_json(done: Path) -> None:
 def test_a_record_that_cannot_be_written_is_refused(runs: Path) -> None:
     Path("out", RECORD).mkdir(parents=True)
     with pytest.raises(OutputRefused, match="the record of the batch cannot be written"):
-        remap.extract_many([runs], "out", recursive=True)
+        list(remap.extract_many([runs], "out", recursive=True))
+    with pytest.raises(OutputRefused, match="the record of the batch cannot be read"):
+        remap.extract_many([runs], "out", recursive=True, resume=True)
 
 
 def test_a_record_on_a_full_disk_is_refused(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,13 +164,15 @@ def test_a_record_on_a_full_disk_is_refused(runs: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     results = remap.extract_many([runs], "out", recursive=True)
+    first = next(results)
+    assert first.status == "written"
     monkeypatch.setattr("remap.batch.record.os.write", write)
     with pytest.raises(OutputRefused, match="No space left on device"):
         list(results)
 
 
 def test_a_file_that_is_gone_is_not_recorded(runs: Path) -> None:
-    with record.Record(runs, "settings", read=False) as made:
+    with record.Record(runs, "settings") as made:
         made.add("in", "out", work.Outcome())
     assert (runs / RECORD).read_text() == ""
 
