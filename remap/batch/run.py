@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -104,7 +105,7 @@ def extract_many(
             "the output is a file", where=str(directory), hint="many files need a directory for their outputs"
         )
     settings = Settings(
-        like=None if like is None else os.fspath(like),
+        like=None if like is None else _absolute(like),
         plain=plain,
         keep_flags=keep_flags,
         submodel=submodel,
@@ -215,9 +216,10 @@ class _Batch:
             self._ended.put(_Ended(work, True, None))
             return
         there = os.path.lexists(work.target)
+        # A worker may run in another directory.
         task = Task(
-            source=work.source,
-            target=work.target,
+            source=_absolute(work.source),
+            target=_absolute(work.target),
             settings=self._settings,
             repeatable=self._resume or not there,
         )
@@ -241,7 +243,7 @@ class _Batch:
                 target=work.target,
                 size=work.size,
                 status=status_of(outcome.error),
-                error=outcome.error,
+                error=_as_named(outcome.error, work),
             )
         self._record.add(work.source, work.target, outcome)
         return Result(
@@ -249,7 +251,7 @@ class _Batch:
             target=work.target,
             size=work.size,
             status="already done" if outcome.found and ended.repeated else "written",
-            report=outcome.report,
+            report=outcome.report and replace(outcome.report, source=work.source, target=work.target),
         )
 
     def _count(self, result: Result) -> None:
@@ -295,6 +297,18 @@ def _outcome(work: Work, future: Future[Outcome]) -> Outcome:
                 hint="run the batch again with resume: no output is incomplete",
             )
         )
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.fspath(path))  # noqa: PTH100 - links are not to be resolved
+
+
+def _as_named(error: RemapError, work: Work) -> RemapError:
+    """Name files in an error as the caller did."""
+    where = error.where
+    for name in (work.source, work.target):
+        where = where.replace(_absolute(name), name)
+    return type(error)(error.what, where=where, hint=error.hint, remedies=error.remedies)
 
 
 def _processors() -> int:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from remap.batch.work import INTERPRETERS
+
 Case = Callable[[str, str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _no_interpreter_stays() -> Iterator[None]:
+    """End what an executor of a test leaves waiting in this process."""
+    yield
+    INTERPRETERS.close()
 
 
 @pytest.fixture

@@ -373,6 +373,31 @@ def test_any_executor_will_do(runs: Path, kind: str) -> None:
     INTERPRETERS.close()
 
 
+def test_relative_names_are_those_of_the_caller(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers may have been started in another directory."""
+    (runs / "0.h5").write_text("text")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with ThreadPoolExecutor(1) as executor:
+        for folder in (elsewhere, tmp_path):
+            monkeypatch.chdir(folder)
+            name = os.path.relpath(runs, folder)
+            results = list(remap.extract_many([name], "out", recursive=True, executor=executor))
+            assert {result.status for result in results} == {"refused", "written"}
+            for result in results:
+                assert Path(result.source).is_absolute() is False
+                assert Path(result.target).exists() is (result.status == "written")
+                if result.report is not None:
+                    assert (result.report.source, result.report.target) == (result.source, result.target)
+                else:
+                    assert result.error is not None
+                    assert result.error.where == result.source
+    INTERPRETERS.close()
+    assert outputs(elsewhere / "out") == outputs(tmp_path / "out")
+
+
 def test_a_file_that_its_executor_lost_is_a_failure(runs: Path) -> None:
     class Losing(Executor):
         def submit(self, *_: Any, **__: Any) -> Future[Any]:
