@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from remap.batch.results import Result, Status
+from remap.batch.results import Progress, Result, Status
 from remap.batch.summary import Summary
 from remap.console import batch
 from remap.console.batch import Request, summary_lines
@@ -246,3 +246,17 @@ def test_names_of_files_cannot_speak_to_the_terminal() -> None:
     summary = summed(result_of(InputRefused("damaged"), "\x1b[2Ja.h5", "refused"))
     assert "\x1b" not in "".join(shown(summary))
     assert "\x1b" not in batch.Request(sources=[Path("\x1b")], output=Path("o"), options={}).command()
+
+
+def test_the_bar_shows_refusals_above_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with batch._Bar() as bar:
+        bar.result(result_of(OPEN, "early.h5", "refused"))
+        for done in (0, 1):
+            bar.progress(Progress(files_done=done, files=1, bytes_done=done, bytes=1))
+        bar.result(result_of(OPEN, "late.h5", "refused"))
+        bar.result(result_of(None, "good.h5", "written"))
+    assert bar.total == 1
+    text = capsys.readouterr().err
+    assert "refused: late.h5" in text
+    assert "early" not in text
+    assert "good" not in text

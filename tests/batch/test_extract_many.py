@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from remap import Progress, Result
 from remap.batch import files, run
 from remap.batch.record import RECORD
 from remap.batch.results import FORMATS, Format
-from remap.batch.work import INTERPRETERS
+from remap.batch.work import INTERPRETERS, Settings, Task, convert_here, identity_of
 from remap.errors import InputRefused, NothingToExtract, OutputRefused, RemapError, UsageRefused
 from tests.truth import differences
 
@@ -476,3 +477,23 @@ def test_the_executors_that_are_left_early_are_asked_to_cancel(runs: Path) -> No
     results.close()
     assert [future.cancelled() for future in futures] == [False, True, True]
     assert run._processors() >= 1
+
+
+def test_the_work_of_a_child_is_done_alike_in_this_process(runs: Path, multi: Path, tmp_path: Path) -> None:
+    target = str(tmp_path / "deep" / "out.h5")
+    task = Task(source=str(multi), target=target, settings=Settings(), repeatable=False)
+    outcome = convert_here(task)
+    assert (outcome.found, outcome.error) == (False, None)
+    assert outcome.source == identity_of(str(multi))
+    assert outcome.target == identity_of(target)
+    with pytest.raises(OutputRefused, match="of that name already"):
+        convert_here(task)
+    again = convert_here(replace(task, repeatable=True))
+    assert again == replace(outcome, found=True)
+    Path(target).write_text("precious")
+    with pytest.raises(OutputRefused, match="not what this input and these settings give"):
+        convert_here(replace(task, repeatable=True))
+    (runs / "file").touch()
+    with pytest.raises(OutputRefused, match="the directory cannot be made"):
+        convert_here(replace(task, target=str(runs / "file" / "out.h5")))
+    assert identity_of(str(runs / "missing")) is None
