@@ -174,12 +174,15 @@ class Files:
 
 
 def _found(top: Path, but: Path) -> Iterator[PurePath]:
-    """Name the regular files below a directory, in order; links to directories are not followed."""
+    """Name the files below a directory, in order; links to directories are not followed.
+
+    A link to nothing is named, too, for it to be refused; pipes and devices are not.
+    """
     for directory, inner, names in os.walk(top, onerror=_refuse):
         inner[:] = sorted(name for name in inner if not _is_same(Path(directory, name), but))
         for name in sorted(names):
             path = Path(directory, name)
-            if path.is_file():
+            if path.is_file() or not path.exists():
                 yield path.relative_to(top)
 
 

@@ -130,6 +130,15 @@ def test_a_tree_is_mirrored_and_links_to_directories_are_not_followed(runs: Path
     ]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_link_to_nothing_is_refused_and_a_pipe_is_no_file(runs: Path) -> None:
+    (runs / "gone.h5").symlink_to("nothing")
+    os.mkfifo(runs / "pipe.h5")
+    found = by_name(remap.extract_many([runs], "out", recursive=True))
+    assert found.pop("gone.h5").status == "refused"
+    assert [result.status for result in found.values()] == ["written"] * 3
+
+
 def test_outputs_below_the_inputs_are_not_inputs_of_the_next_batch(runs: Path) -> None:
     target = runs / "single"
     assert len(list(remap.extract_many([runs], target, recursive=True))) == 3
