@@ -203,6 +203,12 @@ def _extract(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, metavar="N", help="Convert N of many files at a time.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", metavar="ADDRESS", help="Convert many files on the cluster of a Dask scheduler."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Of many files, skip those that were converted before.")
     ] = False,
@@ -227,7 +233,7 @@ def _extract(
             invocation.append("--" + name.replace("_", "-"))
             invocation += [] if value is True else [str(value)]
     choice = {"recursive": recursive, "include": include, "exclude": exclude, "format": form, "jobs": jobs}
-    choice |= {"resume": resume, "fail_fast": fail_fast}
+    choice |= {"cluster": cluster, "resume": resume, "fail_fast": fail_fast}
     if len(files) > 1 or output.is_dir() or file.is_dir() or any(choice.values()):
         with _endings(invocation, json=json):
             _extract_many(

@@ -21,6 +21,8 @@ from remap.errors import Remedy, UsageRefused
 from remap.hdf5.identify import show
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
@@ -30,6 +32,7 @@ __all__ = ["Request", "run_batch", "summary_lines"]
 
 INTERRUPTED = 130
 _MOST_LISTED = 10
+_ANSWER = 10  # seconds to wait for a scheduler
 _STATUSES: tuple[Status, ...] = ("written", "already done", "already single", "refused", "failed")
 _STYLES = {"written": "green", "refused": "red", "failed": "bold red"}
 _FILE_NAMES = (".h5", ".hdf5", ".hdf", ".keras")
@@ -39,8 +42,8 @@ _FILE_NAMES = (".h5", ".hdf5", ".hdf", ".keras")
 class Request:
     """What the command line asks for.
 
-    `options` are the keyword arguments of `remap.extract_many`; those with the values that they have anyway may be
-    left out.
+    `options` are the keyword arguments of `remap.extract_many`, and `cluster`, the address of a Dask scheduler; those
+    with the values that they have anyway may be left out.
     """
 
     sources: Sequence[Path]
@@ -100,9 +103,12 @@ def run_batch(request: Request, *, as_json: bool, quiet: bool) -> int:
         _Bar() if messages.live and not quiet else _Plain(messages, silent=quiet or as_json)
     )
     options = {name: value for name, value in request.options.items() if value not in (None, False)}
+    cluster = options.pop("cluster", None)
     interrupted = False
     with ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
+        if cluster is not None:
+            options["executor"] = stack.enter_context(_executor_of(cluster))
         results = stack.enter_context(
             closing(extract_many(request.sources, request.output, **options, progress=shown.progress))
         )
@@ -255,6 +261,23 @@ def _new_bar() -> Bar:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+@contextmanager
+def _executor_of(address: str) -> Iterator[Executor]:
+    """Connect to a Dask scheduler."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageRefused(
+            "a cluster needs Dask, which is not installed", hint="pip install 'h5remap[cluster]'"
+        ) from None
+    try:
+        client = Client(address, timeout=_ANSWER)
+    except (OSError, ValueError) as error:  # of which TimeoutError is one
+        raise UsageRefused(f"no scheduler answers: {error}", where=address) from None
+    with client:
+        yield client.get_executor()
 
 
 @contextmanager

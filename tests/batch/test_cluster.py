@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import remap
+from remap.console import batch
 from tests.batch.test_extract_many import outputs
+from tests.commandline import runner
 
 distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
 
@@ -61,3 +63,26 @@ def test_a_refusal_travels_from_a_worker_with_all_it_says(client: Any, tmp_path:
     with pytest.raises(remap.InputRefused) as alone:
         remap.extract(tmp_path / "text.h5", tmp_path / "alone.h5")
     assert str(result.error) == str(alone.value)
+
+
+def test_the_command_line_uses_the_cluster_of_a_scheduler(
+    client: Any, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runner(monkeypatch, capsys)
+    address = client.scheduler.address
+    ended = run("extract", "-r", runs, "-o", "out", "--cluster", address)
+    assert ended.code == 0
+    assert len(outputs("out")) == 3
+    tasks = client.run(lambda dask_worker: len(dask_worker.state.log) > 0)
+    assert any(tasks.values())
+
+
+def test_a_scheduler_that_does_not_answer_is_refused(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = runner(monkeypatch, capsys)
+    monkeypatch.setattr(batch, "_ANSWER", 0.1)
+    for address in ("tcp://127.0.0.1:9", "nonsense://"):
+        ended = run("extract", "-r", runs, "-o", "out", "--cluster", address)
+        assert ended.code == 2
+        assert "no scheduler answers" in ended.err

@@ -106,6 +106,13 @@ def test_what_cannot_be_asked_of_many_files_is_refused(
     assert sorted(path.name for path in Path().iterdir()) == ["runs"]
 
 
+def test_a_cluster_without_dask_is_refused(runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    ended = run("extract", "-r", runs, "-o", "out", "--cluster", "tcp://127.0.0.1:8786")
+    assert (ended.code, Path("out").exists()) == (2, False)
+    assert "pip install 'h5remap[cluster]'" in ended.err
+
+
 INTERRUPTED = """
 import signal, sys
 from remap.console import batch
