@@ -6,6 +6,7 @@ On two processors, the child loads h5py in the time that the command line takes 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from contextlib import suppress
@@ -27,6 +28,10 @@ def main() -> None:
         _command_line()
     except KeyboardInterrupt:
         _leave("Interrupted.", 130)
+    except MemoryError:
+        _leave(
+            f"Error: {exhausted(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))}", InputRefused.exit_code
+        )
     except BrokenPipeError:
         _leave("", 141)  # whoever read our output has seen enough
     except OSError as error:
@@ -57,7 +62,15 @@ def _open_streams() -> None:
         if getattr(sys, name) is None:
             # Closed by whoever started us: the next file that is opened would be taken for it.
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+            # With PYTHONUNBUFFERED, Python drops without an error what a write to a full disk leaves over.
+            stream = os.fdopen(stream.fileno(), "w", 1, encoding=stream.encoding, closefd=False)
+            setattr(sys, name, stream)
+        with suppress(OSError, ValueError, AttributeError):
+            # Whoever started us may have left it non-blocking; then a slow reader would get half a result.
+            os.set_blocking(stream.fileno(), True)
         if hasattr(stream, "reconfigure"):
             # A name that the terminal's encoding does not have must not end a command.
             stream.reconfigure(errors="backslashreplace")

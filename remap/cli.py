@@ -7,6 +7,7 @@ and completion answer at once.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,10 @@ def _root(
     pass
 
 
-_File = Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A Keras .h5 file.")]
+# Nothing here is to be `readable`: an output need not be, and of an input the library says it in its own words.
+_File = Annotated[
+    Path, typer.Argument(metavar="FILE", show_default=False, readable=False, help="A Keras .h5 file.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
 
 
@@ -99,10 +103,12 @@ def _inspect(
         bool, typer.Option("--stats", help="Read every tensor: least, greatest, mean, NaN and Inf.")
     ] = False,
     svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="OUT", help="Draw the view as a picture, too.")
+        Path | None,
+        typer.Option("--svg", metavar="OUT", readable=False, help="Draw the view as a picture, too."),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="OUT", help="Write the view as a web page, too.")
+        Path | None,
+        typer.Option("--html", metavar="OUT", readable=False, help="Write the view as a web page, too."),
     ] = None,
 ) -> None:
     """Show what is in a Keras .h5 file, and what to do with it."""
@@ -111,6 +117,12 @@ def _inspect(
         from remap.console.inspection import Selection, overview_lines
         from remap.console.text import Line
 
+        pictures = [target for target in (svg, html) if target is not None]
+        if pictures:
+            from remap.console.rendering import require_new, save_html, save_svg
+
+            for target in pictures:  # before a long reading, and before one of two is written
+                require_new(target)
         with _meter("reading") as meter:
             found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=meter)
         terminal = _terminal()
@@ -120,13 +132,10 @@ def _inspect(
             Line(),
             *advice_lines(found, width=terminal.width),
         ]
-        if svg is not None or html is not None:
-            from remap.console.rendering import save_html, save_svg
-
-            if svg is not None:
-                save_svg(lines, svg, title=f"h5remap inspect {file}")
-            if html is not None:
-                save_html(lines, html)
+        if svg is not None:
+            save_svg(lines, svg, title=f"h5remap inspect {file}")
+        if html is not None:
+            save_html(lines, html)
         if json:
             _write_json(found.to_json())
         else:
@@ -143,7 +152,7 @@ def _extract(
         ),
     ],
     output: Annotated[
-        Path,
+        str,  # a path would lose the slash at the end that means a directory
         typer.Option(
             "--output",
             "-o",
@@ -157,11 +166,12 @@ def _extract(
         typer.Option(
             "--like",
             metavar="FILE",
+            readable=False,
             help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Nothing was frozen, and no model is inside the model.")
+        bool, typer.Option("--plain", help="Nothing was frozen, and no model is nested.")
     ] = False,
     keep_flags: Annotated[
         bool,
@@ -220,7 +230,7 @@ def _extract(
 ) -> None:
     """Write the single model in a checkpoint to a file of its own, or those in many to a directory."""
     file = files[0]
-    invocation = ["extract", str(file), "-o", str(output)]
+    invocation = ["extract", str(file), "-o", output]
     options: dict[str, Any] = {
         "like": like,
         "plain": plain,
@@ -234,7 +244,8 @@ def _extract(
             invocation += [] if value is True else [str(value)]
     choice = {"recursive": recursive, "include": include, "exclude": exclude, "format": form, "jobs": jobs}
     choice |= {"cluster": cluster, "resume": resume, "fail_fast": fail_fast}
-    if len(files) > 1 or output.is_dir() or file.is_dir() or any(choice.values()):
+    directory = output.endswith(("/", os.sep)) or Path(output).is_dir()
+    if len(files) > 1 or directory or file.is_dir() or any(choice.values()):
         with _endings(invocation, json=json):
             _extract_many(
                 files,
@@ -247,7 +258,7 @@ def _extract(
         return
     with _endings(invocation, json=json):
         if dry_run:
-            _dry_run(ctx, file, options, json=json)
+            _dry_run(ctx, file, output, options, json=json)
             return
         from remap.console.extraction import report_lines
 
@@ -263,22 +274,22 @@ def _extract(
 
 
 def _extract_many(
-    files: list[Path], output: Path, options: Mapping[str, Any], *, json: bool, quiet: bool, dry_run: bool
+    files: list[Path], output: str, options: Mapping[str, Any], *, json: bool, quiet: bool, dry_run: bool
 ) -> None:
     from remap.console.batch import Request, run_batch
 
     if dry_run:
         raise UsageRefused("a dry run shows one file", hint="give one file, and the name of a file as output")
-    code = run_batch(Request(sources=files, output=output, options=options), as_json=json, quiet=quiet)
+    code = run_batch(Request(sources=files, output=Path(output), options=options), as_json=json, quiet=quiet)
     if code:
         raise typer.Exit(code)
 
 
-def _dry_run(ctx: typer.Context, file: Path, options: Mapping[str, Any], *, json: bool) -> None:
+def _dry_run(ctx: typer.Context, file: Path, output: str, options: Mapping[str, Any], *, json: bool) -> None:
     from remap.console.extraction import mapping_lines, report_lines
     from remap.results import mapping_of, plan_json, report_of
 
-    planned: Plan = _call(ctx, "plan", file, **options)
+    planned: Plan = _call(ctx, "plan", file, output, **options)
     if json:
         _write_json(plan_json(planned, source=str(file)))
         return
@@ -297,24 +308,29 @@ def _check(
         typer.Option(
             "--like",
             metavar="FILE",
+            readable=False,
             show_default=False,
             help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
         ),
     ],
+    by_order: Annotated[
+        bool,
+        typer.Option("--by-order", help="The order is right, even if the names of weights are crossed."),
+    ] = False,
     json: _Json = False,
 ) -> None:
     """Tell whether load_weights would take a file, and why not."""
     with _endings(["check", str(file), "--like", str(like)], json=json):
         from remap.console.check import check_lines
 
-        result: Check = _call(ctx, "check", file, like)
+        result: Check = _call(ctx, "check", file, like, by_order=by_order)
         if json:
             _write_json(result.to_json())
         else:
             terminal = _terminal()
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
-            raise typer.Exit(3)
+            raise typer.Exit(4 if result.verdict == "cannot tell" else 3)
 
 
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:

@@ -61,9 +61,13 @@ _PROGRESS = struct.Struct("<QQ")  # bytes done, bytes in all
 _LARGEST_MESSAGE = 1 << 28
 _REPORT_INTERVAL = 0.05
 _GRACE = 5
+_LIMITED = hasattr(signal, "SIGXCPU")
+"""Whether this system lets a process limit itself."""
 # The exit status of a child that faulthandler ended at its time limit; every other end has status 0 or a signal.
 _TIMED_OUT = 1
 _NO_THREAD = "can't start new thread"  # what the threading module says, as a RuntimeError
+# What glibc says of a shared library that there is no memory for.
+_NO_ROOM_TO_LOAD = ("failed to map segment", "cannot map zero-fill pages", "annot allocate memory")
 _DAMAGED = "the file may be damaged; get it again from where it came from"
 _BOOT = "import sys; sys.path[:] = {path!r}; from remap.isolation import _fresh; _fresh({preload!r})"
 
@@ -183,7 +187,7 @@ class Isolation:
         try:
             child = child or _started((), fork=self._fork)
         except OSError as error:
-            raise exhausted(error, where=where) from None
+            raise _not_started(error, where) from None
         with _Terminable():
             outcome = child.obey(order, progress, last=child.calls + 1 >= self._calls)
             if outcome is not None and outcome[0] == b"r" and child.calls < self._calls:
@@ -216,10 +220,14 @@ class _Forked:
         return status
 
     def terminate(self) -> None:
-        os.kill(self._process, signal.SIGTERM)
+        self._send(signal.SIGTERM)
 
     def kill(self) -> None:
-        os.kill(self._process, signal.SIGKILL)
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):  # whose SIGCHLD is ignored vanishes without a status
+            os.kill(self._process, number)
 
     def _reaped(self, options: int) -> int | None:
         if self._status is None:
@@ -326,7 +334,7 @@ def _new(preload: Sequence[str]) -> _Child:
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError("this program has no Python interpreter to start")
     process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
-        [sys.executable, "-c", _BOOT.format(path=sys.path, preload=tuple(preload))],
+        [sys.executable, "-c", _BOOT.format(path=[*map(str, sys.path)], preload=tuple(preload))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -342,7 +350,17 @@ def exhausted(error: OSError | RuntimeError, *, where: str = "") -> InputRefused
     return InputRefused(
         f"a limit of the system was reached: {getattr(error, 'strerror', None) or error}",
         where=where,
-        hint="raise the limits of this session (ulimit -n, ulimit -u) or end other programs",
+        hint="raise the limits of this session (ulimit -n, -u, -v, -d) or end other programs",
+    )
+
+
+def _not_started(error: OSError, where: str) -> InputRefused:
+    if error.errno in EXHAUSTED:
+        return exhausted(error, where=where)
+    return InputRefused(
+        f"no child process can be started: {error.strerror or error}",
+        where=where,
+        hint="run this in a Python interpreter, which sys.executable has to name, or leave out isolated=True",
     )
 
 
@@ -378,7 +396,7 @@ def _conclude(outcome: tuple[bytes, bytes] | None, status: int, where: str, dead
 
 
 def _death(status: int, where: str, deadline: int) -> InputRefused:
-    if status in (-getattr(signal, "SIGXCPU", 0), _TIMED_OUT):
+    if status == -getattr(signal, "SIGXCPU", 0) or (status == _TIMED_OUT and not _LIMITED):
         return InputRefused(
             f"stopped at the time limit: {deadline} s of work without progress",
             where=where,
@@ -389,7 +407,13 @@ def _death(status: int, where: str, deadline: int) -> InputRefused:
         return InputRefused(
             "the process that read this file was killed, perhaps by the system for lack of memory",
             where=where,
-            hint="try again on a machine with more free memory",
+            hint="try again with more free memory, and without a limit on processor time (ulimit -t)",
+        )
+    if status >= 0:
+        return InputRefused(
+            "the process that reads the file ended before it had a result",
+            where=where,
+            hint="it may have had too little memory (ulimit -v, -d) or too few open files (ulimit -n)",
         )
     return InputRefused("the HDF5 library crashed on this file", where=where, hint=_DAMAGED)
 
@@ -447,7 +471,9 @@ def _serve(orders: int, messages: int, preload: Sequence[str], parent: int) -> N
                 _found(name)
         with suppress(EOFError), os.fdopen(orders, "rb") as file:
             order: _Order = pickle.load(file)  # noqa: S301 - from the parent, which reads no file
-            while _carry_out(order, _Reporter(messages, order)):
+            # A parent that was killed before this process could ask for its death signal.
+            orphaned = sys.platform == "linux" and os.getppid() != order.parent
+            while not orphaned and _carry_out(order, _Reporter(messages, order)):
                 order = pickle.load(file)  # noqa: S301
                 gc.collect()  # the call before left cycles; after the last call they are nobody's concern
     finally:
@@ -476,14 +502,21 @@ def _outcome(order: _Order, reporter: _Reporter) -> tuple[bytes, Any]:
     except RemapError as error:
         return b"e", error
     except MemoryError:
-        limit = f"{order.memory / (1 << 30):.3g} GiB"
-        return b"e", InputRefused(f"reading this file takes more memory than {limit}", hint=_DAMAGED)
+        return b"e", reporter.out_of_memory()
     except KeyboardInterrupt:
         return b"i", None
+    except ImportError as error:
+        if any(words in str(error) for words in _NO_ROOM_TO_LOAD):
+            return b"e", exhausted(_no_memory())
+        raise
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) in EXHAUSTED or str(error) == _NO_THREAD:
             return b"e", exhausted(error)
         raise
+
+
+def _no_memory() -> OSError:
+    return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 def _found(name: str) -> Any:
@@ -532,6 +565,7 @@ class _Reporter:
         self._messages = messages
         self._order = order
         self._reported = 0.0
+        self._lowered = False  # by a limit of the session
 
     def __call__(self, done: int, total: int) -> None:
         """Tell the parent of progress, not too often, and begin to count the deadline anew."""
@@ -543,12 +577,24 @@ class _Reporter:
 
     def limit(self) -> None:
         """Set the limits of memory and time."""
-        with suppress(ImportError):
+        if _LIMITED:
             import resource
 
+            total, data = _memory_used()
             _set_limit(resource.RLIMIT_CORE, 0)
-            _set_limit(resource.RLIMIT_DATA, _data_size() + self._order.memory)
+            _set_limit(resource.RLIMIT_DATA, data + self._order.memory)
+            self._lowered = any(
+                0 <= resource.getrlimit(kind)[0] < used + self._order.memory
+                for kind, used in ((resource.RLIMIT_DATA, data), (resource.RLIMIT_AS, total))
+            )
         self._extend()
+
+    def out_of_memory(self) -> InputRefused:
+        """Say whose limit of memory was met: that of the order, or a lower one of the session."""
+        if self._lowered:
+            return exhausted(_no_memory())
+        limit = f"{self._order.memory / (1 << 30):.3g} GiB"
+        return InputRefused(f"reading this file takes more memory than {limit}", hint=_DAMAGED)
 
     def send(self, kind: bytes, content: bytes) -> None:
         """Write one message."""
@@ -557,17 +603,17 @@ class _Reporter:
             view = view[os.write(self._messages, view) :]
 
     def _extend(self) -> None:
-        try:
+        if _LIMITED:
             import resource
-        except ImportError:
+
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            spent = int(used.ru_utime + used.ru_stime)
+            _set_limit(resource.RLIMIT_CPU, spent + 1 + self._order.deadline)
+        else:
             import faulthandler
 
             # Its watchdog needs no Python code to run, and ends the process with status _TIMED_OUT.
             faulthandler.dump_traceback_later(max(self._order.deadline, 1), exit=True, file=2)
-        else:
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            spent = int(used.ru_utime + used.ru_stime)
-            _set_limit(resource.RLIMIT_CPU, spent + 1 + self._order.deadline)
 
 
 def _set_limit(kind: int, value: int) -> None:
@@ -580,8 +626,10 @@ def _set_limit(kind: int, value: int) -> None:
         resource.setrlimit(kind, (value, hard))
 
 
-def _data_size() -> int:
-    """Give the bytes of data that this process has, where the system tells."""
+def _memory_used() -> tuple[int, int]:
+    """Give the bytes of address space and of data that this process has, where the system tells."""
     with suppress(OSError), open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - pathlib is not needed else
-        return int(file.read().split()[5]) * os.sysconf("SC_PAGESIZE")
-    return 0
+        pages = file.read().split()
+        size = os.sysconf("SC_PAGESIZE")
+        return int(pages[0]) * size, int(pages[5]) * size
+    return 0, 0

@@ -1,7 +1,9 @@
-"""A like-file on the disk: JSON, a Keras .h5 or a .keras archive, told apart by content."""
+"""Read a reference model from a file: JSON, a Keras .h5 or a .keras archive, recognized by its content."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -16,25 +18,37 @@ __all__ = ["read_reference"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
+# A .keras file of Keras has fewer than ten members; each takes less than a hundred bytes in the table of contents.
+_LARGEST_TABLE = 4 << 20
+_HEAD = 4096
 _ENCRYPTED = 0x1
+# What Windows puts before text, and PowerShell before all that `>` writes.
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model"
 
 
 def read_reference(path: str | os.PathLike[str]) -> Reference:
-    """Read what a like-file says of the single model.
+    """Read a reference model.
 
-    Raises InputRefused for a file that is neither JSON of a model, nor a Keras .h5, nor a .keras archive,
-    and what `Source.open`, `reference_from_json` and `reference_from_checkpoint` raise.
+    Args:
+        path: JSON of `model.to_json()`, a Keras .h5 file or a .keras archive.
+
+    Returns:
+        The reference model.
+
+    Raises:
+        InputRefused: If the file is none of these, is damaged, or cannot be read.
+        Undecided: If it does not describe a single model.
     """
     from remap.hdf5.reader import read_source
     from remap.hdf5.source import Source
 
     name = os.fsdecode(path)
     with closing(Source.open(path)) as source:
-        head = _bytes(source, min(source.size, 8))
+        head = _bytes(source, min(source.size, _HEAD))
         if head.startswith(b"PK"):
             return reference_from_json(_archived(source), where=f"{name}, config.json")
-        if head.lstrip()[:1] in (b"{", b"["):
+        if _is_json(head):
             content = _bytes(source, min(source.size, _LARGEST_JSON + 1))
             return reference_from_json(_decoded(content, name), where=name)
         return reference_from_checkpoint(read_source(source).checkpoint, where=name)
@@ -46,25 +60,35 @@ def _bytes(source: Source, size: int) -> bytes:
     return bytes(data)
 
 
-def _archived(source: Source) -> str:
-    """Read the `config.json` of a .keras archive and nothing else of it.
+def _is_json(head: bytes) -> bool:
+    text = head.decode(_encoding(head), "replace").lstrip()
+    return text.startswith(("{", "["))
 
-    Keras writes members as they are or deflated, and no more of a deflated one is unpacked than is wanted. Other
-    methods are refused: Python unpacks LZMA and bzip2 as far as a block goes, gigabytes from a few kilobytes.
+
+def _encoding(data: bytes) -> str:
+    return next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+
+
+def _archived(source: Source) -> str:
+    """Read the `config.json` of a .keras archive, and nothing else in it.
+
+    Keras stores members or deflates them, and of a deflated member no more is unpacked than is asked for. Other methods are
+    refused: Python unpacks whole blocks of LZMA and bzip2, gigabytes from a few kilobytes.
     """
-    # Loading these takes longer than most like-files do.
+    # Imported here because that takes longer than reading most reference models.
     import struct
     import zipfile
     import zlib
 
-    # What damaged archives make the standard library raise, beside the usual.
+    # What the standard library raises for damaged archives, in addition to the usual errors.
     broken = (zipfile.BadZipFile, zlib.error, struct.error)
     name = source.name
     try:
         with (
-            open(os.dup(source.descriptor), "rb") as file,  # noqa: PTH123 - no path, but what is open already
+            _Bounded(io.FileIO(os.dup(source.descriptor), "rb")) as file,
             zipfile.ZipFile(file) as archive,
         ):
+            file.largest = _LARGEST_JSON
             entry = archive.getinfo("config.json")
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise InputRefused(
@@ -88,6 +112,23 @@ def _archived(source: Source) -> str:
         raise InputRefused(f"a zip archive, but no .keras file: {error}", where=name, hint=_KERAS) from None
 
 
+class _Bounded(io.BufferedReader):
+    """A file of which no more is read at once than a limit: first the table of contents, then a member.
+
+    Python makes of each entry of the table an object of ten times its size.
+    """
+
+    largest = _LARGEST_TABLE
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as the class does; raises BadZipFile for more than the limit."""
+        from zipfile import BadZipFile
+
+        if size is not None and size > self.largest:
+            raise BadZipFile("its table of contents is larger than that of any .keras file")
+        return super().read(size)
+
+
 def _too_large(where: str) -> InputRefused:
     return InputRefused("the JSON is larger than any model's", where=where)
 
@@ -96,6 +137,7 @@ def _decoded(data: bytes, where: str) -> str:
     if len(data) > _LARGEST_JSON:
         raise _too_large(where)
     try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise InputRefused("the JSON is not UTF-8 text", where=where) from None
+        return data.decode(_encoding(data))
+    except UnicodeDecodeError as error:
+        name = "UTF-16" if error.encoding.startswith("utf-16") else "UTF-8"
+        raise InputRefused(f"the JSON is not {name} text", where=where) from None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from remap.conversion_plan import Plan, PlannedLayer
+from remap.errors import Remedy
+from remap.recognize import Kind
 
 if TYPE_CHECKING:
     from remap.stats import Stats
@@ -36,7 +38,6 @@ def as_json(value: Any) -> Any:
     return value
 
 
-Kind = Literal["multi-gpu", "several", "single", "empty"]
 Role = Literal["model", "slice", "merge", "input", "layer"]
 Flag = Literal["nested", "shared", "frozen", "custom", "cudnn", "code", "split names"]
 
@@ -88,7 +89,7 @@ class Inspection:
     ``single`` for a model that Keras loads as it is, ``empty`` for a file without weights. `content` is
     ``full model`` or ``weights``. `template` names the replicated model; `replicas` is None where the file
     does not tell. `settled_by` is what settles the template's layers, ``architecture`` or ``names``; it is None where
-    they are not settled, and `question` and `hint` then say why and what would settle them. `size` is in
+    they are not settled, and `question`, `hint` and `remedies` then say why and what would settle them. `size` is in
     bytes.
     """
 
@@ -105,6 +106,7 @@ class Inspection:
     settled_by: str | None
     question: str
     hint: str
+    remedies: tuple[Remedy, ...] = ()
     notes: tuple[str, ...]
     optimizer: str | None
     optimizer_tensors: int
@@ -115,7 +117,7 @@ class Inspection:
     @property
     def models(self) -> tuple[InspectedLayer, ...]:
         """List the layers that can be extracted as a model of their own."""
-        return tuple(layer for layer in self.layers if layer.role == "model")
+        return tuple(part for layer in self.layers for part in layer.walk() if part.role == "model")
 
     def to_json(self) -> dict[str, Any]:
         """Give the inspection as a JSON document; its `version` rises when a field changes its meaning."""
@@ -128,8 +130,8 @@ class Report:
 
     `target` is None for a plan that was not carried out; `size` is the output's size in bytes, 0 without one.
     `replicas` is None where the file does not tell. `settled_by` is ``architecture``, ``reference`` or ``names``.
-    `frozen` and `flags` are
-    those of the plan.
+    `frozen` and `flags` are those of the plan. `custom_objects` are the names under which `load_model` must be
+    given functions and classes that a `.keras` file does not hold.
     """
 
     source: str
@@ -148,6 +150,7 @@ class Report:
     flags: str
     notes: tuple[str, ...]
     left_behind: tuple[str, ...]
+    custom_objects: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as a JSON document; its `version` rises when a field changes its meaning."""
@@ -174,6 +177,7 @@ def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Repo
         flags=plan.flags,
         notes=plan.notes,
         left_behind=plan.left_behind,
+        custom_objects=plan.custom_objects,
     )
 
 

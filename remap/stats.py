@@ -43,7 +43,10 @@ def weigh(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Stats]:
-    """Read every tensor once, a mebibyte at a time, and give the numbers of each by its path."""
+    """Read every tensor once, a mebibyte at a time, and give the numbers of each by its path.
+
+    Raises InputRefused when the file cannot be read, or changes meanwhile.
+    """
     total = sum(opened.extent(weight).size for weight in weights)
     done = 0
     numbers = {}
@@ -58,6 +61,7 @@ def weigh(
 
     for weight in weights:
         numbers[weight.path] = stats_of(counted(tensor_chunks(opened, weight)), weight.dtype)
+    opened.source.require_unchanged()
     return numbers
 
 

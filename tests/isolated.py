@@ -29,6 +29,10 @@ def fail_with(number: int) -> None:
     raise OSError(number, os.strerror(number))
 
 
+def load_nothing(message: str) -> None:
+    raise ImportError(message)
+
+
 def start_no_thread() -> None:
     raise RuntimeError("can't start new thread")
 

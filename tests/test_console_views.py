@@ -16,6 +16,7 @@ from remap.console.extraction import mapping_lines, report_lines
 from remap.console.inspection import Selection, overview_lines
 from remap.console.rendering import print_coloured
 from remap.console.text import Line
+from remap.errors import GIVE_JSON, SAY_PLAIN
 from remap.results import InspectedLayer, InspectedWeight, Report, mapping_of
 from tests.handmade import save_weights
 from tests.snapshot import require_unchanged
@@ -149,7 +150,8 @@ def made_up(**changes: object) -> Inspection:
         "replicas": None,
         "settled_by": None,
         "question": "the order may be this one or that one, and nothing in the file tells which it is",
-        "hint": "if nothing was frozen: --plain; otherwise --like FILE",
+        "hint": "",
+        "remedies": (GIVE_JSON, SAY_PLAIN),
         "notes": ("something is on trust",),
         "optimizer": None,
         "optimizer_tensors": 0,
@@ -168,7 +170,7 @@ def test_inspect_of_long_runs_with_an_open_question(width: int | None) -> None:
 
 
 def test_inspect_without_plain_where_that_would_not_help() -> None:
-    assert "--plain" not in plain(view(made_up(hint="--like FILE"), 80))
+    assert "--plain" not in plain(view(made_up(remedies=(GIVE_JSON,)), 80))
 
 
 def test_inspect_of_an_empty_file() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import subprocess
 
 import pytest
 
@@ -91,3 +94,27 @@ def test_a_sentence_breaks_between_words_only() -> None:
     lines = [line.plain for line in wrapped(text, "", 12, first="> ", rest="  ")]
     assert lines == ["> a sentence", "  with", "  anextraordinarilylongword", "  in it"]
     assert [line.plain for line in wrapped(text, "", None)] == [text]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    "name", [b"a\nb", b"\x1b[31m'\\0", b"\xff7", b"\xc3\xa9\t\xe2\x80\xae", b"new'\n$(touch pwned)`x`"]
+)
+def test_a_command_with_what_no_terminal_shows_means_its_words_too(name: bytes) -> None:
+    line = command("inspect", os.fsdecode(name), "--layer", os.fsdecode(name))
+    assert line.isprintable()
+    done = subprocess.run(
+        ["bash", "-c", f"h5remap() {{ printf '%s\\0' \"$@\"; }}; {line}"], capture_output=True, check=True
+    )
+    assert done.stdout.split(b"\0") == [b"inspect", name, b"--layer", name, b""]
+
+
+def test_a_lone_surrogate_in_a_command_is_shown_as_bytes() -> None:
+    assert (
+        command("extract", "a.h5", "--submodel", "m\ud800")
+        == r"h5remap extract a.h5 --submodel $'m\355\240\200'"
+    )
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_no_option_in_a_command() -> None:
+    assert command("inspect", "-a.h5", "--all") == "h5remap inspect ./-a.h5 --all"

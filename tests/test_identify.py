@@ -69,7 +69,7 @@ FILES = {
     "hdf4": (b"\x0e\x03\x13\x01" + bytes(100), "HDF4"),
     "pdf": (b"%PDF-1.4", "a PDF document"),
     "zeros": (bytes(10_000), "begins with zeros"),
-    "prefixed": (b"MATLAB" + bytes(506) + SIGNATURE, "HDF5 with something else put before it"),
+    "prefixed": (b"MATLAB" + bytes(506) + SIGNATURE, "HDF5 with other data before it"),
     "noise": (bytes(range(128, 256)), "does not begin as an HDF5 file does"),
 }
 

@@ -215,7 +215,7 @@ def test_says_that_a_file_is_in_the_new_format_of_keras_3(tmp_path: Path, inside
 def test_says_that_hdf5_is_not_keras(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file["measurements"] = np.arange(3.0)
-    with pytest.raises(InputRefused, match="no Keras checkpoint"):
+    with pytest.raises(InputRefused, match="not a Keras checkpoint"):
         open_checkpoint(tmp_path / "in.h5")
 
 
@@ -276,3 +276,42 @@ def test_closes_the_file_with_the_checkpoint(tmp_path: Path) -> None:
     opened.close()
     with pytest.raises(ValueError, match="closed file"):
         read_tensor(opened, weight)
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("full", [False, True])
+def test_two_lists_of_layers_are_refused(tmp_path: Path, *, split: bool, full: bool) -> None:
+    """`load_weights` would read the one, or the other where the first is split, and `load_model` the second."""
+    path = save_full(tmp_path / "in.h5")
+    with h5py.File(path, "r+") as file:
+        if not full:
+            del file.attrs["model_config"]
+        file.attrs["layer_names0" if split else "layer_names"] = names(["layer"])
+        file.create_group("layer").attrs["weight_names"] = names([])
+    with pytest.raises(InputRefused, match="a list of layers beside a group model_weights"):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["model_weights", "optimizer_weights", "model_weights/model_1"])
+def test_a_group_of_which_an_attribute_has_the_name_is_refused(tmp_path: Path, name: str) -> None:
+    path = save_full(tmp_path / "in.h5")
+    parent, _, attribute = name.rpartition("/")
+    with h5py.File(path, "r+") as file:
+        file[f"/{parent}"].attrs[attribute] = np.zeros(1, [("weight_names", "S3"), ("w:0", "<f4")])
+    with pytest.raises(InputRefused, match=f"an attribute and an object both have the name '{attribute}'"):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["backend", "keras_version"])
+def test_a_layer_may_have_the_name_of_a_text_of_keras(tmp_path: Path, name: str) -> None:
+    with open_checkpoint(save_weights(tmp_path / "in.h5", {name: {"w:0": np.ones(2)}})) as opened:
+        assert [layer.name for layer in opened.checkpoint.layers] == [name]
+
+
+def test_layers_that_are_one_group_are_refused(tmp_path: Path) -> None:
+    path = save_weights(tmp_path / "in.h5", {"a": {}, "b": {}})
+    with h5py.File(path, "r+") as file:
+        del file["b"]
+        file["b"] = file["a"]
+    with pytest.raises(InputRefused, match="/b and /a are the same group"):
+        open_checkpoint(path)

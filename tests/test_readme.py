@@ -143,6 +143,6 @@ def test_exit_codes_are_those_of_the_errors() -> None:
         (remap.InputRefused, "the input is refused"),
         (remap.Undecided, "undecided"),
         (remap.NothingToExtract, "already a single model"),
-        (remap.OutputRefused, "the output or the result cannot be written"),
+        (remap.OutputRefused, "the output cannot be written"),
     ):
         assert f"{kind.exit_code} {words}" in README.replace("\n", " ")

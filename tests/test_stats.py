@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from remap import InputRefused, inspect
 from remap.stats import Stats, stats_of
+from tests.handmade import save_weights
 
 
 def pieces(array: NDArray[np.generic], size: int) -> Iterator[memoryview]:
@@ -45,6 +49,16 @@ def test_the_mean_of_the_largest_floats_is_finite_and_right(values: list[float],
 def test_what_is_not_finite_is_counted_and_left_out() -> None:
     array = np.array([np.nan, np.inf, -np.inf, 1, 3, np.nan], "<f4")
     assert stats_of(pieces(array, 8), "<f4") == Stats(minimum=1, maximum=3, mean=2, nans=2, infinities=2)
+
+
+def test_a_file_that_changes_while_it_is_read_has_no_numbers(tmp_path: Path) -> None:
+    source = save_weights(tmp_path / "in.h5")
+
+    def change(*_: int) -> None:
+        os.utime(source, ns=(0, 0))
+
+    with pytest.raises(InputRefused, match="changed while it was read"):
+        inspect(source, stats=True, progress=change)
 
 
 def test_without_finite_values_there_are_no_numbers() -> None:

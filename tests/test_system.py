@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from remap.__main__ import _open_streams, main
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -60,6 +61,47 @@ def test_a_result_that_cannot_be_written_is_one_message(here: Path, command: lis
         assert differences(here / "out.h5", here / "single.h5") == []
 
 
+@pytest.mark.parametrize("setting", ["PYTHONUNBUFFERED=", "PYTHONUNBUFFERED=1"])
+def test_half_a_result_is_an_error(here: Path, setting: str) -> None:
+    """The first write takes what fits, and only the next one fails."""
+    done = shell(
+        f"ulimit -f 1; export PYTHONDONTWRITEBYTECODE=1 {setting}; h5remap inspect multi.h5 --json > out.json",
+        here,
+    )
+    assert 0 < (here / "out.json").stat().st_size < 2048
+    assert (done.returncode, done.stderr) == (
+        6,
+        "Error: the result cannot be written to standard output: File too large\n",
+    )
+
+
+def test_a_stream_that_does_not_block_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a reader that is slow would get as much as its pipe holds."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", stream)
+        _open_streams()
+        assert os.get_blocking(writing)
+    os.close(reading)
+
+
+def test_a_process_without_memory_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_out() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("remap.__main__._command_line", run_out)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert capsys.readouterr().err.startswith(
+        "Error: a limit of the system was reached: Cannot allocate memory"
+    )
+
+
 @full
 def test_a_message_that_cannot_be_written_changes_no_exit_code(here: Path) -> None:
     assert shell("h5remap extract multi.h5 -o single.h5 2> /dev/full", here).returncode == 6
@@ -96,7 +138,8 @@ def test_few_open_files_are_enough_or_told(here: Path, count: int, command: str)
     done = shell(f"ulimit -n {count}; h5remap {command}", here)
     if done.returncode == 0:
         return
-    assert "Traceback" not in done.stderr or "<frozen" in done.stderr.splitlines()[1], done.stderr
+    # With fewer than it needs to start, Python itself ends before a line of ours runs.
+    assert "Traceback" not in done.stderr or "Fatal Python error: init" in done.stderr, done.stderr
     assert not (here / "out.h5").exists()
 
 

@@ -1,25 +1,34 @@
-"""Writing a model for Keras 3 takes work in proportion to its size: twice the layers, twice the function calls."""
+"""Work grows in proportion to the size of a model: twice the layers, twice the lines of Python that are run."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from remap.architecture import Layer, parse_model
-from remap.checkpoint import Weight
+from remap.assignment.expected import expected_model, first_difference
+from remap.assignment.loading import file_layers
+from remap.assignment.reference import Request, reference_from_checkpoint
+from remap.assignment.reference_order import contradicted_inside
+from remap.checking import layers_to_load
+from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, PlannedWeight
 from remap.keras3.conversion import translate
-from tests.paper import dense, entry
+from remap.planning import compose_for_keras3
+from remap.weight_names import layer_scope
+from tests.paper import dense, entry, listed
 
 Architecture = dict[str, Any]
+Given = TypeVar("Given")
 
 
-def lines_of(work: Callable[[Architecture], object], architecture: Architecture) -> int:
+def lines_of(work: Callable[[Given], object], given: Given) -> int:
     """Count the lines of Python that are run."""
     count = 0
 
@@ -31,7 +40,7 @@ def lines_of(work: Callable[[Architecture], object], architecture: Architecture)
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        work(architecture)
+        work(given)
     finally:
         sys.settrace(before)
     return count
@@ -101,3 +110,70 @@ def test_twice_the_layers_take_twice_the_work(maker: Callable[[int], Architectur
     backwards(maker(4))  # what is made once
     small, large = (lines_of(backwards, architecture) for architecture in (maker(128), maker(256)))
     assert large < 2.2 * small
+
+
+def weights_of(size: int) -> tuple[Weight, ...]:
+    """Make kernels of as many shapes."""
+    return tuple(
+        Weight(name=f"d{number}/kernel:0", path=f"/d{number}", shape=(2, number + 2), dtype="<f4")
+        for number in range(size)
+    )
+
+
+def groups_of(weights: Iterable[Weight]) -> tuple[LayerGroup, ...]:
+    return tuple(LayerGroup(name=layer_scope(weight.name), weights=(weight,)) for weight in weights)
+
+
+def first_difference_in_the_last_of_many(size: int) -> object:
+    units = [
+        entry(f"d{number}", "Dense", units=number + 2, use_bias=False) for number in reversed(range(size))
+    ]
+    model = parse_model(json.dumps(entry("whole", "Sequential", layers=units)), where="paper")
+    return first_difference(weights_of(size), expected_model(model))
+
+
+def many_layers_of_another_session_in_one_group(size: int) -> object:
+    ours, theirs = ([f"dense_{number + first}/kernel" for number in range(size)] for first in (0, 1_000))
+    places = {"inner": range(size)}
+    return contradicted_inside(listed(*ours), [LayerGroup(name="inner", weights=listed(*theirs))], places)
+
+
+def many_layers_to_check(size: int) -> object:
+    layers = [entry(f"d{number}", "Dense", units=number + 2, use_bias=False) for number in range(size)]
+    config = json.dumps(entry("whole", "Sequential", layers=layers))
+    like = Checkpoint(root="/", layers=groups_of(weights_of(size)), model_config=config)
+    return layers_to_load(reference_from_checkpoint(like, where="paper"), file_layers(like.layers))
+
+
+PARTS = (
+    first_difference_in_the_last_of_many,
+    many_layers_of_another_session_in_one_group,
+    many_layers_to_check,
+)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_twice_the_weights_take_twice_the_work(part: Callable[[int], object]) -> None:
+    part(4)
+    small, large = (lines_of(part, size) for size in (128, 256))
+    assert large < 2.2 * small
+
+
+class Compared(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.comparisons += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_layers_of_a_flat_file_are_not_searched_one_by_one() -> None:
+    groups = tuple(replace(group, name=Compared(group.name)) for group in groups_of(weights_of(100)))
+    Compared.comparisons = 0
+    compose_for_keras3(Checkpoint(root="/", layers=groups, model_config=json.dumps(stack(100))), Request())
+    assert Compared.comparisons <= 500

@@ -32,7 +32,11 @@ __all__ = [
 ]
 
 INTERPRETERS = Interpreters(
-    "remap.batch.work", "remap.conversion", "remap.hdf5.reader", "remap.hdf5.store", "remap.keras3.conversion"
+    "remap.batch.work",
+    "remap.conversion",
+    "remap.hdf5.reader",
+    "remap.hdf5.output",
+    "remap.keras3.conversion",
 )
 """The interpreters of this process: of the one that called, or of a worker of an executor of processes."""
 

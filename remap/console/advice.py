@@ -54,7 +54,7 @@ def _extraction(inspection: Inspection, width: int | None) -> Iterator[Line]:
         "Its layers are shown as the names of their weights group them, in the order of the file.", "", width
     )
     yield Line("To get the single model:")
-    if "--plain" in inspection.hint:
+    if any(remedy.option == "plain" for remedy in inspection.remedies):
         yield Line("  ", (command(*words, "--plain"), "cyan"))
         yield Line("      if nothing was frozen and no model is inside the model; otherwise")
     yield Line("  ", (command(*words, "--like", "model.json"), "cyan"))
@@ -62,10 +62,14 @@ def _extraction(inspection: Inspection, width: int | None) -> Iterator[Line]:
     yield Line("      ", (DESCRIBE, "cyan"))
 
 
-def load_lines(target: str, content: str) -> Iterator[tuple[str, str]]:
+def load_lines(target: str, content: str, *, custom_objects: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Give the line of Python by which Keras loads a file, and what Keras 3 needs besides; text and style."""
     if content == "full model":
-        yield f"model = keras.models.load_model({show(repr(target))})", "cyan"
+        objects = ", ".join(f"{show(repr(name))}: ..." for name in custom_objects)
+        needed = f", custom_objects={{{objects}}}" if objects else ""
+        yield f"model = keras.models.load_model({show(repr(target))}{needed})", "cyan"
+        if needed:
+            yield "(the file opens only with these functions and classes)", "dim"
         if not target.endswith(".keras"):
             yield "(in Keras 3 with compile=False)", "dim"
     else:
@@ -93,6 +97,13 @@ def commands_in(hint: str, invocation: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _options(error: RemapError) -> str:
+    """Name the options of a refusal."""
+    values = ("" if remedy.value is True else f" {remedy.value}" for remedy in error.remedies)
+    flags = (f"--{remedy.option.replace('_', '-')}" for remedy in error.remedies)
+    return " ".join((error.hint, *map("".join, zip(flags, values, strict=True))))
+
+
 def failure_lines(error: RemapError, invocation: Sequence[str]) -> Iterator[Line]:
     """Say what, where, and what to do, each on one line however long; then commands, ready to paste.
 
@@ -104,7 +115,7 @@ def failure_lines(error: RemapError, invocation: Sequence[str]) -> Iterator[Line
     if error.hint:
         hint = error.hint.replace("h5remap inspect FILE", command("inspect", invocation[1]))
         yield Line(("  try: ", "bold"), show(hint))
-    for line in commands_in(error.hint, invocation):
+    for line in commands_in(_options(error), invocation):
         yield Line("       ", (line, "cyan"))
 
 
@@ -114,7 +125,7 @@ def _place(error: RemapError, invocation: Sequence[str]) -> str:
     inside = not isinstance(error, UsageRefused | OutputRefused)
     return (
         f"{error.where} in {files[0]}"
-        if inside and not any(word in error.where for word in files)
+        if inside and not any(show(word) in show(error.where) for word in files)
         else error.where
     )
 
@@ -129,5 +140,5 @@ def failure_json(error: RemapError, invocation: Sequence[str]) -> dict[str, Any]
         "what": error.what,
         "where": error.where,
         "hint": error.hint,
-        "commands": commands_in(error.hint, invocation),
+        "commands": commands_in(_options(error), invocation),
     }

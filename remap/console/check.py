@@ -18,9 +18,24 @@ _LEAST_ROOM = 16
 
 def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterator[Line]:
     """Lay out a check: the verdict, the layers in the order of loading, loading by name, warnings."""
-    if check.loads:
+    if check.verdict == "crossed":
+        yield Line(
+            ("Crossed: ", "bold red"), "load_weights takes it, but layers get the weights of other layers."
+        )
+        yield Line("  --by-order accepts that order.")
+    elif check.verdict == "cannot tell":
+        classes = ", ".join(show(name) for name in check.by_order.undecided)
+        yield Line(("Cannot tell: ", "bold yellow"), f"it depends on custom classes ({classes})")
+    elif check.loads:
         sure = "" if not check.unknown else f", as far as {show(check.like)} tells"
-        yield Line(("Loads: ", "bold green"), f"load_weights takes all {_met(check.by_order)}{sure}")
+        yield (
+            Line(
+                ("Loads in a wrong order: ", "bold red"),
+                f"load_weights takes all {_met(check.by_order)}, crosswise",
+            )
+            if check.crossed
+            else Line(("Loads: ", "bold green"), f"load_weights takes all {_met(check.by_order)}{sure}")
+        )
     else:
         yield Line(("Does not load.", "bold red"))
         yield from _complaint(check.by_order_words, width)
@@ -103,7 +118,7 @@ def _cells(step: LoadStep) -> tuple[str, str, str, str]:
     if want is None:
         return ("extra", *names, _shapes(have.shapes))
     if not step.complaint:
-        return ("ok", *names, _shapes(have.shapes))
+        return ("crossed" if step.crossed else "ok", *names, _shapes(have.shapes))
     wanted = len(want.shapes or ())
     if wanted != len(have.shapes):
         return ("count", *names, f"model wants {wanted:,}, file has {len(have.shapes):,}")

@@ -44,7 +44,7 @@ def report_lines(report: Report, *, width: int | None) -> Iterator[Line]:
         yield from _entry("note", show(note), width, style="yellow")
     if report.target is not None:
         label = "load it"
-        for text, style in load_lines(report.target, report.kind):
+        for text, style in load_lines(report.target, report.kind, custom_objects=report.custom_objects):
             yield from _entry(label, text, None, style=style)
             label = ""
 

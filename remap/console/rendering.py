@@ -18,7 +18,7 @@ from remap.errors import OutputRefused
 from remap.hdf5.identify import show
 from remap.hdf5.output import new_file
 
-__all__ = ["html_page", "print_coloured", "save_html", "save_svg", "svg_picture"]
+__all__ = ["html_page", "print_coloured", "require_new", "save_html", "save_svg", "svg_picture"]
 
 _NARROWEST = 60
 
@@ -70,11 +70,16 @@ def save_html(lines: Sequence[Line], target: Path) -> None:
     _create(target, html_page(lines))
 
 
-def _create(target: Path, text: str) -> None:
+def require_new(target: Path) -> None:
+    """Raise OutputRefused when there is a file of that name already."""
     if os.path.lexists(target):
         raise OutputRefused(
             "there is a file of that name already", where=show(str(target)), hint="give another name"
         )
+
+
+def _create(target: Path, text: str) -> None:
+    require_new(target)
     with new_file(target, overwrite=False) as file:
         content = memoryview(text.encode("utf-8"))
         while content:

@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from unicodedata import combining, east_asian_width
 
-from remap.hdf5.identify import show
-
 __all__ = [
     "TIE",
     "Line",
@@ -129,6 +127,26 @@ def dtype(short: str) -> str:
     return f"{name} big-endian" if short[0] == ">" else name
 
 
-def command(*words: str) -> str:
-    """Give a command that can be pasted into a shell."""
-    return show(" ".join(("h5remap", *(shlex.quote(word) for word in words))))
+def command(name: str, file: str, *options: str) -> str:
+    """Give a command that can be pasted into a shell: its name, the file, its options."""
+    # What begins with a dash would be taken for an option.
+    path = f"./{file}" if file.startswith("-") else file
+    return " ".join(("h5remap", *map(_quoted, (name, path, *options))))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell, and escape what no terminal should be sent, as $'...' of bash and zsh does."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = (
+        char
+        if char.isprintable() and char not in "\\'"
+        else "".join(f"\\{byte:03o}" for byte in _encoded(char))
+        for char in word
+    )
+    return f"$'{''.join(escaped)}'"
+
+
+def _encoded(char: str) -> bytes:
+    """Encode a character; a byte of a file name that is no UTF-8 is itself."""
+    return char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass")

@@ -1,4 +1,4 @@
-"""What a file is that is no Keras HDF5 checkpoint, in words."""
+"""Tell what a file is that is not a Keras HDF5 checkpoint, and escape text from files for the terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STARTS = (
 
 
 def show(text: str) -> str:
-    """Give text from a file or a command line in a form that no terminal obeys."""
+    """Escape what cannot be printed in text from a file or a command line: a terminal could take it for a command."""
     if text.isprintable():
         return text
     return "".join(
@@ -36,7 +36,7 @@ def show(text: str) -> str:
 
 
 def identify(name: str, *, head: bytes = b"", size: int = 0, kind: int = stat.S_IFREG) -> str:
-    """Say in one sentence what a file is that does not begin as HDF5 does.
+    """Tell in one sentence what a file is that does not begin with the signature of HDF5.
 
     `head` is its first bytes (512 are enough), `kind` the mode that the system gives.
     """
@@ -84,8 +84,8 @@ def _archive(head: bytes) -> str:
 
 def _displaced(head: bytes) -> str:
     if not head.strip(b"\0"):
-        return "it begins with zeros: a copy or download that was never finished"
-    return "it is HDF5 with something else put before it, which Keras never does"
+        return "it begins with zeros: a copy or download that did not finish"
+    return "it is HDF5 with other data before it, which Keras never writes"
 
 
 def _text(head: bytes) -> str | None:

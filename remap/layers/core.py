@@ -44,10 +44,10 @@ def _category_encoding(config: Config) -> OwnedWeights:
 
 
 def _softmax(setting: Setting) -> Keras3:
-    """Write an Activation in a model with masks: Keras 3's Softmax obeys them, the old one did not."""
+    """Convert to an Activation in a model with masks: Softmax uses masks in Keras 3, and not in old Keras."""
     if not setting.masks:
         return Keras3(name="Softmax", keeps="axis")
-    why = "a Softmax of Keras 3 obeys the masks of this model, and an Activation has no axis"
+    why = "Softmax of Keras 3 uses the masks of this model, and an Activation has no axis"
     return Keras3(
         name="Activation",
         dropped={"axis": ANYTHING},
@@ -129,7 +129,7 @@ LAYERS = (
                 **dict.fromkeys(("output_shape", "output_shape_type", "output_shape_module"), ANYTHING),
                 "mask": (None,),
             },
-            form=Form.FUNCTION,
+            form=Form.LAMBDA,
         ),
         calls_function=True,
     ),
@@ -182,7 +182,17 @@ LAYERS = (
         )
         for rank in (2, 3)
     ),
-    # Preprocessing of TensorFlow 2.3, of which no rule for Keras 3 is known.
+    LayerClass(
+        name="TensorFlowOpLayer",
+        masks=Masks.ENDED,
+        keras3=Keras3(
+            name="TensorFlowOpLayer",
+            dropped={"node_def": ANYTHING, "constants": ANYTHING},
+            form=Form.OPERATION,
+        ),
+        told_by="node_def",
+    ),
+    # Preprocessing layers of TensorFlow 2.3, without a rule for Keras 3.
     LayerClass(
         name="CategoryEncoding", masks=None, keras3=None, told_by="output_mode", weights=_category_encoding
     ),

@@ -6,7 +6,8 @@
 The files are made through h5py's low-level interface, and through libhdf5 itself where h5py does not offer a property.
 Most are then edited: messages of object headers moved, copied and changed, structures changed byte by byte, each given
 its right checksum again. Each is read by h5remap and written again with nothing changed; the judge of what both files
-hold is h5py, with one file open at a time, and with both open together. Files are handled in children, for libhdf5
+hold is h5py, in the groups and by the rules of each way that Keras has to read a file, with one file open at a time, and
+with both open together. Files are handled in children, for libhdf5
 may loop for ever or crash on what is made here; a file on which the child dies is given to the command line, which
 must refuse it.
 """
@@ -37,10 +38,10 @@ from remap import RemapError
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.attack.metadata import edit, headers, lookup3, signed, structures
-from tests.handmade import identity
+from tests.handmade import unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from remap.hdf5.object_headers import Header, Message
 
@@ -71,6 +72,7 @@ class _Maker:
         self._chance = chance
         self._plain = plain
         self._strange = chance.random() < 0.15 and not plain
+        self._doubtful = chance.random() < 0.25 and not plain
         self._variable = chance.choice([0.0, 0.0, 0.5])
         self._library = _libhdf5()
 
@@ -89,12 +91,17 @@ class _Maker:
             self._fillers(root, "before")
             layers = list(_LAYERS[: chance.randrange(1, 6)])
             self._names(root, "layer_names", layers)
+            if self._doubtful and chance.random() < 0.3:
+                other = root["/"] if full else h5py.Group(self._group(file.id, b"model_weights"))
+                self._names(other, "layer_names", layers[::-1])
             self._text(root, "backend", "tensorflow")
             self._text(root, "keras_version", "2.2.4")
             for layer in layers:
                 group = h5py.Group(self._group(root.id, layer.encode()))
                 names = [f"dense_{number}/{leaf}:0" for number in range(4) for leaf in ("kernel", "bias")]
                 self._layer(group, names[: chance.choice([0, 1, 2, 4, 8])])
+                if self._doubtful and chance.random() < 0.1:
+                    self._doubt(root, layer)
             self._fillers(root, "after")
         if chance.random() < 0.3:
             self._reopen()
@@ -168,6 +175,32 @@ class _Maker:
                     self._group(parent, part.encode())
                 parent = h5g.open(parent, part.encode())
             self._tensor(parent, name.split("/")[-1].encode())
+        if names and self._doubtful and chance.random() < 0.3:
+            self._doubt(group, chance.choice(names))
+
+    def _doubt(self, group: h5py.Group, name: str) -> None:
+        """Give an object in a group a second name, or its name to something else too, or a list a second form."""
+        chance = self._chance
+        listed = "weight_names" if ":" in name else "layer_names"
+        which = chance.randrange(6)
+        if which == 0:
+            group.attrs[name] = np.arange(16, dtype="<f4").reshape(4, 4)
+        elif which == 1:
+            group.attrs[name] = np.zeros(1, [("weight_names", "S3"), ("w:0", "<f4")])
+        elif which == 2:
+            group[listed] = np.array([name.encode()])
+        elif which == 3:
+            group.attrs[f"{listed}{chance.choice([0, 1, 2])}"] = np.array([name.encode()])
+        elif which == 4:
+            above, _, last = name.rpartition("/")
+            (group[above] if above else group)["alias"] = group[name]
+            self._list(group, f"{listed}2", [f"{above}/alias".lstrip("/"), last])
+        else:
+            thing = name.split("/")[0]
+            del group[thing]
+            group[thing] = group.file[
+                chance.choice(["/", group.name, f"{group.name}/{next(iter(group), '')}"])
+            ]
 
     def _tensor(self, parent: Any, name: bytes) -> None:
         chance = self._chance
@@ -217,6 +250,10 @@ class _Maker:
     def _list(self, group: h5py.Group, attribute: str, names: list[str]) -> None:
         if self._chance.random() < self._variable:
             group.attrs.create(attribute, np.array(names, dtype=object), dtype=self._text_type())
+        elif self._chance.random() < 0.1:
+            size = max(map(len, names)) + self._chance.choice([0, 1, 20])
+            kind = h5py.string_dtype(self._chance.choice(["ascii", "utf-8"]), size)
+            group.attrs.create(attribute, [name.encode() for name in names], dtype=kind)
         else:
             group.attrs[attribute] = np.array([name.encode() for name in names])
 
@@ -227,6 +264,7 @@ class _Maker:
         kind = h5t.C_S1.copy()
         kind.set_size(len(text) + self._chance.choice([0, 1, 5]))
         kind.set_strpad(self._chance.choice([h5t.STR_NULLPAD, h5t.STR_NULLPAD, h5t.STR_NULLTERM]))
+        kind.set_cset(self._chance.choice([h5t.CSET_ASCII, h5t.CSET_ASCII, h5t.CSET_UTF8]))
         value = h5a.create(group.id, attribute.encode(), kind, h5s.create(h5s.SCALAR))
         padded = text.encode().ljust(kind.get_size(), self._chance.choice([b"\0", b"\0", b"x"]))
         value.write(np.array(padded, dtype=f"S{kind.get_size()}"), mtype=kind)
@@ -304,9 +342,7 @@ def spoil(path: Path, chance: random.Random) -> None:
     """Edit the metadata of a file once or a few times."""
     for _ in range(chance.choice([1, 1, 1, 2, 4])):
         data = bytearray(path.read_bytes())
-        chance.choice([_message, _message, _message, _continue, _structure, _heap, _superblock, _address])(
-            path, data, chance
-        )
+        chance.choice(_EDITS)(path, data, chance)
         path.write_bytes(data)
 
 
@@ -545,6 +581,89 @@ def _address(path: Path, data: bytearray, chance: random.Random) -> None:
                     return
 
 
+def _transplant(path: Path, data: bytearray, chance: random.Random) -> None:
+    """Let a message of one object be that of another: two objects then share a heap, a tree or a tensor's bytes."""
+    known = headers(path, _objects(path))
+    groups: dict[tuple[int, int], list[tuple[int, Message]]] = {}
+    for address, header in known.items():
+        for message in header.messages:
+            if address < message.offset < address + header.size and message.kind:
+                groups.setdefault((message.kind, len(message.content)), []).append((address, message))
+    several = [group for group in groups.values() if len(group) > 1]
+    if not several:
+        return
+    (address, message), (_, other) = chance.sample(chance.choice(several), 2)
+
+    def change() -> None:
+        data[message.offset : message.offset + len(other.content)] = other.content
+
+    edit(data, address, _whole(address, known[address]), change)
+
+
+def _prefix(path: Path, data: bytearray, chance: random.Random) -> None:
+    """Change what a header says of itself: its number of messages, references and bytes, or its flags."""
+    found = _header(path, chance)
+    if found is None:
+        return
+    address, header = found
+
+    def change() -> None:
+        place = address + chance.choice([5, 6, 7] if header.new else [2, 4, 8, 8, 12])
+        data[place] = chance.choice([0, 1, data[place] + 1, data[place] - 1, data[place] + 8, 64]) & 255
+
+    edit(data, address, _whole(address, header), change)
+
+
+def _embed(path: Path, data: bytearray, chance: random.Random) -> None:
+    """Copy a header to another place, such as a tensor's bytes, perhaps with another address, and lead a link to it."""
+    found = _header(path, chance)
+    links = [
+        at + 8 + 40 * number + 8
+        for at in _places(data, b"SNOD")
+        for number in range(int.from_bytes(data[at + 6 : at + 8], "little"))
+    ]
+    links = [at for at in links if at + 8 <= len(data)]
+    if found is None or not links:
+        return
+    address, header = found
+    copy = data[address : _whole(address, header)]
+    offsets = [
+        other.content[2:10]
+        for one in headers(path, _objects(path)).values()
+        for other in one.messages
+        if other.kind == 8 and len(other.content) >= 18
+    ]
+    where = chance.choice([len(data), *(int.from_bytes(offset, "little") for offset in offsets)])
+    if where > len(data):
+        return
+    for message in header.messages:
+        if message.kind == 8 and offsets and len(message.content) >= 18 and not header.new:
+            at = message.offset - address + 2
+            if at + 8 <= len(copy) and chance.random() < 0.7:
+                copy[at : at + 8] = chance.choice(offsets)
+    data[where : where + len(copy)] = copy
+    pointing = [at for at in links if data[at : at + 8] == address.to_bytes(8, "little")]
+    at = chance.choice(pointing or links)
+    data[at : at + 8] = where.to_bytes(8, "little")
+    _grow(data)
+
+
+_EDITS = (
+    _message,
+    _message,
+    _message,
+    _continue,
+    _structure,
+    _heap,
+    _superblock,
+    _address,
+    _transplant,
+    _transplant,
+    _prefix,
+    _embed,
+)
+
+
 # The judgement.
 
 
@@ -560,21 +679,38 @@ def differences(source: Path, target: Path) -> str:
             full = given.model_config is not None
             if not full:  # then the state of training is left behind
                 given = replace(given, training_config=None, optimizer=None)
-            publish(identity(given), opened, target, overwrite=False)
+            publish(unchanged(given), opened, target, overwrite=False)
     except RemapError as error:
         refusal = str(error)
         if target.exists() or not refusal.isprintable():
             raise AssertionError(f"refused, but something was left or would be: {refusal!r}") from error
         return "refused"
-    roots = given.root, "/model_weights" if full else "/"
     with h5py.File(source) as file:
-        before = read(file, roots[0], full=full)
+        before = read_all(file, full=full)
     with h5py.File(target) as file:
-        after = read(file, roots[1], full=full)
+        after = read_all(file, full=full)
     _require_equal(before, after)
     with h5py.File(target) as second, h5py.File(source) as first:
-        _require_equal(read(first, roots[0], full=full), read(second, roots[1], full=full))
+        _require_equal(read_all(first, full=full), read_all(second, full=full))
     return "converted"
+
+
+def read_all(file: h5py.File, *, full: bool) -> dict[str, object]:
+    """Give what each way of Keras to read a file gives: `load_weights`, and `load_model` of two generations.
+
+    A full file without `model_weights` is one that no `load_model` reads: there only the texts are compared with it.
+    """
+    nested = "model_weights" in file
+    weights = "model_weights" if nested and "layer_names" not in file.attrs else "/"
+    ways = [("load_weights", weights, False)]
+    if full:
+        model = "model_weights" if nested else weights
+        ways += [("load_model", model, False), ("load_model by H5Dict", model, True)]
+    return {
+        f"{way}: {place}": value
+        for way, root, attributes_first in ways
+        for place, value in read(file, root, full=full, attributes_first=attributes_first).items()
+    }
 
 
 def _require_equal(before: dict[str, object], after: dict[str, object]) -> None:
@@ -583,32 +719,46 @@ def _require_equal(before: dict[str, object], after: dict[str, object]) -> None:
         assert after[place] == value, f"{place}: {str(value)[:200]} became {str(after[place])[:200]}"
 
 
-def read(file: h5py.File, where: str, *, full: bool) -> dict[str, object]:
-    """Give all that Keras reads of a file whose layers are listed in the group `where`, as h5py gives it, in order."""
+def read(file: h5py.File, where: str, *, full: bool, attributes_first: bool) -> dict[str, object]:
+    """Give all that Keras reads of a file whose layers are listed in the group `where`, as h5py gives it, in order.
+
+    With `attributes_first`, as `H5Dict` of Keras 2.2.3 to 2.3.1 looks names up: attribute, object, split list.
+    """
     found: dict[str, object] = {}
-    root = file[where]
+
+    def item(group: Any, name: str) -> Any:
+        return group.attrs[name] if attributes_first and name in group.attrs else group[name]
+
+    root = item(file, where)
     texts = [(root, "backend"), (root, "keras_version")]
     if full:
         texts += [(file, name) for name in ("backend", "keras_version", "model_config", "training_config")]
     for number, (group, name) in enumerate(texts):
         found[f"text {number}"] = _bytes(group.attrs[name]) if name in group.attrs else None
-    groups = [(layer, root[layer]) for layer in _list_of(root, "layer_names")]
+    groups = [
+        (layer, item(root, layer)) for layer in _list_of(root, "layer_names", objects_first=attributes_first)
+    ]
     if full and "optimizer_weights" in file:
-        groups.append(("optimizer weights", file["optimizer_weights"]))
+        groups.append(("optimizer weights", item(file, "optimizer_weights")))
     for place, group in groups:
-        names = _list_of(group, "weight_names")
+        if not isinstance(group, h5py.Group):
+            found[place] = f"an attribute: {group!r}"
+            continue
+        names = _list_of(group, "weight_names", objects_first=attributes_first)
         found[place] = names
         for name in names:
-            dataset = group[name]
+            dataset = item(group, name)
             value = np.asarray(dataset[()])
             found[f"{place}: {name}"] = dataset.dtype.str, dataset.shape, value.tobytes()
     return found
 
 
-def _list_of(group: h5py.Group, name: str) -> list[str]:
-    """Read a list as `load_attributes_from_hdf5_group` of Keras does."""
+def _list_of(group: h5py.Group, name: str, *, objects_first: bool) -> list[str]:
+    """Read a list as `load_attributes_from_hdf5_group` of Keras does; or an object of its name before its pieces."""
     if name in group.attrs:
         return [_bytes(one).decode() for one in group.attrs[name]]
+    if objects_first and name in group:
+        return [_bytes(one).decode() for one in group[name][()]]
     found: list[str] = []
     number = 0
     while f"{name}{number}" in group.attrs:
@@ -624,18 +774,19 @@ def _bytes(value: Any) -> bytes:
 # Many files.
 
 
-def attempt(seed: int, number: int, directory: Path) -> str:
-    """Make one file, edit it perhaps, and judge it."""
+def attempt(seed: int, number: int, directory: Path, made: Callable[[], object] = lambda: None) -> str:
+    """Make one file, edit it perhaps, call `made`, and judge it."""
     chance = random.Random(f"{seed}:{number}")
     source = directory / "in.h5"
     make(source, chance)
     edited = chance.random() < 0.7
     if edited:
         spoil(source, chance)
+    made()
     return ("edited, " if edited else "as made, ") + differences(source, directory / "out.h5")
 
 
-def _serve(numbers: list[int], seed: int, directory: Path, writing: int) -> None:
+def _serve(numbers: list[int], seed: int, directory: Path, writing: int, *, again: bool) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -645,7 +796,12 @@ def _serve(numbers: list[int], seed: int, directory: Path, writing: int) -> None
             hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
             resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + DEADLINE, hard))
             try:
-                outcome = attempt(seed, number, directory)
+                if again:
+                    outcome = "made by another process, " + differences(
+                        directory / "in.h5", directory / "out.h5"
+                    )
+                else:
+                    outcome = attempt(seed, number, directory, lambda: os.write(writing, bytes(4)))
             except BaseException:
                 outcome = "FAILED " + traceback.format_exc()
             content = outcome.encode(errors="replace")
@@ -654,34 +810,59 @@ def _serve(numbers: list[int], seed: int, directory: Path, writing: int) -> None
         os._exit(0)
 
 
-def _batch(numbers: list[int], seed: int, directory: Path) -> Iterator[tuple[int, str]]:
-    """Handle files in one child after the other; a child that dies is followed by another."""
+def _batch(
+    numbers: list[int], seed: int, directory: Path, *, again: bool = False
+) -> Iterator[tuple[int, str]]:
+    """Handle files in one child after the other; a child that dies is followed by another.
+
+    What an earlier file did to libhdf5's memory must not be blamed on a later one: a file that fails, or on which a
+    child dies, is handled again in a child of its own. An empty message says that a file is made. Making it may have
+    damaged libhdf5's memory too: then another child judges it (`again`).
+    """
     while numbers:
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            _serve(numbers, seed, directory, writing)
+            _serve(numbers, seed, directory, writing, again=again)
         os.close(writing)
-        done = 0
+        outcomes: list[str] = []
+        made = again
         with os.fdopen(reading, "rb") as messages:
-            while (size := messages.read(4)) and len(size) == 4:
-                yield numbers[done], messages.read(int.from_bytes(size, "little")).decode()
-                done += 1
+            while len(size := messages.read(4)) == 4:
+                made = size == bytes(4)
+                if not made:
+                    outcomes.append(messages.read(int.from_bytes(size, "little")).decode())
         status = os.waitpid(child, 0)[1]
-        numbers = numbers[done:]
-        # What an earlier file did to libhdf5's memory must not be blamed on a later one: that is tried again alone.
-        if numbers and done == 0:
-            yield numbers[0], _by_command_line(signal.Signals(os.WTERMSIG(status)).name, directory)
-            numbers = numbers[1:]
+        if len(numbers) == 1 and not outcomes and made and not again:
+            yield from _batch(numbers, seed, directory, again=True)
+            return
+        if len(numbers) == 1 and not outcomes:
+            death = signal.Signals(os.WTERMSIG(status)).name
+            outcomes.append(_by_command_line(death, directory, made=made))
+        for number, outcome in zip(numbers, outcomes, strict=False):
+            if outcome.startswith("FAILED") and len(numbers) > 1:
+                yield from _batch([number], seed, directory)
+            else:
+                yield number, outcome
+        left = numbers[len(outcomes) :]
+        if left and len(numbers) > 1:
+            yield from _batch(left[:1], seed, directory)
+            left = left[1:]
+        numbers = left
 
 
-def _by_command_line(death: str, directory: Path) -> str:
-    """Give the file on which a child died to the command line."""
-    command = [sys.executable, "-m", "remap", "inspect", str(directory / "in.h5")]
+def _by_command_line(death: str, directory: Path, *, made: bool) -> str:
+    """Give the file on which a child died to the command line, which may only read it if it was still being made."""
+    path = directory / "in.h5"
+    if not path.exists():
+        return f"died by {death} before anything was made"
+    command = [sys.executable, "-m", "remap", "inspect", str(path)]
     done = subprocess.run(command, capture_output=True, check=False, timeout=120)
-    if done.returncode != 3:
-        return f"FAILED died by {death}, and the command line ended with {done.returncode}"
-    return f"died by {death}, and the command line refused it"
+    if done.returncode == 3:
+        return f"died by {death}, and the command line refused it"
+    if done.returncode == 0 and not made:
+        return f"died by {death} while it was made, and the command line read it"
+    return f"FAILED died by {death}, and the command line ended with {done.returncode}"
 
 
 def campaign(*, files: int, seed: int) -> int:

@@ -23,7 +23,7 @@ Case = Callable[[str, str], Path]
 def settled(monkeypatch: pytest.MonkeyPatch) -> Settled:
     """Give one that counts in `calls` how often a plan was made, and a reference read."""
     calls.clear()
-    for name in ("_composed", "_like"):
+    for name in ("_prepare", "_request"):
         original = getattr(conversion, name)
 
         def counted(*args: Any, _name: str = name, _original: Any = original, **named: Any) -> Any:
@@ -74,7 +74,7 @@ def test_files_of_one_run_are_settled_once_and_keep_their_values(
     for source in sources:
         convert(settled, source, tmp_path / "out.h5", like=folder / "single.json")
         outputs.append((tmp_path / "out.h5").read_bytes())
-        assert calls == ["_like", "_composed"]
+        assert calls == ["_request", "_prepare"]
     assert outputs[0] == outputs[2] != outputs[1]
     calls.clear()
     same_as_alone(settled, sources[1], tmp_path, like=folder / "single.json")
@@ -106,7 +106,7 @@ def test_one_name_or_one_shape_that_differs_is_another_layout(
         file.attrs["model_config"] = text.replace('"trainable": true', '"trainable": false', 1).encode()
     calls.clear()
     same_as_alone(settled, changed, tmp_path)
-    assert calls.count("_composed") == 2  # one for the file alone
+    assert calls.count("_prepare") == 2  # one for the file alone
 
 
 def test_a_reference_model_that_changes_is_read_again(settled: Settled, case: Case, tmp_path: Path) -> None:

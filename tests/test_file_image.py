@@ -1,4 +1,4 @@
-"""What is written is what Keras would have written, and the same bytes every time."""
+"""The structure that libhdf5 builds in memory is what Keras would have written, and the same bytes every time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
-from remap.errors import OutputRefused
-from remap.hdf5.file_image import FileImage, lay_out
+from remap.conversion_plan import PlannedLayer, PlannedWeight
+from remap.formats.legacy import describe
+from remap.hdf5.file_image import MemoryFile
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.handmade import identity, save_full, save_weights
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def _written(source: Path, target: Path, **changes: object) -> Path:
     with open_checkpoint(source) as opened:
         plan = replace(identity(opened.checkpoint), **changes)  # type: ignore[arg-type]
-        publish(plan, opened, target, overwrite=True)
+        publish(describe(plan), opened, target, overwrite=True)
     return target
 
 
@@ -83,7 +83,7 @@ def test_long_lists_are_split_as_keras_splits_them(tmp_path: Path, width: int, p
     with open_checkpoint(save_weights(tmp_path / "in.h5")) as opened:
         plan = identity(opened.checkpoint)
         plan = replace(plan, layers=_layers(2000, plan.layers[1].weights[0], width))
-        publish(plan, opened, tmp_path / "out.h5", overwrite=False)
+        publish(describe(plan), opened, tmp_path / "out.h5", overwrite=False)
     with h5py.File(tmp_path / "out.h5") as file:
         found = sorted(name for name in file.attrs if name.startswith("layer_names"))
         assert found == ([f"layer_names{number}" for number in range(pieces)] or ["layer_names"])
@@ -97,7 +97,7 @@ def test_one_tensor_in_two_layers_is_two_copies(tmp_path: Path) -> None:
         plan = identity(opened.checkpoint)
         shared = plan.layers[1].weights[:1]
         layers = (PlannedLayer(name="a", weights=shared), PlannedLayer(name="b", weights=shared))
-        publish(replace(plan, layers=layers), opened, tmp_path / "out.h5", overwrite=False)
+        publish(describe(replace(plan, layers=layers)), opened, tmp_path / "out.h5", overwrite=False)
     with open_checkpoint(tmp_path / "out.h5") as written, h5py.File(tmp_path / "out.h5") as file:
         offsets = {written.extent(layer.weights[0]).offset for layer in written.checkpoint.layers}
         assert len(offsets) == 2
@@ -112,60 +112,16 @@ def test_layers_inside_each_others_paths_are_written(tmp_path: Path) -> None:
         assert np.array_equal(file["block1/conv/block1/conv/k:0"], np.ones(3))
 
 
-def _plan(tmp_path: Path, **changes: object) -> Plan:
-    with open_checkpoint(save_full(tmp_path / "in.h5")) as opened:
-        return replace(identity(opened.checkpoint), **changes)  # type: ignore[arg-type]
-
-
-def test_refuses_a_tensor_where_a_layer_must_be(tmp_path: Path) -> None:
-    plan = _plan(tmp_path)
-    weight = replace(plan.layers[1].weights[0], name="b")
-    layers = (
-        PlannedLayer(name="a", weights=(weight,)),
-        PlannedLayer(name="a/b", weights=(weight,)),
-    )
-    with pytest.raises(OutputRefused, match="a layer and a tensor in the output would have one name"):
-        lay_out(replace(plan, layers=layers))
-
-
-@pytest.mark.parametrize("second", ["b", "b/c"])
-def test_refuses_two_things_of_one_name(tmp_path: Path, second: str) -> None:
-    plan = _plan(tmp_path)
-    weights = tuple(replace(plan.layers[1].weights[0], name=name) for name in ("b/c", second, "b/c"))
-    with pytest.raises(OutputRefused, match="would have one name"):
-        lay_out(replace(plan, layers=(PlannedLayer(name="a", weights=weights),)))
-
-
-@pytest.mark.parametrize("name", ["", ".", "a/../b", "/a", "a\n"])
-def test_refuses_names_that_are_no_paths(tmp_path: Path, name: str) -> None:
-    plan = _plan(tmp_path)
-    with pytest.raises(OutputRefused, match="does not lead to one place"):
-        lay_out(replace(plan, layers=(PlannedLayer(name=name, weights=()),)))
-
-
-def test_refuses_to_split_the_optimizers_list(tmp_path: Path) -> None:
-    plan = _plan(tmp_path)
-    assert plan.optimizer is not None
-    long = tuple(replace(plan.optimizer[0], name=f"{number:0200}") for number in range(400))
-    with pytest.raises(ValueError, match="more room than one attribute has"):
-        lay_out(replace(plan, optimizer=long))
-
-
-def test_refuses_state_of_training_in_a_weights_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no state of training"):
-        lay_out(_plan(tmp_path, model_config=None))
-
-
 def test_every_byte_is_the_same_in_every_run(tmp_path: Path) -> None:
     """Across hash seeds, time zones, masks, directories and names."""
     source = save_full(tmp_path / "in.h5")
     script = (
         "import os, sys; os.umask(int(sys.argv[3], 8)); sys.path[:0] = sys.argv[4:]\n"
-        "from tests.handmade import identity\n"
+        "from tests.handmade import unchanged\n"
         "from remap.hdf5.reader import open_checkpoint\n"
         "from remap.hdf5.output import publish\n"
         "with open_checkpoint(sys.argv[1]) as opened:\n"
-        "    publish(identity(opened.checkpoint), opened, sys.argv[2], overwrite=False)\n"
+        "    publish(unchanged(opened.checkpoint), opened, sys.argv[2], overwrite=False)\n"
     )
     digests = set()
     for number, (zone, mask) in enumerate([("UTC", "022"), ("Asia/Tokyo", "077"), ("America/Lima", "000")]):
@@ -198,7 +154,12 @@ def test_the_h5py_of_the_time_reads_it(tmp_path: Path, python: Path) -> None:
     with open_checkpoint(source) as opened:
         plan = identity(opened.checkpoint)
         many = _layers(2000, plan.layers[1].weights[0], 60)
-        publish(replace(plan, layers=(*plan.layers, *many)), opened, tmp_path / "out.h5", overwrite=False)
+        publish(
+            describe(replace(plan, layers=(*plan.layers, *many))),
+            opened,
+            tmp_path / "out.h5",
+            overwrite=False,
+        )
     script = (
         "import h5py, sys\n"
         "with h5py.File(sys.argv[1], 'r') as f:\n"
@@ -215,32 +176,32 @@ def test_the_h5py_of_the_time_reads_it(tmp_path: Path, python: Path) -> None:
     subprocess.run([python, "-c", script, tmp_path / "out.h5"], check=True, env=environment)
 
 
-def test_the_canvas_gives_back_what_was_drawn_and_zeros_elsewhere() -> None:
-    canvas = FileImage()
-    canvas.seek(5000)
-    canvas.write(bytearray(b"x" * 9000))
-    canvas.seek(4999)
-    assert canvas.read(9002) == b"\0" + b"x" * 9000 + b"\0"
-    assert canvas.seek(0, os.SEEK_END) == canvas.tell() == canvas.size == 14_000
+def test_a_memory_file_gives_back_what_was_written_and_zeros_elsewhere() -> None:
+    memory = MemoryFile()
+    memory.seek(5000)
+    memory.write(bytearray(b"x" * 9000))
+    memory.seek(4999)
+    assert memory.read(9002) == b"\0" + b"x" * 9000 + b"\0"
+    assert memory.seek(0, os.SEEK_END) == memory.tell() == memory.size == 14_000
 
 
-def test_the_canvas_keeps_only_what_was_drawn() -> None:
-    canvas = FileImage()
+def test_a_memory_file_keeps_only_the_pages_that_were_written() -> None:
+    memory = MemoryFile()
     for place in (0, 1 << 40):
-        canvas.seek(place)
-        canvas.write(bytearray(b"x" * 5000))
-    canvas.seek(1 << 20)
-    canvas.write(bytearray(b"y" * (3 << 20)))
-    pieces = list(canvas.pieces())
+        memory.seek(place)
+        memory.write(bytearray(b"x" * 5000))
+    memory.seek(1 << 20)
+    memory.write(bytearray(b"y" * (3 << 20)))
+    pieces = list(memory.pieces())
     assert sum(len(piece) for _, piece in pieces) < 4 << 20
     assert max(len(piece) for _, piece in pieces) == 1 << 20
-    drawn = dict(pieces)
-    assert drawn[0].rstrip(b"\0") == drawn[1 << 40].rstrip(b"\0") == b"x" * 5000
-    assert list(drawn) == sorted(drawn)
+    written = dict(pieces)
+    assert written[0].rstrip(b"\0") == written[1 << 40].rstrip(b"\0") == b"x" * 5000
+    assert list(written) == sorted(written)
 
 
-def test_an_empty_canvas_has_no_pieces() -> None:
-    assert list(FileImage().pieces()) == []
+def test_an_empty_memory_file_has_no_pieces() -> None:
+    assert list(MemoryFile().pieces()) == []
 
 
 def test_copies_itself_what_the_kernel_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

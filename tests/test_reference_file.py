@@ -44,6 +44,24 @@ def test_refuses_a_broken_archive(tmp_path: Path) -> None:
         read_reference(tmp_path / "a.keras")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_json_is_known_behind_blank_lines_and_in_the_encodings_of_windows(
+    case: Case, tmp_path: Path, encoding: str
+) -> None:
+    model = (case("keras-2.2.4", "conv_bn") / "single.json").read_text()
+    path = tmp_path / "a.json"
+    path.write_text(model)
+    plain = read_reference(path)
+    path.write_text("\n" * 100 + model, encoding=encoding)
+    assert read_reference(path) == plain
+
+
+def test_refuses_utf_16_that_ends_within_a_character(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes("{}".encode("utf-16") + b"x")
+    with pytest.raises(InputRefused, match="not UTF-16"):
+        read_reference(tmp_path / "a.json")
+
+
 def test_refuses_json_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'{"a": "\xff"}')
     with pytest.raises(InputRefused, match="not UTF-8"):
@@ -58,12 +76,12 @@ def test_refuses_json_larger_than_any_models(tmp_path: Path, monkeypatch: pytest
         read_reference(tmp_path / "a.keras")
 
 
-def test_says_that_a_like_file_is_missing(tmp_path: Path) -> None:
+def test_says_that_a_reference_model_is_missing(tmp_path: Path) -> None:
     with pytest.raises(InputRefused, match="there is no such file"):
         read_reference(tmp_path / "none.json")
 
 
-def test_refuses_a_like_file_without_weights(tmp_path: Path) -> None:
+def test_refuses_a_reference_model_without_weights(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "like.h5", "w") as file:
         file.attrs["layer_names"] = np.array([b"input_1"])
         file.create_group("input_1").attrs["weight_names"] = np.array([])
@@ -132,4 +150,16 @@ def test_a_fault_of_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(zipfile.ZipFile, "getinfo", fail)
     with pytest.raises(InputRefused, match="cannot read the file: Input/output error"):
+        read_reference(tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_a_table_of_contents_without_end_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("remap.reference_file._Bounded.largest", 30_000)
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        for number in range(count):
+            archive.writestr(str(number), b"")
+    with pytest.raises(InputRefused, match="no item named" if count == 10 else "table of contents is larger"):
         read_reference(tmp_path / "a.keras")

@@ -36,7 +36,7 @@ def test_scope_is_all_before_the_leaf() -> None:
         ("conv1/bn/gamma:0", "conv1/bn"),
     ],
 )
-def test_layer_scope_leaves_out_what_keras_puts_inside_a_layer(name: str, expected: str) -> None:
+def test_layer_scope_has_no_part_that_keras_puts_inside_a_layer(name: str, expected: str) -> None:
     assert layer_scope(name) == expected
 
 
@@ -46,9 +46,15 @@ def test_automatic_numbers_are_split_off() -> None:
     assert numbered("dense_3_1") == ("dense", (3, 1))
 
 
-def test_stretches_of_a_scope_come_likeliest_first() -> None:
+def test_parts_of_a_scope_are_listed_likeliest_first() -> None:
     assert runs("a/b/c") == ["a/b/c", "b/c", "c", "a/b", "a", "b"]
 
 
 def test_repeated_names_are_counted_as_keras_counts_them() -> None:
     assert uniquify(["a", "b", "a", "a"]) == ["a", "b", "a_2", "a_3"]
+
+
+def test_a_number_too_long_for_python_is_no_number() -> None:
+    long = "dense_" + "9" * 5000
+    assert family(long) == (long, 0)
+    assert numbered(f"{long}_1") == (long, (1,))
