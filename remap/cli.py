@@ -148,7 +148,10 @@ def _extract(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", show_default=False, help="Keras .h5 files, or with -r directories."
+            metavar="FILE...",
+            show_default=False,
+            readable=False,
+            help="Keras .h5 files, or with -r directories.",
         ),
     ],
     output: Annotated[
@@ -244,7 +247,7 @@ def _extract(
             invocation += [] if value is True else [str(value)]
     choice = {"recursive": recursive, "include": include, "exclude": exclude, "format": form, "jobs": jobs}
     choice |= {"cluster": cluster, "resume": resume, "fail_fast": fail_fast}
-    directory = output.endswith(("/", os.sep)) or Path(output).is_dir()
+    directory = not dry_run and (output.endswith(("/", os.sep)) or Path(output).is_dir())
     if len(files) > 1 or directory or file.is_dir() or any(choice.values()):
         with _endings(invocation, json=json):
             _extract_many(

@@ -82,7 +82,7 @@ ENDINGS = [
     (5, ["extract", "single.h5", "-o", "out.h5"]),
     (6, ["extract", "multi.h5", "-o", "single.h5"]),
     (6, ["extract", "multi.h5", "-o", "nowhere/out.h5"]),
-    (6, ["extract", "multi.h5", "-o", "."]),
+    (2, ["extract", "multi.h5", "-o", "."]),  # the output of that name would be the input
     (6, ["extract", "multi.h5", "-o", "absent/", "--dry-run"]),
     (6, ["inspect", "multi.h5", "--svg", "single.h5"]),
     (6, ["inspect", "multi.h5", "--html", "nowhere/out.html"]),

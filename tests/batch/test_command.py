@@ -73,8 +73,8 @@ def test_quiet_says_nothing_when_all_went_well(runs: Path, run: Run) -> None:
 
 
 def test_one_file_and_a_directory_is_a_batch_of_one(runs: Path, run: Run) -> None:
-    Path("out").mkdir()
-    assert run("extract", next(runs.iterdir()), "-o", "out").out.startswith("1 file in ")
+    assert run("extract", next(runs.iterdir()), "-o", "out/").out.startswith("1 file in ")
+    assert run("extract", next(runs.iterdir()), "-o", "out", "--resume").out.startswith("1 file in ")
     assert len(outputs("out")) == 1
 
 
