@@ -16,6 +16,8 @@ from remap.errors import (
 )
 
 if TYPE_CHECKING:
+    from remap.batch.results import Progress, Result
+    from remap.batch.run import extract_many
     from remap.checking import Check, check
     from remap.conversion import extract, plan
     from remap.conversion_plan import Plan
@@ -29,14 +31,17 @@ __all__ = [
     "NothingToExtract",
     "OutputRefused",
     "Plan",
+    "Progress",
     "RemapError",
     "Remedy",
     "Report",
+    "Result",
     "Undecided",
     "UsageRefused",
     "__version__",
     "check",
     "extract",
+    "extract_many",
     "inspect",
     "plan",
 ]
@@ -46,9 +51,12 @@ _HOMES = {
     "Check": "remap.checking",
     "Inspection": "remap.results",
     "Plan": "remap.conversion_plan",
+    "Progress": "remap.batch.results",
     "Report": "remap.results",
+    "Result": "remap.batch.results",
     "check": "remap.checking",
     "extract": "remap.conversion",
+    "extract_many": "remap.batch.run",
     "inspect": "remap.inspection",
     "plan": "remap.conversion",
 }
