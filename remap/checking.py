@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from remap.architecture import parse_model
@@ -53,8 +53,8 @@ class Check:
     source: str
     like: str
     verdict: Verdict
-    by_order: Loading
-    by_name: Loading
+    by_order: Loading = field(repr=False)
+    by_name: Loading = field(repr=False)
     warnings: tuple[str, ...]
     unknown: int
     multi_gpu: bool
@@ -74,6 +74,12 @@ class Check:
     def loads(self) -> bool:
         """Tell whether `load_weights(file)` takes the file and gives every layer its own weights."""
         return self.verdict == "loads"
+
+    def _repr_html_(self) -> str:
+        """Show the check in a notebook."""
+        from remap.console.notebook import check_html  # Rich is needed only here
+
+        return check_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """Give the check as a JSON document; its `version` rises when a field changes its meaning."""

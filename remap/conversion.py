@@ -269,6 +269,7 @@ def _prepare(checkpoint: Checkpoint, form: Format, request: Request) -> tuple[Pl
     weights_only = request.weights_only or not form.has_model
     planned, translation = to_keras3(checkpoint, replace(request, weights_only=weights_only))
     file = form.from_translation(translation)
+    planned = replace(planned, extension=form.extensions[0])
     if not form.has_model:
         return planned, file
     compiled = translation.config.get("compile_config")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from remap.architecture import Layer
 from remap.checkpoint import Weight
 
-__all__ = ["Plan", "PlannedLayer", "PlannedWeight"]
+__all__ = ["Plan", "PlannedLayer", "PlannedWeight", "SettledBy"]
+
+SettledBy = Literal["architecture", "reference", "names"]
+"""What settled the layers: the file's own architecture, the reference model, or names and shapes alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,23 +60,25 @@ class Plan:
             of its weights shows it.
         flags: Whose trainable flags the order inside nested models follows: ``saved`` or ``reference``.
         left_behind: What of the input is not in the output, and why.
+        extension: How the name of the output ends: the format.
         custom_objects: The names under which `load_model` must be given functions and classes.
     """
 
     template: str
     replicas: int | None
-    settled_by: str
-    layers: tuple[PlannedLayer, ...]
+    settled_by: SettledBy
+    layers: tuple[PlannedLayer, ...] = field(repr=False)
     backend: str | None
     keras_version: str | None
     file_backend: str | None = None
     file_keras_version: str | None = None
-    model_config: str | None = None
-    training_config: str | None = None
-    optimizer: tuple[PlannedWeight, ...] | None = None
+    model_config: str | None = field(default=None, repr=False)
+    training_config: str | None = field(default=None, repr=False)
+    optimizer: tuple[PlannedWeight, ...] | None = field(default=None, repr=False)
     architecture: Layer | None = field(default=None, repr=False)
-    notes: tuple[str, ...] = ()
-    frozen: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    frozen: tuple[str, ...] = field(default=(), repr=False)
     flags: str = "saved"
-    left_behind: tuple[str, ...] = ()
-    custom_objects: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = field(default=(), repr=False)
+    custom_objects: tuple[str, ...] = field(default=(), repr=False)
+    extension: str = ".h5"

@@ -13,7 +13,7 @@ from remap.assignment.assign import assign
 from remap.assignment.expected import load_order
 from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.conversion_plan import PlannedLayer
+from remap.conversion_plan import PlannedLayer, SettledBy
 from remap.errors import RemapError, Undecided
 from remap.isolation import run
 from remap.recognize import Recognition, Template, recognize, several_models
@@ -22,6 +22,7 @@ from remap.typed_json import read_json
 from remap.weight_names import layer_scope
 
 if TYPE_CHECKING:
+    from remap.keras3.opening import LoadModel
     from remap.stats import Stats
 
 __all__ = ["flags_of", "inspect", "inspection_of"]
@@ -87,6 +88,7 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     layers = _with_shared(tuple(_layers(checkpoint, model, recognition, settled)))
     weights = {weight.path: weight for group in checkpoint.layers for weight in group.weights}
     settled_by, notes, refusal = _answer(recognition, settled)
+    prediction = _load_model(checkpoint, model, recognition, settled)
     return Inspection(
         source=source,
         size=size,
@@ -101,7 +103,12 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
         settled_by=settled_by,
         question=refusal.what if refusal is not None else "",
         hint=refusal.hint if refusal is not None else "",
-        remedies=refusal.remedies if refusal is not None else (),
+        remedies=(
+            *(refusal.remedies if refusal is not None else ()),
+            *(prediction.remedies if prediction is not None else ()),
+        ),
+        keras3_obstacle=prediction.obstacle if prediction is not None else "",
+        custom_objects=prediction.custom_objects if prediction is not None else (),
         notes=notes,
         optimizer=_optimizer(checkpoint),
         optimizer_tensors=len(checkpoint.optimizer or ()),
@@ -115,8 +122,9 @@ class _Settled:
     """What settles each model in the file, without a reference model."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.answers: dict[str, tuple[SettledBy, tuple[str, ...]]] = {}
         self.refusals: dict[str, Undecided] = {}
+        self.planned: dict[str, tuple[PlannedLayer, ...]] = {}
 
     def layers(self, template: Template) -> tuple[PlannedLayer, ...]:
         """Give the layers of a model in load order, or nothing if that is not settled."""
@@ -127,12 +135,31 @@ class _Settled:
             self.refusals[name] = undecided
             return ()
         self.answers[name] = (found.settled_by, found.notes)
+        self.planned[name] = found.layers
         return found.layers
+
+
+def _load_model(
+    checkpoint: Checkpoint, model: Layer | None, recognition: Recognition, settled: _Settled
+) -> LoadModel | None:
+    """Predict what `load_model` makes of the single model as an .h5 file; None where that has no architecture."""
+    if model is None or recognition.kind == "empty":
+        return None
+    # Imported here because weights files do not need it.
+    from remap.keras3.opening import load_model_of, load_model_of_file
+
+    template = recognition.template
+    if template is None:
+        return load_model_of_file(checkpoint, model)
+    planned = settled.planned.get(template.group.name)
+    if template.architecture is None or planned is None:
+        return None
+    return load_model_of(template.architecture, lambda: planned, keras_version=checkpoint.keras_version)
 
 
 def _answer(
     recognition: Recognition, settled: _Settled
-) -> tuple[str | None, tuple[str, ...], RemapError | None]:
+) -> tuple[SettledBy | None, tuple[str, ...], RemapError | None]:
     """Say what settles the replicated model, with notes, or why there is none or it is not settled."""
     if recognition.template is not None:
         name = recognition.template.group.name

@@ -143,7 +143,7 @@ def choose(recognition: Recognition, *, submodel: str | None) -> Template:
         raise Undecided(
             _not_there(recognition, submodel),
             where=recognition.root,
-            hint="see them with: h5remap inspect FILE",
+            hint="list the models with the command inspect",
             remedies=remedies,
         )
     if recognition.template is not None:

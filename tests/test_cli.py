@@ -46,6 +46,8 @@ def here(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("many_layers", "multi.h5", "lambda.h5"),
     ):
         shutil.copy(case("keras-2.2.4", name) / member, tmp_path / target)
+    for name in ("there.svg", "there.html"):
+        (tmp_path / name).touch()
     (tmp_path / "page.h5").write_text("<!DOCTYPE html><html></html>")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -84,7 +86,9 @@ ENDINGS = [
     (6, ["extract", "multi.h5", "-o", "nowhere/out.h5"]),
     (2, ["extract", "multi.h5", "-o", "."]),  # the output of that name would be the input
     (6, ["extract", "multi.h5", "-o", "absent/", "--dry-run"]),
-    (6, ["inspect", "multi.h5", "--svg", "single.h5"]),
+    (2, ["inspect", "multi.h5", "--svg", "single.png"]),
+    (2, ["inspect", "multi.h5", "--html", "single.h5"]),
+    (6, ["inspect", "multi.h5", "--svg", "there.svg"]),
     (6, ["inspect", "multi.h5", "--html", "nowhere/out.html"]),
 ]
 
@@ -119,8 +123,8 @@ def test_a_refusal_says_what_where_and_what_to_run(run: Run) -> None:
     assert outcome.err.splitlines() == [
         "Error: the file holds 2 models with weights: generator, discriminator",
         "   in: /model_weights in gan.h5",
-        "       h5remap extract gan.h5 -o out.h5 --submodel generator",
-        "       h5remap extract gan.h5 -o out.h5 --submodel discriminator",
+        "  try: h5remap extract gan.h5 -o out.h5 --submodel generator",
+        "   or: h5remap extract gan.h5 -o out.h5 --submodel discriminator",
     ]
 
 
@@ -142,19 +146,21 @@ def test_a_refusal_names_the_file_that_it_means(run: Run, args: list[str], place
 
 
 @pytest.mark.usefixtures("here")
-def test_a_refusal_of_a_name_shows_where_to_look(run: Run) -> None:
-    assert "h5remap inspect gan.h5\n" in run("extract", "gan.h5", "-o", "o.h5", "--submodel", "nobody").err
+def test_a_refusal_of_a_name_shows_the_names_there_are(run: Run) -> None:
+    told = run("extract", "gan.h5", "-o", "o.h5", "--submodel", "nobody").err
+    assert "h5remap extract gan.h5 -o o.h5 --submodel generator\n" in told
+    assert "h5remap extract gan.h5 -o o.h5 --submodel discriminator\n" in told
 
 
 @pytest.mark.usefixtures("here")
 def test_the_commands_in_a_refusal_work(run: Run) -> None:
     outcome = run("extract", "weights.h5", "-o", "out.h5", "--json")
-    commands = json.loads(outcome.out)["commands"]
-    assert commands == [
+    remedies = json.loads(outcome.out)["remedies"]
+    assert [remedy["command"] for remedy in remedies] == [
         "h5remap extract weights.h5 -o out.h5 --like model.json",
         "h5remap extract weights.h5 -o out.h5 --plain",
     ]
-    assert run(*commands[1].split()[1:]).code == 0
+    assert run(*remedies[1]["command"].split()[1:]).code == 0
 
 
 @pytest.mark.parametrize(
@@ -282,15 +288,42 @@ def test_an_output_is_replaced_only_when_told(here: Path, run: Run) -> None:
     assert run("extract", "multi.h5", "-o", "single.h5", "--overwrite").code == 0
 
 
+@pytest.mark.parametrize("extension", ["svg", "html"])
+def test_a_picture_never_replaces_a_file(here: Path, run: Run, extension: str) -> None:
+    assert run("inspect", "multi.h5", f"--{extension}", f"there.{extension}").code == 6
+    assert (here / f"there.{extension}").read_bytes() == b""
+
+
 @pytest.mark.parametrize("option", ["--svg", "--html"])
-def test_a_picture_never_replaces_a_file(here: Path, run: Run, option: str) -> None:
-    before = (here / "multi.h5").read_bytes()
-    assert run("inspect", "multi.h5", option, "multi.h5").code == 6
-    assert (here / "multi.h5").read_bytes() == before
+def test_a_picture_has_the_extension_of_its_format(here: Path, run: Run, option: str) -> None:
+    before = sorted(here.iterdir())
+    names = {"--svg": "view.svg", "--html": "view.html"} | {option: "view.png"}
+    outcome = run("inspect", "multi.h5", *(word for pair in names.items() for word in pair))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "   in: view.png\n" in outcome.err
+    assert sorted(here.iterdir()) == before
+
+
+def test_a_picture_shows_its_last_line_whole(here: Path, run: Run) -> None:
+    run("inspect", "multi.h5", "--svg", "view.svg")
+    picture = (here / "view.svg").read_text(encoding="utf-8")
+    used = {
+        name for name, text in re.findall(r"url\(#(h5remap-line-\d+)\)\">([^<]*)<", picture) if text.strip()
+    }
+    assert len(used) > 20
+    assert used <= set(re.findall(r'<clipPath id="(.*?)"', picture))
+
+
+def test_a_web_page_has_a_title(here: Path, run: Run) -> None:
+    (here / "multi.h5").rename(here / "a{b}<c>.h5")
+    assert run("inspect", "a{b}<c>.h5", "--html", "view.html").code == 0
+    assert "<title>h5remap inspect a{b}&lt;c&gt;.h5</title>" in (here / "view.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_no_picture_is_written_where_the_other_cannot_be(here: Path, run: Run) -> None:
-    outcome = run("inspect", "multi.h5", "--svg", "new.svg", "--html", "page.h5")
+    outcome = run("inspect", "multi.h5", "--svg", "new.svg", "--html", "there.html")
     assert (outcome.code, outcome.out) == (6, "")
     assert not (here / "new.svg").exists()
 

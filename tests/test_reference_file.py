@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from remap import InputRefused, Undecided, extract
+from remap.errors import Remedy
 from remap.reference_file import read_reference
 from tests.truth import differences
 
@@ -77,8 +78,36 @@ def test_refuses_json_larger_than_any_models(tmp_path: Path, monkeypatch: pytest
 
 
 def test_says_that_a_reference_model_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputRefused, match="there is no such file"):
-        read_reference(tmp_path / "none.json")
+    for name, code in (
+        ("none.json", "open({0!r}, 'w').write(model.to_json())"),
+        ("none.h5", "model.save_weights({0!r})"),
+        ("none.keras", "model.save({0!r})"),
+    ):
+        path = str(tmp_path / name)
+        with pytest.raises(InputRefused, match="there is no such reference model") as caught:
+            read_reference(path)
+        assert caught.value.remedies == (Remedy(option="like", value=path, code=code.format(path)),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "backend: tensorflow\nclass_name: Model\nconfig: {name: m}\n",
+        "# a comment\n---\nclass_name: Sequential\n",
+        "!!python/object/apply:collections.OrderedDict\n- []\n",
+    ],
+)
+def test_says_how_to_make_json_of_yaml(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    with pytest.raises(InputRefused, match="the reference model is YAML") as caught:
+        read_reference(path)
+    assert "model_from_yaml" in caught.value.remedies[0].code
+
+
+def test_a_reference_model_on_another_machine_is_told_as_a_url() -> None:
+    with pytest.raises(InputRefused, match=r"remote files are not supported yet: s3://b/model\.json"):
+        read_reference(Path("s3://b/model.json"))
 
 
 def test_refuses_a_reference_model_without_weights(tmp_path: Path) -> None:

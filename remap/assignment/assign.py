@@ -31,7 +31,7 @@ from remap.assignment.reference_order import (
     require_same_model,
 )
 from remap.checkpoint import LayerGroup, Weight
-from remap.conversion_plan import PlannedLayer, PlannedWeight
+from remap.conversion_plan import PlannedLayer, PlannedWeight, SettledBy
 from remap.errors import GIVE_JSON, GIVE_WEIGHTS, Remedy, Undecided, UsageRefused
 from remap.recognize import Template
 from remap.weight_names import clean, layer_scope, uniquify
@@ -58,7 +58,7 @@ class Assignment:
     """
 
     layers: tuple[PlannedLayer, ...]
-    settled_by: str
+    settled_by: SettledBy
     architecture: Layer | None = None
     notes: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from remap.errors import OutputRefused, Remedy, UsageRefused
 from remap.formats.archive import Archive
 from remap.hdf5.copying import FlushedAlong, Progress, write_at, write_image
 from remap.hdf5.file_image import build_image
-from remap.hdf5.identify import show
+from remap.hdf5.identify import show, url_in
 from remap.hdf5.verification import read_back, require_description, require_stored, require_structure
 
 if TYPE_CHECKING:
@@ -174,6 +174,10 @@ def _refused(path: Path, error: OSError | ValueError) -> OutputRefused:
     if number in (errno.ENOSPC, errno.EDQUOT):
         return OutputRefused("the disk is full", where=where, hint="free some space or write to another disk")
     if number in (errno.ENOENT, errno.ENOTDIR):
+        url = url_in(str(path))
+        if url is not None:
+            what = f"remote files are not supported yet: {url}"
+            return OutputRefused(what, hint="write to this machine, then upload the file")
         return OutputRefused(
             "there is no such directory", where=show(str(path.parent)), hint="create it first"
         )

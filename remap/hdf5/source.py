@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from remap.errors import InputRefused, RemapError
-from remap.hdf5.identify import identify, show
+from remap.hdf5.identify import identify, show, url_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,6 +201,9 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
 
 def _cannot_open(name: str, error: OSError | ValueError) -> InputRefused:
     number = error.errno if isinstance(error, OSError) else None
+    url = url_in(name)
+    if url is not None:
+        return InputRefused(f"remote files are not supported yet: {url}", hint="download it first")
     if number == errno.ENOENT:
         return InputRefused("there is no such file", where=show(name), hint="check the path")
     if number == errno.EISDIR:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from remap.typed_json import Json, Value
 
@@ -18,6 +18,7 @@ __all__ = [
     "keras_object",
     "number_names",
     "snake_case",
+    "unknown_arguments",
     "valid_names",
 ]
 
@@ -92,6 +93,17 @@ def by_argument(name: str, value: Value) -> Json:
     if family in _FAMILIES:
         return _object(family, value)
     return value.plain()
+
+
+def unknown_arguments(name: str, value: Value) -> Iterator[str]:
+    """Name what an initializer, regularizer or constraint of Keras holds that the class in Keras 3 does not take."""
+    family = name.rpartition("_")[2]
+    if family not in _FAMILIES or value.kind != "object":
+        return
+    known = _FAMILIES[family][1].get(value.object().name("class_name"))
+    arguments = value.object().object("config", default=None)
+    if known is not None and arguments is not None:
+        yield from (key for key, _ in arguments.items() if key not in known)
 
 
 def activation(value: Value) -> Json:

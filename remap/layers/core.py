@@ -72,6 +72,7 @@ INPUT = LayerClass(
             "type_spec": (None,),
             "batch_shape": ANYTHING,
         },
+        reads="ragged",
         takes_trainable=False,
         form=Form.INPUT,
     ),
@@ -107,6 +108,7 @@ LAYERS = (
             name="Embedding",
             keeps=f"input_dim output_dim mask_zero {three('embeddings')}",
             dropped={"input_length": ANYTHING},
+            reads="input_length",
         ),
         told_by="input_dim output_dim",
         weights=_embedding,
@@ -136,7 +138,8 @@ LAYERS = (
     _plain("Activation", Keras3(name="Activation", keeps="activation", folds={"activation": Fold()})),
     _plain("ELU", Keras3(name="ELU", keeps="alpha")),
     _plain(
-        "LeakyReLU", Keras3(name="LeakyReLU", keeps="negative_slope", renamed={"alpha": "negative_slope"})
+        "LeakyReLU",
+        Keras3(name="LeakyReLU", keeps="negative_slope", renamed={"alpha": "negative_slope"}, reads="alpha"),
     ),
     LayerClass(
         name="PReLU",

@@ -152,6 +152,7 @@ class Keras3:
         keeps: The arguments that are kept, separated by spaces.
         renamed: The arguments that have another name in Keras 3.
         dropped: The arguments that are left out, with the values for which that is right (ANYTHING: all).
+        reads: Of the arguments that are left out, those that `load_model` of Keras 3 takes from an old .h5 file.
         limits: The values that are allowed for an argument.
         missing: The values of arguments that an old file may lack and whose default is different in Keras 3.
         unsaid: The notes for arguments that a file lacks.
@@ -173,6 +174,7 @@ class Keras3:
     unsaid: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
+    reads: str = ""
     takes_trainable: bool = True
     changes: tuple[WeightChange, ...] = ()
     folds: Mapping[str, Fold] = field(default_factory=dict)

@@ -189,6 +189,7 @@ LAYERS = (
             name="GRU",
             keeps=f"{_CELL} {_ROLLED} recurrent_activation reset_after",
             dropped=_LOOSE,
+            reads="implementation",
             missing={"reset_after": False, **_SOFT},
             folds=_OF_GRU,
             cell="gru_cell",
@@ -203,6 +204,7 @@ LAYERS = (
             name="LSTM",
             keeps=f"{_CELL} {_ROLLED} recurrent_activation unit_forget_bias",
             dropped=_LOOSE,
+            reads="implementation",
             missing=_SOFT,
             folds=_OF_LSTM,
             cell="lstm_cell",
@@ -238,6 +240,7 @@ LAYERS = (
             f"use_bias unit_forget_bias dropout recurrent_dropout zero_output_for_mask "
             f"{_SEQUENCE} {three('kernel', 'recurrent', 'bias')}",
             dropped={**_LOOSE, "unroll": ANYTHING},
+            reads="unroll",
             missing={**_LAST, "return_state": False},
             folds=_OF_LSTM,
             cell="conv_lstm_cell",

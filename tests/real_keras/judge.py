@@ -92,8 +92,8 @@ def judge(job: dict[str, Any]) -> dict[str, Any]:
     """Load both files of a job and compare what comes out."""
     keras.backend.clear_session()
     samples = np.load(job["samples"])
-    inputs = _numbered(samples, "input")
-    expected = _numbered(samples, "output")
+    inputs = numbered(samples, "input")
+    expected = numbered(samples, "output")
     verdict: dict[str, Any] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -103,12 +103,12 @@ def judge(job: dict[str, Any]) -> dict[str, Any]:
         objects = {name: classes.get(name, double) for name in job["custom_objects"]}
         verdict["needs_objects"] = bool(objects) and not opens(job["keras"])
         model = keras.saving.load_model(job["keras"], compile=False, custom_objects=objects)
-        verdict["model"] = _difference(model, inputs, expected)
+        verdict["model"] = difference(model, inputs, expected)
         for variable in model.variables:
             if "seed" not in variable.path:
                 variable.assign(np.ones(variable.shape))
         model.load_weights(job["weights"])
-        verdict["weights"] = _difference(model, inputs, expected)
+        verdict["weights"] = difference(model, inputs, expected)
         own = job["weights"].replace(".weights.h5", ".own.weights.h5")
         model.save_weights(own)
         verdict["layout"] = _layout_differences(job["weights"], own)
@@ -116,13 +116,13 @@ def judge(job: dict[str, Any]) -> dict[str, Any]:
     return verdict
 
 
-def _numbered(samples: Any, kind: str) -> list[Any]:
+def numbered(samples: Any, kind: str) -> list[Any]:
     return [
         samples[f"{kind}_{index}"] for index in range(sum(name.startswith(kind) for name in samples.files))
     ]
 
 
-def _difference(model: Any, inputs: list[Any], expected: list[Any]) -> float:
+def difference(model: Any, inputs: list[Any], expected: list[Any]) -> float:
     for layer in model._flatten_layers():
         if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
             layer.reset_state()
