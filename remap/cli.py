@@ -285,7 +285,7 @@ def _extract(
     choice |= {"cluster": cluster, "resume": resume, "fail_fast": fail_fast}
     directory = not dry_run and (output.endswith(("/", os.sep)) or Path(output).is_dir())
     if len(files) > 1 or directory or file.is_dir() or any(choice.values()):
-        with _endings("extract", file, given, json=json):
+        with _endings("extract", file, given, dry_run=dry_run, json=json):
             _extract_many(
                 files,
                 output,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from remap.errors import NothingToExtract, RemapError
-from remap.results import Report, as_json
+from remap.results import Report
 
 __all__ = ["FORMATS", "Format", "Progress", "Result", "Status", "status_of"]
 
@@ -81,5 +81,5 @@ def _error_json(error: RemapError) -> dict[str, Any]:
         "what": error.what,
         "where": error.where,
         "hint": error.hint,
-        "remedies": [{**as_json(remedy), "argument": remedy.argument} for remedy in error.remedies],
+        "remedies": [remedy.to_json() for remedy in error.remedies],
     }

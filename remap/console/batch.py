@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from remap.batch.run import extract_many
 from remap.batch.summary import Group, Summary
+from remap.console.invocation import command_line
 from remap.console.terminal import Terminal
 from remap.console.text import Line, bytes_in_words, count, wrapped
 from remap.errors import Remedy, UsageRefused
@@ -32,6 +32,7 @@ __all__ = ["Request", "run_batch", "summary_lines"]
 
 INTERRUPTED = 130
 _MOST_LISTED = 10
+_EXCLUDED = {"plain": ("like", "keep_flags"), "like": ("plain",)}
 _ANSWER = 10  # seconds to wait for a scheduler
 _STATUSES: tuple[Status, ...] = ("written", "already done", "already single", "refused", "failed")
 _STYLES = {"written": "green", "refused": "red", "failed": "bold red"}
@@ -55,15 +56,17 @@ class Request:
         options = dict(self.options)
         if sources is None:
             options["resume"] = True
-        words = ["h5remap", "extract", *(sources or map(str, self.sources)), "-o", str(self.output)]
+        words = ["extract", *(sources or map(str, self.sources)), "-o", str(self.output)]
         if remedy is not None:
             name = {"target": "format"}.get(remedy.option, remedy.option)
             options[name] = remedy.value
+            for other in _EXCLUDED.get(name, ()):
+                options.pop(other, None)
             if name == "format":
                 options[name] = str(remedy.value).lstrip(".")
         for name, value in options.items():
             words += _words("--" + name.replace("_", "-"), value)
-        return show(shlex.join(words))
+        return command_line(*words)
 
 
 def _words(option: str, value: object) -> Iterator[str]:
