@@ -16,6 +16,8 @@ from remap.errors import (
 
 if TYPE_CHECKING:
     from remap.checking import Check, check
+    from remap.comparing import compare
+    from remap.comparison import Comparison
     from remap.conversion import extract, plan
     from remap.conversion_plan import Plan
     from remap.inspection import inspect
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "Comparison",
     "InputRefused",
     "Inspection",
     "NothingToExtract",
@@ -34,6 +37,7 @@ __all__ = [
     "UsageRefused",
     "__version__",
     "check",
+    "compare",
     "extract",
     "inspect",
     "plan",
@@ -42,10 +46,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Check": "remap.checking",
+    "Comparison": "remap.comparison",
     "Inspection": "remap.results",
     "Plan": "remap.conversion_plan",
     "Report": "remap.results",
     "check": "remap.checking",
+    "compare": "remap.comparing",
     "extract": "remap.conversion",
     "inspect": "remap.inspection",
     "plan": "remap.conversion",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from remap.hdf5.tensors import Extent
 
-__all__ = ["OpenedKeras3", "SavedObject", "open_keras3"]
+__all__ = ["OpenedKeras3", "SavedObject", "is_keras3", "open_keras3"]
 
 _VARIABLES = "vars"
 _WEIGHTS = "model.weights.h5"
@@ -232,3 +232,18 @@ def _in_order(name: str) -> tuple[str, int, str]:
     return name, -1, name
 
 
+
+
+def is_keras3(source: Source) -> bool:
+    """Tell whether an open file is one of Keras 3, going by its first bytes and the groups in its root.
+
+    Raises InputRefused for a file that is neither a zip archive nor HDF5.
+    """
+    head = memoryview(bytearray(min(source.size, 4)))
+    source.read_into(head, 0)
+    if bytes(head).startswith(b"PK"):
+        return True
+    with CheckedFile(source) as gate:
+        if gate.has("model_weights") or gate.names((), "layer_names") is not None:
+            return False
+        return any(gate.has(name) for name in (_VARIABLES, "layers", _OLD_LAYERS))

@@ -1,0 +1,153 @@
+"""Compare the bytes of two tensors, a piece at a time: memory does not grow with their size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from remap.hdf5.source import CHUNK
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from remap.checkpoint import Weight
+    from remap.hdf5.source import Source
+    from remap.hdf5.tensors import Extent
+
+__all__ = ["Difference", "Readable", "array_of", "digest", "measure", "measure_array", "pieces"]
+
+# Numbers are compared in pieces that stay in the caches of a processor.
+_PIECE = CHUNK // 4
+
+
+class Readable(Protocol):
+    """An open file of which the bytes of each weight are known to lie somewhere."""
+
+    @property
+    def source(self) -> Source:
+        """Give the file."""
+        ...
+
+    def extent(self, weight: Weight) -> Extent:
+        """Say where the bytes of a weight lie."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How two tensors of one shape differ.
+
+    `differing` counts the elements of other bits. The largest absolute and relative difference are those between
+    finite values, None where there are none.
+    """
+
+    differing: int
+    largest_absolute: float | None
+    largest_relative: float | None
+
+
+class _Sum:
+    """Differences of pieces, put together."""
+
+    def __init__(self) -> None:
+        self.differing = 0
+        self.absolute: float | None = None
+        self.relative: float | None = None
+
+    def add(self, ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> None:
+        if ours.dtype == theirs.dtype:
+            unlike = _bits(ours) != _bits(theirs)
+        else:
+            unlike = ours != theirs
+        count = int(np.count_nonzero(unlike))
+        if not count:
+            return
+        self.differing += count
+        first, second = ours[unlike].astype(np.float64), theirs[unlike].astype(np.float64)
+        finite = np.isfinite(first) & np.isfinite(second)
+        if not finite.any():
+            return
+        first, second = first[finite], second[finite]
+        with np.errstate(over="ignore"):
+            apart = np.abs(first - second)
+        larger = np.maximum(np.abs(first), np.abs(second))
+        share = np.divide(apart, larger, out=np.zeros_like(apart), where=larger > 0)
+        self.absolute = max(self.absolute or 0.0, float(apart.max()))
+        self.relative = max(self.relative or 0.0, float(share.max()))
+
+    def total(self) -> Difference:
+        largest = None if self.absolute is None else min(self.absolute, float(np.finfo(np.float64).max))
+        return Difference(
+            differing=self.differing, largest_absolute=largest, largest_relative=self.relative
+        )
+
+
+def _bits(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    return values.view(np.dtype(f"u{values.dtype.itemsize}"))
+
+
+def pieces(opened: Readable, weight: Weight) -> Iterator[memoryview]:
+    """Give the bytes of a weight in pieces; the next overwrites each."""
+    extent = opened.extent(weight)
+    return opened.source.chunks(extent.offset, extent.size)
+
+
+def measure(one: Readable, ours: Weight, other: Readable, theirs: Weight) -> Difference:
+    """Compare two weights with equal numbers of elements; raises InputRefused when a file cannot be read."""
+    found = _Sum()
+    if ours.dtype == theirs.dtype:
+        for left, right in zip(pieces(one, ours), pieces(other, theirs), strict=True):
+            if left != right:
+                found.add(np.frombuffer(left, ours.dtype), np.frombuffer(right, theirs.dtype))
+        return found.total()
+    for left_part, right_part in zip(_values(one, ours), _values(other, theirs), strict=True):
+        found.add(_native(left_part), _native(right_part))
+    return found.total()
+
+
+def measure_array(values: NDArray[np.generic], opened: Readable, weight: Weight) -> Difference:
+    """Compare an array with a weight of as many elements."""
+    found = _Sum()
+    flat = values.reshape(-1)
+    start = 0
+    for part in _values(opened, weight):
+        found.add(_native(flat[start : start + part.size]), _native(part))
+        start += part.size
+    return found.total()
+
+
+def array_of(opened: Readable, weight: Weight) -> NDArray[np.generic]:
+    """Read a whole weight into memory."""
+    array = np.empty(weight.shape, dtype=weight.dtype)
+    extent = opened.extent(weight)
+    if extent.size:
+        opened.source.read_into(memoryview(array.reshape(-1).view(np.uint8).data), extent.offset)
+    return array
+
+
+def digest(opened: Readable, weight: Weight) -> bytes:
+    """Sum up the bytes of a weight, in little-endian order, so that equal weights are found."""
+    total = hashlib.blake2b(digest_size=32)
+    for part in _values(opened, weight):
+        total.update(memoryview(np.ascontiguousarray(_native(part))).cast("B"))
+    return total.digest()
+
+
+def _values(opened: Readable, weight: Weight) -> Iterator[NDArray[np.generic]]:
+    """Give the elements of a weight in pieces of a fixed number of elements."""
+    extent = opened.extent(weight)
+    size = np.dtype(weight.dtype).itemsize
+    step = _PIECE // 8
+    buffer = memoryview(bytearray(min(extent.size, step * size)))
+    for start in range(0, extent.size, step * size):
+        part = buffer[: min(step * size, extent.size - start)]
+        opened.source.read_into(part, extent.offset + start)
+        yield np.frombuffer(part, weight.dtype)
+
+
+def _native(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
