@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from remap.checking import Check
+    from remap.comparison import Comparison
     from remap.console.terminal import Meter, Terminal
     from remap.conversion_plan import Plan
     from remap.isolation import Isolation
@@ -260,6 +261,36 @@ def _check(
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
             raise typer.Exit(3)
+
+
+@app.command("compare")
+def _compare(
+    ctx: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="A", show_default=False, readable=False, help="A .h5, .keras or .weights.h5."),
+    ],
+    other: Annotated[
+        Path, typer.Argument(metavar="B", show_default=False, readable=False, help="Another of these.")
+    ],
+    every: Annotated[bool, typer.Option("--all", help="Show equal tensors, too.")] = False,
+    json: _Json = False,
+) -> None:
+    """Tell whether two files hold the same weights: exit code 0 equal, 3 different, 4 undecided."""
+    with _endings(["compare", str(file), str(other)], json=json):
+        from remap.console.comparison import comparison_lines
+
+        with _meter("comparing") as meter:
+            found: Comparison = _call(ctx, "compare", file, other, progress=meter)
+        if json:
+            _write_json(found.to_json())
+        else:
+            terminal = _terminal()
+            terminal.print(
+                comparison_lines(found, width=terminal.width, ascii_only=terminal.ascii_only, every=every)
+            )
+        if found.exit_code:
+            raise typer.Exit(found.exit_code)
 
 
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:

@@ -19,7 +19,6 @@ from remap.isolation import run
 from remap.keras3_parts import recipes_of
 
 if TYPE_CHECKING:
-    from remap.architecture import Layer
     from remap.checkpoint import Weight
     from remap.hdf5.difference import Readable
     from remap.keras3.tensors import OutputTensor
@@ -27,12 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _MOVED = "all the same tensors, but not in the same places"
-_UNTOLD = (
-    "the files hold the same tensors, but do not tell which layer each belongs to: several have the same shape"
-)
-_UNKNOWN_CONVERSION = (
-    "some tensors differ, and neither file has an architecture to tell whether a conversion to Keras 3 did that"
-)
+_UNTOLD = "the files hold the same tensors, but do not tell which layer each belongs to: several have the same shape"
+_UNKNOWN_CONVERSION = "some tensors differ, and neither file has an architecture to tell whether a conversion to Keras 3 did that"
 
 
 def compare(
@@ -130,9 +125,7 @@ class _Found:
 class _Comparing:
     """One comparison of two open files."""
 
-    def __init__(
-        self, one: _Opened, other: _Opened, progress: Callable[[int, int], None] | None
-    ) -> None:
+    def __init__(self, one: _Opened, other: _Opened, progress: Callable[[int, int], None] | None) -> None:
         self._one, self._other = one, other
         self._progress = progress
         self._done = 0
@@ -250,9 +243,7 @@ class _Comparing:
 
     def _is_moved(self, found: _Found) -> bool:
         """Tell whether the tensors that differ are the same ones on both sides, in other places."""
-        unlike = [
-            pair for pair, tensor in zip(found.pairs, found.tensors, strict=True) if not tensor.equal
-        ]
+        unlike = [pair for pair, tensor in zip(found.pairs, found.tensors, strict=True) if not tensor.equal]
         ours = [pair.ours for pair in unlike if pair.ours is not None]
         theirs = [pair.theirs for pair in unlike if pair.theirs is not None]
         if Counter(weight.shape for weight in ours) != Counter(weight.shape for weight in theirs):
@@ -428,14 +419,12 @@ def _matched_layers(
     ours: Sequence[HeldLayer], theirs: Sequence[HeldLayer], *, ordered: bool
 ) -> tuple[str, _Layers] | None:
     """Match layers by their whole names, by their own names, or by order; None where nothing tells."""
-    for key in (lambda layer: layer.names, lambda layer: layer.names[-1:]):
-        left, right = ({key(layer): layer for layer in layers} for layers in (ours, theirs))
+    for start in (0, -1):
+        left, right = ({layer.names[start:]: layer for layer in layers} for layers in (ours, theirs))
         if len(left) == len(ours) and len(right) == len(theirs) and left.keys() == right.keys():
             return "names", [(layer, right[name]) for name, layer in left.items()]
     if ordered and len(ours) == len(theirs) and all(map(_alike, ours, theirs)):
         return "order", list(zip(ours, theirs, strict=True))
-    left = {layer.names[-1]: layer for layer in ours}
-    right = {layer.names[-1]: layer for layer in theirs}
     common = left.keys() & right.keys()
     if len(left) < len(ours) or len(right) < len(theirs) or 2 * len(common) <= max(len(left), len(right)):
         return None

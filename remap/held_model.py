@@ -168,8 +168,7 @@ def _layers_of_groups(held: HeldModel, model: Layer) -> list[tuple[str, tuple[He
     if {group.name for group in held.groups if group.weights} <= {layer.name for layer in layers}:
         pairs = [(layer, groups[layer.name]) for layer in layers if layer.name in groups]
     else:
-        layers = [layer for layer in layers if layer.children is not None or owned_weights(layer) is None
-                  or owned_weights(layer).slots]  # type: ignore[union-attr]
+        layers = [layer for layer in layers if _may_own_weights(layer)]
         weighted = [group for group in held.groups if group.weights]
         if len(layers) != len(weighted):
             return [("names", _layers_by_scope(held))]
@@ -193,6 +192,13 @@ def _layers_of_groups(held: HeldModel, model: Layer) -> list[tuple[str, tuple[He
     return ways
 
 
+def _may_own_weights(layer: Layer) -> bool:
+    if layer.innermost.children is not None:
+        return True
+    owned = owned_weights(layer)
+    return owned is None or bool(owned.slots)
+
+
 def _layers_of_list(
     weights: Sequence[Weight], model: Layer, above: tuple[str, ...]
 ) -> list[tuple[str, tuple[HeldLayer, ...]]]:
@@ -210,9 +216,7 @@ def _layers_of_list(
     return ways
 
 
-def _leaves(
-    model: Layer, above: tuple[str, ...], *, masks: bool
-) -> Iterator[tuple[Layer, tuple[str, ...]]]:
+def _leaves(model: Layer, above: tuple[str, ...], *, masks: bool) -> Iterator[tuple[Layer, tuple[str, ...]]]:
     called = _called(model, masks=masks)
     for layer in load_order(model):
         names = (*above, called[id(layer)])
@@ -381,7 +385,11 @@ def _paths(
     for child, kind in zip(children, kinds, strict=True):
         path = (*above, "layers", kind)
         inner = child
-        while inner.innermost is not inner and inner.wrapped is not None and inner.innermost.children is not None:
+        while (
+            inner.innermost is not inner
+            and inner.wrapped is not None
+            and inner.innermost.children is not None
+        ):
             inner = inner.wrapped
             path = (*path, "layer")
         called = (*names, child.name)

@@ -13,6 +13,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from itertools import pairwise
 from typing import IO, TYPE_CHECKING
 
 from remap.errors import InputRefused
@@ -149,7 +150,7 @@ class ArchiveReader:
             found[name] = entry
             extents.append((entry.header_offset, self._start(entry) + entry.compress_size, name))
         extents.sort()
-        for (_, end, _), (start, _, name) in zip(extents, extents[1:], strict=False):
+        for (_, end, _), (start, _, name) in pairwise(extents):
             if start < end:
                 raise self._refused("this member shares its bytes with another", name)
         if extents and max(end for _, end, _ in extents) > self._archive.start_dir:
@@ -171,7 +172,8 @@ class ArchiveReader:
             or name.decode(encoding, "replace") != entry.orig_filename
         ):
             raise self._refused("the header of this member contradicts the table of contents", entry.filename)
-        return entry.header_offset + len(head) + name_size + extra_size
+        start: int = entry.header_offset + len(head) + name_size + extra_size
+        return start
 
     def _refused(self, what: str, name: str = "") -> InputRefused:
         return InputRefused(what, where=self._place(name), hint=_HINT)

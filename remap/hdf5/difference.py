@@ -81,9 +81,7 @@ class _Sum:
 
     def total(self) -> Difference:
         largest = None if self.absolute is None else min(self.absolute, float(np.finfo(np.float64).max))
-        return Difference(
-            differing=self.differing, largest_absolute=largest, largest_relative=self.relative
-        )
+        return Difference(differing=self.differing, largest_absolute=largest, largest_relative=self.relative)
 
 
 def _bits(values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -133,7 +131,7 @@ def digest(opened: Readable, weight: Weight) -> bytes:
     """Sum up the bytes of a weight, in little-endian order, so that equal weights are found."""
     total = hashlib.blake2b(digest_size=32)
     for part in _values(opened, weight):
-        total.update(memoryview(np.ascontiguousarray(_native(part))).cast("B"))
+        total.update(_native(part).tobytes())
     return total.digest()
 
 

@@ -52,7 +52,9 @@ class SavedObject:
         """Tell whether this is the state of a random generator (`SeedGenerator`), which is no weight of a model."""
         if len(self.variables) != 1 or self.variables[0].shape != (2,):
             return False
-        return self.variables[0].dtype[1] in "iu" and (self.name or self.path[-1]).startswith("seed_generator")
+        return self.variables[0].dtype[1] in "iu" and (self.name or self.path[-1]).startswith(
+            "seed_generator"
+        )
 
     @property
     def is_optimizer(self) -> bool:
@@ -94,9 +96,7 @@ class OpenedKeras3:
     def weighted(self) -> tuple[SavedObject, ...]:
         """List the objects with weights: without the optimizer and the states of random generators."""
         return tuple(
-            one
-            for one in self.objects
-            if one.variables and not one.is_optimizer and not one.is_random_state
+            one for one in self.objects if one.variables and not one.is_optimizer and not one.is_random_state
         )
 
     @property
@@ -187,9 +187,8 @@ class _Reading:
                 raise self._refused(f"{show(datasets[0])!r} stands outside a group of variables", path)
             if len(path) > _DEEPEST:
                 raise self._refused("objects inside objects deeper than any model's", path)
-            for name in sorted(groups, reverse=True, key=_in_order):
-                if name != _VARIABLES:
-                    pending.append((*path, name))
+            below = sorted(groups, reverse=True, key=_in_order)
+            pending += [(*path, name) for name in below if name != _VARIABLES]
             if _VARIABLES in groups:
                 found.append(self._object(path))
         if not any(one.variables for one in found) and not any(one.path == () for one in found):
@@ -217,9 +216,7 @@ class _Reading:
         return SavedObject(path=shown, name=called, variables=tuple(variables))
 
     def _refused(self, what: str, path: tuple[str, ...]) -> InputRefused:
-        return InputRefused(
-            what, where=f"/{show('/'.join(path))} in {show(self._source.name)}", hint=DAMAGED
-        )
+        return InputRefused(what, where=f"/{show('/'.join(path))} in {show(self._source.name)}", hint=DAMAGED)
 
 
 def _in_order(name: str) -> tuple[str, int, str]:
@@ -230,8 +227,6 @@ def _in_order(name: str) -> tuple[str, int, str]:
     if mark and number.isdecimal() and len(number) < 10:
         return kin, int(number), name
     return name, -1, name
-
-
 
 
 def is_keras3(source: Source) -> bool:
