@@ -10,7 +10,7 @@ import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from remap.comparison import ComparedTensor, Comparison, MatchedBy, Verdict
@@ -27,7 +27,10 @@ __all__ = ["compare"]
 
 _MOVED = "all the same tensors, but not in the same places"
 _UNTOLD = "the files hold the same tensors, but do not tell which layer each belongs to: several have the same shape"
-_UNKNOWN_CONVERSION = "some tensors differ, and neither file has an architecture to tell whether a conversion to Keras 3 did that"
+_UNKNOWN_CONVERSION = (
+    "some tensors differ, and neither file tells whether a conversion to Keras 3 did that: no architecture describes "
+    "their layers"
+)
 
 
 def compare(
@@ -98,7 +101,8 @@ class _Opened:
 class _Pair:
     """Two weights that belong together, or one alone; `recipe` makes of the old one what Keras 3 has.
 
-    `reversed` says that the old one is that of the second file.
+    `reversed` says that the old one is that of the second file, `unsure` that a conversion to Keras 3 may have changed
+    the numbers, and nothing tells how.
     """
 
     layer: tuple[str, ...]
@@ -106,6 +110,7 @@ class _Pair:
     theirs: Weight | None
     recipe: OutputTensor | None = None
     reversed: bool = False
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +188,7 @@ class _Comparing:
             return first, "undecided", _UNTOLD
         if moved:
             first = _noted(first, _MOVED)
-        elif _conversion_unknown(one, other):
-            return first, "undecided", _UNKNOWN_CONVERSION
-        return first, "different", ""
+        return _judged(first)
 
     def _measured(self, matched_by: MatchedBy, pairs: Sequence[_Pair]) -> _Found:
         notes: list[str] = []
@@ -261,12 +264,11 @@ class _Comparing:
     def _by_content(self) -> tuple[_Found, Verdict, str]:
         """Match tensors by what they hold, where nothing else tells."""
         ours, theirs = self._one.held.weights, self._other.held.weights
-        pairs = self._content_pairs(ours, theirs)
+        unsure = self._one.held.is_keras3 != self._other.held.is_keras3
+        pairs = [replace(pair, unsure=unsure) for pair in self._content_pairs(ours, theirs)]
         found = self._measured("content", pairs)
         if not found.equal:
-            if _conversion_unknown(self._one.held, self._other.held):
-                return found, "undecided", _UNKNOWN_CONVERSION
-            return found, "different", ""
+            return _judged(found)
         shapes = Counter((weight.shape, weight.dtype) for weight in ours)
         if max(shapes.values(), default=0) > 1:
             return found, "undecided", _UNTOLD
@@ -332,14 +334,15 @@ class _Comparing:
 
 
 def _noted(found: _Found, note: str) -> _Found:
-    return _Found(
-        matched_by=found.matched_by, tensors=found.tensors, pairs=found.pairs, notes=(*found.notes, note)
-    )
+    return replace(found, notes=(*found.notes, note))
 
 
-def _conversion_unknown(one: HeldModel, other: HeldModel) -> bool:
-    """Tell whether one file may be a conversion of the other of which nothing says what it did to the numbers."""
-    return one.is_keras3 != other.is_keras3 and one.architecture is None and other.architecture is None
+def _judged(found: _Found) -> tuple[_Found, Verdict, str]:
+    """Give the verdict where tensors differ: undecided if all of them may have been changed by a conversion."""
+    unlike = [pair for pair, tensor in zip(found.pairs, found.tensors, strict=True) if not tensor.equal]
+    if all(pair.unsure for pair in unlike):
+        return found, "undecided", _UNKNOWN_CONVERSION
+    return found, "different", ""
 
 
 def _compared(
@@ -420,16 +423,44 @@ def _matched_layers(
 ) -> tuple[str, _Layers] | None:
     """Match layers by their whole names, by their own names, or by order; None where nothing tells."""
     for start in (0, -1):
-        left, right = ({layer.names[start:]: layer for layer in layers} for layers in (ours, theirs))
-        if len(left) == len(ours) and len(right) == len(theirs) and left.keys() == right.keys():
-            return "names", [(layer, right[name]) for name, layer in left.items()]
+        named = _matched_by_names(ours, theirs, start)
+        if named is not None:
+            return "names", named
     if ordered and len(ours) == len(theirs) and all(map(_alike, ours, theirs)):
         return "order", list(zip(ours, theirs, strict=True))
+    left = {layer.names[-1]: layer for layer in ours}
+    right = {layer.names[-1]: layer for layer in theirs}
     common = left.keys() & right.keys()
     if len(left) < len(ours) or len(right) < len(theirs) or 2 * len(common) <= max(len(left), len(right)):
         return None
     matched: _Layers = [(layer, right.get(name)) for name, layer in left.items()]
     return "names", [*matched, *((None, layer) for name, layer in right.items() if name not in common)]
+
+
+def _matched_by_names(ours: Sequence[HeldLayer], theirs: Sequence[HeldLayer], start: int) -> _Layers | None:
+    """Match layers by their names, from one in their paths on; None where not all have a partner.
+
+    A layer that one file stores once and the other in each place where it stands is matched with all of them
+    (`_dedup_weights` of tf.keras 2 leaves repeated weights out).
+    """
+    left: dict[tuple[str, ...], list[HeldLayer]] = defaultdict(list)
+    right: dict[tuple[str, ...], list[HeldLayer]] = defaultdict(list)
+    for layers, found in ((ours, left), (theirs, right)):
+        for layer in layers:
+            found[layer.names[start:]].append(layer)
+    if left.keys() != right.keys():
+        return None
+    matched: _Layers = []
+    for name, some in left.items():
+        others = right[name]
+        if len(some) == 1:
+            some = some * len(others)
+        elif len(others) == 1:
+            others = others * len(some)
+        if len(some) != len(others):
+            return None
+        matched += zip(some, others, strict=True)
+    return matched
 
 
 def _alike(one: HeldLayer, other: HeldLayer) -> bool:
@@ -474,7 +505,9 @@ def _tensor_pairs(one: HeldLayer | None, other: HeldLayer | None) -> list[_Pair]
                 )
                 for place, recipe in recipes.items()
             ]
+    described = one.described or other.described
+    unsure = _needs_conversion(one, other) and (described is None or described.declared is not None)
     return [
-        _Pair(layer=one.names, ours=ours, theirs=theirs)
+        _Pair(layer=one.names, ours=ours, theirs=theirs, unsure=unsure)
         for ours, theirs in _side_by_side(one.weights, other.weights)
     ]

@@ -128,7 +128,8 @@ def take_apart(held: HeldModel, architecture: Layer | None) -> list[tuple[str, t
     if held.is_keras3:
         return [("paths", _layers_of_objects(held, architecture))]
     if architecture is None:
-        return [("names", _layers_by_scope(held))]
+        ways = (_layers_by_scope(held), _layers_by_group(held))
+        return [("names", layers) for layers in dict.fromkeys(ways)]
     if held.form == "multi-gpu .h5":
         return _layers_of_list(held.groups[0].weights, architecture, ())
     return _layers_of_groups(held, architecture)
@@ -233,17 +234,20 @@ def _by_flags(
     """Lay the list over what the architecture and its trainable flags ask for; None where it does not fit.
 
     Keras 2 lists all trainable weights, then all others, for every model in the model again
-    (`Container.trainable_weights` in keras/engine/topology.py).
+    (`Container.trainable_weights` in keras/engine/topology.py). One layer of the user's own may own what the others
+    leave; of two nothing tells where the weights of the one end.
     """
-    split = _split(model)
-    if split is None:
+    unknown = [layer for layer, _ in leaves if owned_weights(layer) is None]
+    if len(unknown) > 1:
         return None
-    wanted = [*split[0], *split[1]]
-    if len(wanted) != len(weights):
+    known = sum(len(owned.slots) for layer, _ in leaves if (owned := owned_weights(layer)) is not None)
+    left = len(weights) - known
+    if left < 0 or (left and not unknown):
         return None
+    trained, others = _split(model, left)
     shares: dict[int, list[tuple[int, Weight]]] = defaultdict(list)
-    for (owner, number, slot), weight in zip(wanted, weights, strict=True):
-        if not slot.takes(leaf(clean(weight.name)), weight.shape):
+    for (owner, number, slot), weight in zip((*trained, *others), weights, strict=True):
+        if slot is not None and not slot.takes(leaf(clean(weight.name)), weight.shape):
             return None
         shares[owner].append((number, weight))
     return tuple(
@@ -257,28 +261,28 @@ def _by_flags(
     )
 
 
-_Wanted = list[tuple[int, int, Slot]]
+_Wanted = list[tuple[int, int, Slot | None]]
 
 
-def _split(model: Layer) -> tuple[_Wanted, _Wanted] | None:
-    """List what a model's layers own, trained and not: the layer's identity, the weight's number in it, its slot."""
+def _split(model: Layer, left: int) -> tuple[_Wanted, _Wanted]:
+    """List what a model's layers own, trained and not: the layer's identity, the weight's number in it, its slot.
+
+    A layer of the user's own owns what is `left`, as if it trained all of it or nothing.
+    """
     trained: _Wanted = []
     others: _Wanted = []
     for layer in load_order(model):
         inner = layer.innermost
         if inner.children is not None:
-            inside = _split(inner)
-            if inside is None:
-                return None
-            upper, lower = inside
+            upper, lower = _split(inner, left)
             if not (layer.trainable and inner.trainable):
                 upper, lower = [], [*upper, *lower]
         else:
             owned = owned_weights(layer)
-            if owned is None:
-                return None
-            listed = [(id(layer), number, slot) for number, slot in enumerate(owned.slots)]
-            count = len(owned.trainable) if layer.trainable else 0
+            slots: Sequence[Slot | None] = [None] * left if owned is None else owned.slots
+            listed = [(id(layer), number, slot) for number, slot in enumerate(slots)]
+            trainable = left if owned is None else len(owned.trainable)
+            count = trainable if layer.trainable else 0
             upper, lower = listed[:count], listed[count:]
         trained += upper
         others += lower
@@ -288,16 +292,23 @@ def _split(model: Layer) -> tuple[_Wanted, _Wanted] | None:
 def _by_names(
     weights: Sequence[Weight], leaves: Sequence[tuple[Layer, tuple[str, ...]]]
 ) -> tuple[HeldLayer, ...] | None:
-    """Give every layer the weights that bear its name; None where names do not tell, or a layer would not fit."""
+    """Give every layer the weights that bear its name; None where names do not tell, or a layer would not fit.
+
+    Weights that bear no layer's name belong to the one layer of the user's own that is left without any.
+    """
     owners = Counter(layer.name for layer, _ in leaves)
     shares: dict[str, list[Weight]] = defaultdict(list)
     for weight in weights:
         scope = layer_scope(weight.name)
         ends = [scope, *(scope.partition("/")[2],), scope.rpartition("/")[2]]
         owner = next((name for name in ends if owners[name] == 1), None)
-        if owner is None:
-            return None
-        shares[owner].append(weight)
+        shares[owner or ""].append(weight)
+    nameless = shares.pop("", [])
+    without = [layer for layer, _ in leaves if layer.name not in shares and owned_weights(layer) is None]
+    if nameless and len(without) != 1:
+        return None
+    if nameless:
+        shares[without[0].name] = nameless
     found = []
     for layer, names in leaves:
         share = shares[layer.name]
@@ -318,6 +329,15 @@ def _layers_by_scope(held: HeldModel) -> tuple[HeldLayer, ...]:
     return tuple(
         layer for group in held.groups if group.weights for layer in _scoped(group.weights, (group.name,))
     )
+
+
+def _layers_by_group(held: HeldModel) -> tuple[HeldLayer, ...]:
+    """Read a file without architecture: a group whose weights show one layer is that layer, whatever they call it."""
+    found: list[HeldLayer] = []
+    for group in held.groups:
+        inside = _scoped(group.weights, (group.name,))
+        found += [replace(inside[0], names=(group.name,))] if len(inside) == 1 else inside
+    return tuple(found)
 
 
 def _scoped(weights: Sequence[Weight], above: tuple[str, ...]) -> tuple[HeldLayer, ...]:
