@@ -8,7 +8,7 @@ layers, nor the writing.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from remap.architecture import Layer, owned_weights, parse_model
@@ -22,7 +22,17 @@ from remap.layers.weights import Slot
 from remap.recognize import find_template
 from remap.weight_names import clean, layer_scope, leaf
 
-__all__ = ["HeldLayer", "HeldModel", "Place", "held_by_checkpoint", "held_by_objects", "take_apart"]
+__all__ = [
+    "HeldLayer",
+    "HeldModel",
+    "Place",
+    "held_by_checkpoint",
+    "held_by_objects",
+    "layer_end",
+    "layer_paths",
+    "shares_by_layer",
+    "take_apart",
+]
 
 Place = tuple[tuple[str, ...], str]
 """A variable of a layer in Keras 3: the attributes that lead from the layer to its owner, and its key there."""
@@ -349,19 +359,16 @@ def _scoped(weights: Sequence[Weight], above: tuple[str, ...]) -> tuple[HeldLaye
 
 def _layers_of_objects(held: HeldModel, architecture: Layer | None) -> tuple[HeldLayer, ...]:
     """Put the objects of a Keras 3 file together to layers; those that an architecture knows stand in its order."""
-    shares: dict[tuple[str, ...], list[tuple[Place, Weight]]] = {}
-    for group in held.groups:
-        path = tuple(group.name.split("/")) if group.name else ()
-        end = _layer_end(path)
-        for weight in group.weights:
-            shares.setdefault(path[:end], []).append(((path[end:], weight.name), weight))
+    shares = shares_by_layer(
+        (tuple(group.name.split("/")) if group.name else (), group.weights) for group in held.groups
+    )
     known = {}
     if architecture is not None and held.architecture is not None:
-        known = {path: (layer, names) for path, layer, names in _paths(held.architecture, (), ())}
+        known = {path: (layer, names) for path, layer, names in layer_paths(held.architecture, (), ())}
     order = {path: number for number, path in enumerate(known)}
     layers = []
     for path in sorted(shares, key=lambda path: order.get(path, len(order))):
-        share = sorted(shares[path], key=lambda one: _place_order(one[0]))
+        share = shares[path]
         described, names = known.get(path, (None, None))
         layers.append(
             HeldLayer(
@@ -374,7 +381,24 @@ def _layers_of_objects(held: HeldModel, architecture: Layer | None) -> tuple[Hel
     return tuple(layers)
 
 
-def _layer_end(path: Sequence[str]) -> int:
+def shares_by_layer(
+    objects: Iterable[tuple[tuple[str, ...], Sequence[Weight]]],
+) -> dict[tuple[str, ...], list[tuple[Place, Weight]]]:
+    """Put the variables of a Keras 3 file together by layer; `objects` are paths with their variables.
+
+    Those of a layer stand in the order in which Keras 2 lists its weights.
+    """
+    shares: dict[tuple[str, ...], list[tuple[Place, Weight]]] = {}
+    for path, weights in objects:
+        end = layer_end(path)
+        share = shares.setdefault(path[:end], [])
+        share += [((path[end:], weight.name), weight) for weight in weights]
+    for share in shares.values():
+        share.sort(key=lambda one: _place_order(one[0]))
+    return shares
+
+
+def layer_end(path: Sequence[str]) -> int:
     """Find where in a path the innermost layer of models ends: ``layers/model/layers/lstm`` of ``.../lstm/cell``."""
     end = 0
     while True:
@@ -396,7 +420,7 @@ def _noted_names(path: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, 
     return tuple(found)
 
 
-def _paths(
+def layer_paths(
     model: Layer, above: tuple[str, ...], names: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Layer, tuple[str, ...]]]:
     """Give the path of each layer of a Keras 3 model in its weights file (`_save_container_state`)."""
@@ -416,7 +440,7 @@ def _paths(
         if inner.children is None:
             yield path, child, called
         else:
-            yield from _paths(inner, path, called)
+            yield from layer_paths(inner, path, called)
 
 
 def _place_order(place: Place) -> tuple[tuple[tuple[int, str], ...], int, str]:

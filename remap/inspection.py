@@ -13,7 +13,7 @@ from remap.assignment.assign import assign
 from remap.assignment.expected import load_order
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer
-from remap.errors import NothingToExtract, RemapError, Undecided
+from remap.errors import InputRefused, NothingToExtract, RemapError, Undecided
 from remap.isolation import run
 from remap.recognize import Template, find_models, find_template
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Kind, Role
@@ -33,13 +33,15 @@ def inspect(
     progress: Callable[[int, int], None] | None = None,
     isolated: bool = False,
 ) -> Inspection:
-    """Tell what is in a Keras .h5 file: a multi-GPU checkpoint, a single model, several, or no weights.
+    """Tell what is in a Keras file: a multi-GPU checkpoint, a single model, several, or no weights.
+
+    The file is an .h5 of any Keras, a `.keras` archive or a `.weights.h5` of Keras 3.
 
     Only headers are read, so the time does not depend on the size of the tensors; with `stats` every tensor
     is read once, in small pieces, and `progress` is called with bytes done and bytes in all. With
     `isolated` the file is read in a child process with limits on time and memory (see SECURITY.md).
 
-    Raises InputRefused for a file that is not a sound Keras .h5.
+    Raises InputRefused for a file that is none of these, damaged or unsafe.
     """
     if isolated:
         inspected: Inspection = run(
@@ -48,7 +50,16 @@ def inspect(
         return inspected
     from remap.hdf5.reader import open_checkpoint
 
-    with open_checkpoint(source) as opened:
+    try:
+        opened = open_checkpoint(source)
+    except InputRefused:
+        from remap.keras3_inspection import inspect_keras3
+
+        modern = inspect_keras3(source, stats=stats, progress=progress)
+        if modern is None:
+            raise
+        return modern
+    with opened:
         found = inspection_of(opened.checkpoint, source=os.fspath(source), size=opened.source.size)
         if not stats:
             return found

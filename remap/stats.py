@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from remap.hdf5.reader import tensor_chunks
+from remap.hdf5.difference import pieces
 
 if TYPE_CHECKING:
     from remap.checkpoint import Weight
-    from remap.hdf5.reader import OpenedCheckpoint
+    from remap.hdf5.difference import Readable
 
 __all__ = ["Stats", "stats_of", "weigh"]
 
@@ -38,7 +38,7 @@ class Stats:
 
 
 def weigh(
-    opened: OpenedCheckpoint,
+    opened: Readable,
     weights: Sequence[Weight],
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -60,7 +60,7 @@ def weigh(
                 progress(done, total)
 
     for weight in weights:
-        numbers[weight.path] = stats_of(counted(tensor_chunks(opened, weight)), weight.dtype)
+        numbers[weight.path] = stats_of(counted(pieces(opened, weight)), weight.dtype)
     opened.source.require_unchanged()
     return numbers
 

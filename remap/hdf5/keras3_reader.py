@@ -230,14 +230,14 @@ def _in_order(name: str) -> tuple[str, int, str]:
 
 
 def is_keras3(source: Source) -> bool:
-    """Tell whether an open file is one of Keras 3, going by its first bytes and the groups in its root.
+    """Tell whether an open file is one of Keras 3, going by its first bytes or the groups in its root.
 
     Raises InputRefused for a file that is neither a zip archive nor HDF5.
     """
-    head = memoryview(bytearray(min(source.size, 4)))
+    head = memoryview(bytearray(min(source.size, 4096)))
     source.read_into(head, 0)
     if bytes(head).startswith(b"PK"):
-        return True
+        return any(name.encode() in bytes(head) for name in (_METADATA, _CONFIG, _WEIGHTS))
     with CheckedFile(source) as gate:
         if gate.has("model_weights") or gate.names((), "layer_names") is not None:
             return False
