@@ -28,8 +28,8 @@ __all__ = ["compare"]
 _MOVED = "all the same tensors, but not in the same places"
 _UNTOLD = "the files hold the same tensors, but do not tell which layer each belongs to: several have the same shape"
 _UNKNOWN_CONVERSION = (
-    "some tensors differ, and neither file tells whether a conversion to Keras 3 did that: no architecture describes "
-    "their layers"
+    "some tensors differ, and the files do not tell how Keras 3 stores the weights of their layers: a conversion may have "
+    "changed or moved them"
 )
 
 
@@ -199,7 +199,8 @@ class _Comparing:
         )
 
     def _compared(self, pair: _Pair, notes: list[str]) -> ComparedTensor:
-        from remap.hdf5.difference import array_of, measure, measure_array
+        from remap.hdf5.difference import measure, measure_array
+        from remap.hdf5.reader import read_tensor
 
         ours, theirs = pair.ours, pair.theirs
         self._count(ours, theirs)
@@ -223,7 +224,7 @@ class _Comparing:
         )
         if pair.recipe.shape != new.shape:
             return _compared(pair, "other shape")
-        made = pair.recipe.make(array_of(old_file, old))
+        made = pair.recipe.make(read_tensor(old_file, old))
         difference = measure_array(made, new_file, new)
         if not difference.differing and pair.recipe.dtype[1:] == new.dtype[1:]:
             return _compared(pair, "converted")
@@ -506,7 +507,10 @@ def _tensor_pairs(one: HeldLayer | None, other: HeldLayer | None) -> list[_Pair]
                 for place, recipe in recipes.items()
             ]
     described = one.described or other.described
-    unsure = _needs_conversion(one, other) and (described is None or described.declared is not None)
+    owners = {owner for owner, _ in (*one.places, *other.places)}
+    unsure = _needs_conversion(one, other) and (
+        described is None or described.declared is not None or len(owners) > 1
+    )
     return [
         _Pair(layer=one.names, ours=ours, theirs=theirs, unsure=unsure)
         for ours, theirs in _side_by_side(one.weights, other.weights)

@@ -28,6 +28,7 @@ __all__ = [
     "Place",
     "held_by_checkpoint",
     "held_by_objects",
+    "in_layer_order",
     "layer_end",
     "layer_paths",
     "shares_by_layer",
@@ -368,8 +369,8 @@ def _layers_of_objects(held: HeldModel, architecture: Layer | None) -> tuple[Hel
     order = {path: number for number, path in enumerate(known)}
     layers = []
     for path in sorted(shares, key=lambda path: order.get(path, len(order))):
-        share = shares[path]
         described, names = known.get(path, (None, None))
+        share = in_layer_order(described, shares[path])
         layers.append(
             HeldLayer(
                 names=names or _noted_names(path, held.names),
@@ -441,6 +442,19 @@ def layer_paths(
             yield path, child, called
         else:
             yield from layer_paths(inner, path, called)
+
+
+def in_layer_order(layer: Layer | None, share: Sequence[tuple[Place, Weight]]) -> list[tuple[Place, Weight]]:
+    """Sort the weights of a layer of several cells by the order of its cells, which their names do not tell."""
+    if layer is None or not layer.config.given("cell"):
+        cells = layer.config if layer is not None else None
+    else:
+        cells = layer.config.keras_object("cell").config
+    if cells is None or not cells.given("cells"):
+        return list(share)
+    kinds = number_names(snake_case(cell.class_name) for cell in cells.value("cells").keras_objects())
+    ranks = {kind: number for number, kind in enumerate(kinds)}
+    return sorted(share, key=lambda one: next((ranks[part] for part in one[0][0] if part in ranks), -1))
 
 
 def _place_order(place: Place) -> tuple[tuple[tuple[int, str], ...], int, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from remap.architecture import Layer, owned_weights, parse_model
 from remap.errors import InputRefused
-from remap.held_model import Place, layer_end, shares_by_layer
+from remap.held_model import Place, in_layer_order, layer_end, shares_by_layer
 from remap.inspection import flags_of
 from remap.keras3.objects import number_names, snake_case
 from remap.results import InspectedLayer, InspectedWeight, Inspection
@@ -147,6 +147,7 @@ def _by_paths(names: dict[_Path, str], shares: _Shares) -> Iterator[InspectedLay
 
 
 def _leaf(name: str, layer: Layer | None, share: Sequence[tuple[Place, Weight]]) -> InspectedLayer:
+    share = in_layer_order(layer, share)
     weights = [weight for _, weight in share]
     return InspectedLayer(
         name=name,

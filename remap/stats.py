@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from remap.hdf5.difference import pieces
+from remap.hdf5.reader import tensor_chunks
 
 if TYPE_CHECKING:
     from remap.checkpoint import Weight
@@ -60,7 +60,7 @@ def weigh(
                 progress(done, total)
 
     for weight in weights:
-        numbers[weight.path] = stats_of(counted(pieces(opened, weight)), weight.dtype)
+        numbers[weight.path] = stats_of(counted(tensor_chunks(opened, weight)), weight.dtype)
     opened.source.require_unchanged()
     return numbers
 

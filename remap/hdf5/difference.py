@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from remap.hdf5.reader import tensor_chunks
 from remap.hdf5.source import CHUNK
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from remap.hdf5.source import Source
     from remap.hdf5.tensors import Extent
 
-__all__ = ["Difference", "Readable", "array_of", "digest", "measure", "measure_array", "pieces"]
+__all__ = ["Difference", "Readable", "digest", "measure", "measure_array"]
 
 # Numbers are compared in pieces that stay in the caches of a processor.
 _PIECE = CHUNK // 4
@@ -88,17 +89,11 @@ def _bits(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return values.view(np.dtype(f"u{values.dtype.itemsize}"))
 
 
-def pieces(opened: Readable, weight: Weight) -> Iterator[memoryview]:
-    """Give the bytes of a weight in pieces; the next overwrites each."""
-    extent = opened.extent(weight)
-    return opened.source.chunks(extent.offset, extent.size)
-
-
 def measure(one: Readable, ours: Weight, other: Readable, theirs: Weight) -> Difference:
     """Compare two weights with equal numbers of elements; raises InputRefused when a file cannot be read."""
     found = _Sum()
     if ours.dtype == theirs.dtype:
-        for left, right in zip(pieces(one, ours), pieces(other, theirs), strict=True):
+        for left, right in zip(tensor_chunks(one, ours), tensor_chunks(other, theirs), strict=True):
             if left != right:
                 found.add(np.frombuffer(left, ours.dtype), np.frombuffer(right, theirs.dtype))
         return found.total()
@@ -116,15 +111,6 @@ def measure_array(values: NDArray[np.generic], opened: Readable, weight: Weight)
         found.add(_native(flat[start : start + part.size]), _native(part))
         start += part.size
     return found.total()
-
-
-def array_of(opened: Readable, weight: Weight) -> NDArray[np.generic]:
-    """Read a whole weight into memory."""
-    array = np.empty(weight.shape, dtype=weight.dtype)
-    extent = opened.extent(weight)
-    if extent.size:
-        opened.source.read_into(memoryview(array.reshape(-1).view(np.uint8).data), extent.offset)
-    return array
 
 
 def digest(opened: Readable, weight: Weight) -> bytes:
