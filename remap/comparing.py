@@ -27,6 +27,11 @@ __all__ = ["compare"]
 
 _MOVED = "all the same tensors, but not in the same places"
 _UNTOLD = "the files hold the same tensors, but do not tell which layer each belongs to: several have the same shape"
+_TWO_ORDERS = "the files are equal in the order that the trainable flags ask for, but the names of the weights tell another order"
+_ON_TRUST = (
+    "taken on trust: that the models inside the model have the trainable flags that the architecture tells, by which their "
+    "weights are ordered"
+)
 _UNKNOWN_CONVERSION = (
     "some tensors differ, and the files do not tell how Keras 3 stores the weights of their layers: a conversion may have "
     "changed or moved them"
@@ -171,24 +176,22 @@ class _Comparing:
 
     def _weights(self) -> tuple[_Found, Verdict, str]:
         """Try the ways in which the files can be read, until in one all tensors are equal."""
-        one, other = self._one.held, self._other.held
-        first: _Found | None = None
-        ways = 0
-        for matched_by, pairs in _ways(one, other):
-            ways += 1
-            found = self._measured(matched_by, pairs)
+        tried: list[tuple[_Way, _Found]] = []
+        for way in _ways(self._one.held, self._other.held):
+            found = self._measured(way.matched_by, way.pairs)
+            if found.equal and way.on_trust and tried:
+                return found, "undecided", _TWO_ORDERS
             if found.equal:
-                return found, "equal", ""
-            first = first or found
-        if first is None:
+                return (_noted(found, _ON_TRUST) if way.on_trust else found), "equal", ""
+            tried.append((way, found))
+        if not tried:
             return self._by_content()
-        moved = self._is_moved(first)
-        certain = first.matched_by == "paths" or (first.matched_by == "architecture" and ways == 1)
-        if moved and not certain:
-            return first, "undecided", _UNTOLD
-        if moved:
-            first = _noted(first, _MOVED)
-        return _judged(first)
+        way, found = min(tried, key=lambda one: sum(not tensor.equal for tensor in one[1].tensors))
+        if not self._is_moved(found):
+            return _judged(found)
+        if len(tried) == 1 and not way.on_trust and way.matched_by in ("paths", "architecture"):
+            return _noted(found, _MOVED), "different", ""
+        return found, "undecided", _UNTOLD
 
     def _measured(self, matched_by: MatchedBy, pairs: Sequence[_Pair]) -> _Found:
         notes: list[str] = []
@@ -369,15 +372,27 @@ def _compared(
     )
 
 
-def _ways(one: HeldModel, other: HeldModel) -> Iterator[tuple[MatchedBy, list[_Pair]]]:
-    """Give each way in which the tensors of two files may belong together, the likeliest first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """A way in which the tensors of two files may belong together.
+
+    `on_trust` says that it goes by trainable flags that may not be those of the file.
+    """
+
+    matched_by: MatchedBy
+    pairs: list[_Pair]
+    on_trust: bool = False
+
+
+def _ways(one: HeldModel, other: HeldModel) -> Iterator[_Way]:
+    """Give each way in which the tensors of two files may belong together, the surest first."""
     if one.is_keras3 and other.is_keras3:
         # Keras 3 loads a weights file by the paths in it (`_load_state`).
-        yield "paths", _by_key(_by_path(one), _by_path(other))
+        yield _Way(matched_by="paths", pairs=_by_key(_by_path(one), _by_path(other)))
         return
-    seen = []
-    for how_one, ours in take_apart(one, one.architecture or other.architecture):
-        for how_other, theirs in take_apart(other, other.architecture or one.architecture):
+    seen: list[list[_Pair]] = []
+    for basis, ours in take_apart(one, one.architecture or other.architecture):
+        for other_basis, theirs in take_apart(other, other.architecture or one.architecture):
             matched = _matched_layers(ours, theirs, ordered=_is_ordered(one, other))
             if matched is None:
                 continue
@@ -386,8 +401,12 @@ def _ways(one: HeldModel, other: HeldModel) -> Iterator[tuple[MatchedBy, list[_P
             if pairs in seen:
                 continue
             seen.append(pairs)
-            by: MatchedBy = "architecture" if "names" not in (how_one, how_other) else "names"
-            yield ("order" if how == "order" else by), pairs
+            by: MatchedBy = "names" if "names" in (basis, other_basis) else "architecture"
+            yield _Way(
+                matched_by="order" if how == "order" else by,
+                pairs=pairs,
+                on_trust="flags" in (basis, other_basis),
+            )
 
 
 def _is_ordered(one: HeldModel, other: HeldModel) -> bool:

@@ -35,6 +35,9 @@ __all__ = [
     "take_apart",
 ]
 
+_BASES = ("paths", "architecture", "names", "flags")
+"""What a way of reading goes by, the surest first."""
+
 Place = tuple[tuple[str, ...], str]
 """A variable of a layer in Keras 3: the attributes that lead from the layer to its owner, and its key there."""
 
@@ -133,8 +136,8 @@ def held_by_objects(
 def take_apart(held: HeldModel, architecture: Layer | None) -> list[tuple[str, tuple[HeldLayer, ...]]]:
     """Give the layers with weights, in each way in which the file can be read, the likeliest first.
 
-    `architecture` is the file's own or that of the other file. Each way comes with what it goes by:
-    ``architecture``, ``names`` or ``paths``.
+    `architecture` is the file's own or that of the other file. Each way comes with what it goes by: ``paths``,
+    ``architecture``, ``names``, or ``flags`` for an architecture whose trainable flags are taken on trust.
     """
     if held.is_keras3:
         return [("paths", _layers_of_objects(held, architecture))]
@@ -197,7 +200,7 @@ def _layers_of_groups(held: HeldModel, model: Layer) -> list[tuple[str, tuple[He
             continue
         inside = _layers_of_list(group.weights, inner, names)
         ways = [
-            ("names" if "names" in (by, how) else by, (*before, *found))
+            (max(by, how, key=_BASES.index), (*before, *found))
             for by, before in ways
             for how, found in inside
         ][:4]
@@ -214,18 +217,22 @@ def _may_own_weights(layer: Layer) -> bool:
 def _layers_of_list(
     weights: Sequence[Weight], model: Layer, above: tuple[str, ...]
 ) -> list[tuple[str, tuple[HeldLayer, ...]]]:
-    """Take the one list of a whole model apart: by the order that its architecture asks for, and by names."""
+    """Take the one list of a whole model apart: by the order that its architecture asks for, and by names.
+
+    The order follows the trainable flags, of which Keras 2 does not save those of models inside a model. So where names
+    tell another order that fits, they come first.
+    """
     leaves = list(_leaves(model, above, masks=_masks(model)))
-    ways = []
     by_order = _by_flags(weights, model, leaves)
-    if by_order is not None:
-        ways.append(("architecture", by_order))
     by_names = _by_names(weights, leaves)
-    if by_names is not None and by_names != by_order:
-        ways.append(("names", by_names))
-    if not ways:
-        ways.append(("names", _scoped(weights, above)))
-    return ways
+    if by_order is None:
+        return [("names", _scoped(weights, above) if by_names is None else by_names)]
+    if by_names == by_order:
+        return [("architecture", by_order)]
+    if by_names is not None:
+        return [("names", by_names), ("flags", by_order)]
+    nested = any(layer.innermost.children is not None for layer in load_order(model))
+    return [("flags" if nested else "architecture", by_order)]
 
 
 def _leaves(model: Layer, above: tuple[str, ...], *, masks: bool) -> Iterator[tuple[Layer, tuple[str, ...]]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from remap import RemapError, compare, extract, inspect
 from remap.checkpoint import Weight
@@ -86,7 +87,7 @@ def require_read_as_loaded(path: Path) -> int:
         return len(loaded.files)
 
 
-def content_of(array: Any) -> bytes:
+def content_of(array: NDArray[Any]) -> bytes:
     """Sum up the shape, type and content of an array."""
     return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
 
