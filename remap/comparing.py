@@ -27,7 +27,10 @@ __all__ = ["compare"]
 
 _MOVED = "all the same tensors, but not in the same places"
 _UNTOLD = "the files hold the same tensors, but do not tell which layer each belongs to: several have the same shape"
-_TWO_ORDERS = "the files are equal in the order that the trainable flags ask for, but the names of the weights tell another order"
+_TWO_ORDERS = (
+    "the files are equal in the order that the trainable flags ask for, but the names of the weights tell "
+    "another order"
+)
 _ON_TRUST = (
     "taken on trust: that the models inside the model have the trainable flags that the architecture tells, by which their "
     "weights are ordered"

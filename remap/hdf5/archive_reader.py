@@ -128,7 +128,7 @@ class ArchiveReader:
             while left and (piece := member.read(min(left, CHUNK))):
                 target.write(piece)
                 left -= len(piece)
-            if left or member.read(1):
+            if left:
                 raise zipfile.BadZipFile("it has another size than the table of contents says")
 
     def _checked(self, entries: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
