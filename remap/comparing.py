@@ -258,15 +258,19 @@ class _Comparing:
         theirs = [pair.theirs for pair in unlike if pair.theirs is not None]
         if Counter(weight.shape for weight in ours) != Counter(weight.shape for weight in theirs):
             return False
-        return Counter(self._digests(self._one, ours)) == Counter(self._digests(self._other, theirs))
+        return all(
+            Counter(self._digests(self._one, ours, start=start))
+            == Counter(self._digests(self._other, theirs, start=start))
+            for start in (True, False)
+        )
 
     def _digests(
-        self, opened: _Opened, weights: Sequence[Weight]
+        self, opened: _Opened, weights: Sequence[Weight], *, start: bool = False
     ) -> Iterator[tuple[tuple[int, ...], str, bytes]]:
         from remap.hdf5.difference import digest
 
         for weight in weights:
-            yield weight.shape, weight.dtype[1:], digest(opened.file, weight)
+            yield weight.shape, weight.dtype[1:], digest(opened.file, weight, start=start)
 
     def _by_content(self) -> tuple[_Found, Verdict, str]:
         """Match tensors by what they hold, where nothing else tells."""

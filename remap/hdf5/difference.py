@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from remap.hdf5.reader import tensor_chunks
-from remap.hdf5.source import CHUNK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Difference", "Readable", "digest", "measure", "measure_array"]
 
-# Numbers are compared in pieces that stay in the caches of a processor.
-_PIECE = CHUNK // 4
+# Elements that are compared at a time: what is computed of them stays in the caches of a processor.
+_PART = 1 << 14
+_STEP = 1 << 17
 
 
 class Readable(Protocol):
@@ -59,6 +59,10 @@ class _Sum:
         self.absolute: float | None = None
         self.relative: float | None = None
 
+    def add_in_parts(self, ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> None:
+        for start in range(0, len(ours), _PART):
+            self.add(ours[start : start + _PART], theirs[start : start + _PART])
+
     def add(self, ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> None:
         if ours.dtype == theirs.dtype:
             unlike = _bits(ours) != _bits(theirs)
@@ -68,16 +72,21 @@ class _Sum:
         if not count:
             return
         self.differing += count
-        first, second = ours[unlike].astype(np.float64), theirs[unlike].astype(np.float64)
-        finite = np.isfinite(first) & np.isfinite(second)
-        if not finite.any():
-            return
-        first, second = first[finite], second[finite]
-        with np.errstate(over="ignore"):
+        first, second = ours.astype(np.float64), theirs.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
             apart = np.abs(first - second)
+            largest = float(apart.max())
+        if not np.isfinite(largest):
+            finite = np.isfinite(first) & np.isfinite(second)
+            if not (finite & unlike).any():
+                return
+            first, second = first[finite], second[finite]
+            with np.errstate(over="ignore"):
+                apart = np.abs(first - second)
+            largest = float(apart.max())
         larger = np.maximum(np.abs(first), np.abs(second))
         share = np.divide(apart, larger, out=np.zeros_like(apart), where=larger > 0)
-        self.absolute = max(self.absolute or 0.0, float(apart.max()))
+        self.absolute = max(self.absolute or 0.0, largest)
         self.relative = max(self.relative or 0.0, float(share.max()))
 
     def total(self) -> Difference:
@@ -94,11 +103,11 @@ def measure(one: Readable, ours: Weight, other: Readable, theirs: Weight) -> Dif
     found = _Sum()
     if ours.dtype == theirs.dtype:
         for left, right in zip(tensor_chunks(one, ours), tensor_chunks(other, theirs), strict=True):
-            if left != right:
-                found.add(np.frombuffer(left, ours.dtype), np.frombuffer(right, theirs.dtype))
+            if not np.array_equal(np.frombuffer(left, np.uint8), np.frombuffer(right, np.uint8)):
+                found.add_in_parts(np.frombuffer(left, ours.dtype), np.frombuffer(right, theirs.dtype))
         return found.total()
     for left_part, right_part in zip(_values(one, ours), _values(other, theirs), strict=True):
-        found.add(_native(left_part), _native(right_part))
+        found.add_in_parts(_native(left_part), _native(right_part))
     return found.total()
 
 
@@ -108,16 +117,18 @@ def measure_array(values: NDArray[np.generic], opened: Readable, weight: Weight)
     flat = values.reshape(-1)
     start = 0
     for part in _values(opened, weight):
-        found.add(_native(flat[start : start + part.size]), _native(part))
+        found.add_in_parts(_native(flat[start : start + part.size]), _native(part))
         start += part.size
     return found.total()
 
 
-def digest(opened: Readable, weight: Weight) -> bytes:
-    """Sum up the bytes of a weight, in little-endian order, so that equal weights are found."""
+def digest(opened: Readable, weight: Weight, *, start: bool = False) -> bytes:
+    """Sum up the bytes of a weight, or only those at its start, in one byte order, so that equal weights are found."""
     total = hashlib.blake2b(digest_size=32)
     for part in _values(opened, weight):
         total.update(_native(part).tobytes())
+        if start:
+            break
     return total.digest()
 
 
@@ -125,7 +136,7 @@ def _values(opened: Readable, weight: Weight) -> Iterator[NDArray[np.generic]]:
     """Give the elements of a weight in pieces of a fixed number of elements."""
     extent = opened.extent(weight)
     size = np.dtype(weight.dtype).itemsize
-    step = _PIECE // 8
+    step = _STEP
     buffer = memoryview(bytearray(min(extent.size, step * size)))
     for start in range(0, extent.size, step * size):
         part = buffer[: min(step * size, extent.size - start)]
