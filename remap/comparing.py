@@ -11,14 +11,17 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from remap.comparison import ComparedTensor, Comparison, MatchedBy, Verdict
 from remap.held_model import HeldLayer, HeldModel, held_by_checkpoint, held_by_objects, take_apart
 from remap.isolation import run
-from remap.keras3_parts import recipes_of
+from remap.keras3_parts import made_by_rows, recipes_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from remap.checkpoint import Weight
     from remap.hdf5.difference import Readable
     from remap.keras3.tensors import OutputTensor
@@ -109,8 +112,8 @@ class _Opened:
 class _Pair:
     """Two weights that belong together, or one alone; `recipe` makes of the old one what Keras 3 has.
 
-    `reversed` says that the old one is that of the second file, `unsure` that a conversion to Keras 3 may have changed
-    the numbers, and nothing tells how.
+    `reversed` says that the old one is that of the second file, `by_rows` that it can be made row by row, `unsure` that a
+    conversion to Keras 3 may have changed the numbers, and nothing tells how.
     """
 
     layer: tuple[str, ...]
@@ -118,6 +121,7 @@ class _Pair:
     theirs: Weight | None
     recipe: OutputTensor | None = None
     reversed: bool = False
+    by_rows: bool = False
     unsure: bool = False
 
 
@@ -205,7 +209,7 @@ class _Comparing:
         )
 
     def _compared(self, pair: _Pair, notes: list[str]) -> ComparedTensor:
-        from remap.hdf5.difference import measure, measure_array
+        from remap.hdf5.difference import measure, measure_array, measure_rows
         from remap.hdf5.reader import read_tensor
 
         ours, theirs = pair.ours, pair.theirs
@@ -230,8 +234,11 @@ class _Comparing:
         )
         if pair.recipe.shape != new.shape:
             return _compared(pair, "other shape")
-        made = pair.recipe.make(read_tensor(old_file, old))
-        difference = measure_array(made, new_file, new)
+        if pair.by_rows and len(old.shape) > 1 and old.shape == new.shape:
+            difference = measure_rows(partial(_rows_made, pair.recipe), old_file, old, new_file, new)
+        else:
+            made = pair.recipe.make(read_tensor(old_file, old))
+            difference = measure_array(made, new_file, new)
         if not difference.differing and pair.recipe.dtype[1:] == new.dtype[1:]:
             return _compared(pair, "converted")
         if old.shape == new.shape and not measure(old_file, old, new_file, new).differing:
@@ -342,6 +349,10 @@ class _Comparing:
             "counters and learning rates are left out"
         )
         return ("equal" if found.equal else "different"), found.tensors, (note,)
+
+
+def _rows_made(recipe: OutputTensor, rows: NDArray[Any]) -> NDArray[Any]:
+    return replace(recipe, shape=rows.shape).make(rows)
 
 
 def _noted(found: _Found, note: str) -> _Found:
@@ -519,7 +530,8 @@ def _tensor_pairs(one: HeldLayer | None, other: HeldLayer | None) -> list[_Pair]
         ]
     if _needs_conversion(one, other):
         old, new = (other, one) if one.places else (one, other)
-        recipes = recipes_of(old.described or new.described, old.weights)
+        described = old.described or new.described
+        recipes = recipes_of(described, old.weights)
         stored = dict(zip(new.places, new.weights, strict=True))
         if recipes is not None and recipes.keys() == stored.keys():
             return [
@@ -529,6 +541,7 @@ def _tensor_pairs(one: HeldLayer | None, other: HeldLayer | None) -> list[_Pair]
                     theirs=recipe.source if one.places else stored[place],
                     recipe=recipe,
                     reversed=bool(one.places),
+                    by_rows=described is not None and made_by_rows(described),
                 )
                 for place, recipe in recipes.items()
             ]

@@ -9,9 +9,9 @@ from remap.checkpoint import Weight
 from remap.errors import RemapError
 from remap.keras3.layer import build_layer
 from remap.keras3.tensors import OutputTensor
-from remap.layers.declaration import Setting, Writer
+from remap.layers.declaration import Keras3, Setting, Writer
 
-__all__ = ["recipes_of"]
+__all__ = ["made_by_rows", "recipes_of"]
 
 # What a layer's weights become does not depend on it.
 _SETTING = Setting(floatx="float32", writer=Writer(None))
@@ -29,6 +29,12 @@ def recipes_of(layer: Layer | None, weights: Sequence[Weight]) -> dict[_Place, O
         return _recipes(layer, weights)
     except RemapError:
         return None
+
+
+def made_by_rows(layer: Layer) -> bool:
+    """Tell whether each row of a variable in Keras 3 is made of one row of the weight alone: of no layer of cuDNN."""
+    targets = (part.declared.keras3 for part in layer.walk() if part.declared is not None)
+    return not any(isinstance(target, Keras3) and target.changes for target in targets)
 
 
 def _recipes(layer: Layer, weights: Sequence[Weight]) -> dict[_Place, OutputTensor]:

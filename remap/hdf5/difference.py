@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from remap.hdf5.reader import tensor_chunks
+from remap.hdf5.source import CHUNK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from remap.hdf5.source import Source
     from remap.hdf5.tensors import Extent
 
-__all__ = ["Difference", "Readable", "digest", "measure", "measure_array"]
+__all__ = ["Difference", "Readable", "digest", "measure", "measure_array", "measure_rows"]
 
 # Elements that are compared at a time: what is computed of them stays in the caches of a processor.
 _PART = 1 << 14
@@ -119,6 +121,31 @@ def measure_array(values: NDArray[np.generic], opened: Readable, weight: Weight)
     for part in _values(opened, weight):
         found.add_in_parts(_native(flat[start : start + part.size]), _native(part))
         start += part.size
+    return found.total()
+
+
+def measure_rows(
+    make: Callable[[NDArray[np.generic]], NDArray[np.generic]],
+    old_file: Readable,
+    old: Weight,
+    new_file: Readable,
+    new: Weight,
+) -> Difference:
+    """Compare what `make` makes of some rows of one weight with the same rows of another, a mebibyte at a time."""
+    found = _Sum()
+    rows, columns = old.shape[0], prod(old.shape[1:])
+    sizes = [columns * np.dtype(weight.dtype).itemsize for weight in (old, new)]
+    step = max(CHUNK // max(*sizes, 1), 1)
+    for start in range(0, rows if columns else 0, step):
+        count = min(step, rows - start)
+        parts = []
+        for file, weight, size in ((old_file, old, sizes[0]), (new_file, new, sizes[1])):
+            part = np.empty((count, *old.shape[1:]), weight.dtype)
+            view = memoryview(part.reshape(-1).view(np.uint8).data)
+            file.source.read_into(view, file.extent(weight).offset + start * size)
+            parts.append(part)
+        made = make(parts[0]).reshape(-1)
+        found.add_in_parts(_native(made), _native(parts[1].reshape(-1)))
     return found.total()
 
 
