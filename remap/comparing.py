@@ -100,7 +100,7 @@ class _Opened:
             return cls(checkpoint, held_by_checkpoint(checkpoint.checkpoint, where=name))
         opened = stack.enter_context(open_keras3(path))
         held = held_by_objects(
-            [(one.path, one.name, one.variables if one in opened.weighted else ()) for one in opened.objects],
+            [(one.path, one.name, one.variables if one.holds_weights else ()) for one in opened.objects],
             config=opened.config,
             optimizer=tuple(weight for one in opened.optimizer for weight in one.variables),
             where=name,
@@ -303,16 +303,16 @@ class _Comparing:
                 pairs.append(_Pair(layer=(), ours=weight, theirs=left[key].popleft()))
             else:
                 alone.append(weight)
-        others = [weight for weights in left.values() for weight in weights]
-        counts = Counter(weight.shape for weight in others)
-        single = {weight.shape: weight for weight in others if counts[weight.shape] == 1}
+        others = {weight.path: weight for weights in left.values() for weight in weights}
+        counts = Counter(weight.shape for weight in others.values())
+        single = {weight.shape: weight for weight in others.values() if counts[weight.shape] == 1}
         wanted = Counter(weight.shape for weight in alone)
         for weight in alone:
             partner = single.pop(weight.shape, None) if wanted[weight.shape] == 1 else None
             if partner is not None:
-                others.remove(partner)
+                del others[partner.path]
             pairs.append(_Pair(layer=(), ours=weight, theirs=partner))
-        pairs += [_Pair(layer=(), ours=None, theirs=weight) for weight in others]
+        pairs += [_Pair(layer=(), ours=None, theirs=weight) for weight in others.values()]
         return pairs
 
     def _optimizers(self) -> tuple[Verdict, tuple[ComparedTensor, ...], tuple[str, ...]]:

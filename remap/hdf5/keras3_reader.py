@@ -61,6 +61,11 @@ class SavedObject:
         """Tell whether the object is the optimizer, or belongs to it."""
         return self.path[:1] == (_OPTIMIZER,)
 
+    @property
+    def holds_weights(self) -> bool:
+        """Tell whether the variables are weights of the model."""
+        return bool(self.variables) and not self.is_optimizer and not self.is_random_state
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedKeras3:
@@ -95,9 +100,7 @@ class OpenedKeras3:
     @property
     def weighted(self) -> tuple[SavedObject, ...]:
         """List the objects with weights: without the optimizer and the states of random generators."""
-        return tuple(
-            one for one in self.objects if one.variables and not one.is_optimizer and not one.is_random_state
-        )
+        return tuple(one for one in self.objects if one.holds_weights)
 
     @property
     def optimizer(self) -> tuple[SavedObject, ...]:
