@@ -194,7 +194,7 @@ class _Comparing:
         if not tried:
             return self._by_content()
         way, found = min(tried, key=lambda one: sum(not tensor.equal for tensor in one[1].tensors))
-        if not self._is_moved(found):
+        if _may_be_converted(found) or not self._is_moved(found):
             return _judged(found)
         if len(tried) == 1 and not way.on_trust and way.matched_by in ("paths", "architecture"):
             return _noted(found, _MOVED), "different", ""
@@ -361,10 +361,14 @@ def _noted(found: _Found, note: str) -> _Found:
 
 def _judged(found: _Found) -> tuple[_Found, Verdict, str]:
     """Give the verdict where tensors differ: undecided if all of them may have been changed by a conversion."""
-    unlike = [pair for pair, tensor in zip(found.pairs, found.tensors, strict=True) if not tensor.equal]
-    if all(pair.unsure for pair in unlike):
+    if _may_be_converted(found):
         return found, "undecided", _UNKNOWN_CONVERSION
     return found, "different", ""
+
+
+def _may_be_converted(found: _Found) -> bool:
+    pairs = zip(found.pairs, found.tensors, strict=True)
+    return all(pair.unsure for pair, tensor in pairs if not tensor.equal)
 
 
 def _compared(
@@ -415,7 +419,8 @@ def _ways(one: HeldModel, other: HeldModel) -> Iterator[_Way]:
             if matched is None:
                 continue
             how, layers = matched
-            pairs = [pair for left, right in layers for pair in _tensor_pairs(left, right)]
+            modern = one.saved_by_keras3 and other.saved_by_keras3
+            pairs = [pair for left, right in layers for pair in _tensor_pairs(left, right, unchanged=modern)]
             if pairs in seen:
                 continue
             seen.append(pairs)
@@ -516,7 +521,7 @@ def _needs_conversion(one: HeldLayer, other: HeldLayer) -> bool:
     return bool(one.places) != bool(other.places)
 
 
-def _tensor_pairs(one: HeldLayer | None, other: HeldLayer | None) -> list[_Pair]:
+def _tensor_pairs(one: HeldLayer | None, other: HeldLayer | None, *, unchanged: bool) -> list[_Pair]:
     if one is None or other is None:
         alone = one or other
         assert alone is not None  # noqa: S101 - a pair has a layer
@@ -531,7 +536,7 @@ def _tensor_pairs(one: HeldLayer | None, other: HeldLayer | None) -> list[_Pair]
     if _needs_conversion(one, other):
         old, new = (other, one) if one.places else (one, other)
         described = old.described or new.described
-        recipes = recipes_of(described, old.weights)
+        recipes = recipes_of(described, old.weights, unchanged=unchanged)
         stored = dict(zip(new.places, new.weights, strict=True))
         if recipes is not None and recipes.keys() == stored.keys():
             return [

@@ -63,7 +63,8 @@ class HeldModel:
 
     `groups` are the lists of weights as the file has them: for each layer one, with one list for all that a nested
     model holds, and in a multi-GPU checkpoint one list for the whole model. In a file of Keras 3 each object has its
-    own, called by its path. `ordered` tells whether the groups stand in an order that means something.
+    own, called by its path; `names` are those that the objects at these paths have. `saved_by_keras3` tells that Keras 3
+    itself saved the weights, in whatever format.
     """
 
     form: Form
@@ -71,6 +72,7 @@ class HeldModel:
     architecture: Layer | None
     optimizer: tuple[Weight, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    saved_by_keras3: bool = False
 
     @property
     def is_keras3(self) -> bool:
@@ -96,7 +98,13 @@ def held_by_checkpoint(checkpoint: Checkpoint, *, where: str) -> HeldModel:
         found = find_template(checkpoint, model, submodel=None)
     except (NothingToExtract, Undecided):
         named = None if model is None else _named(model, checkpoint.layers)
-        return HeldModel(form=".h5", groups=checkpoint.layers, architecture=named, optimizer=optimizer)
+        return HeldModel(
+            form=".h5",
+            groups=checkpoint.layers,
+            architecture=named,
+            optimizer=optimizer,
+            saved_by_keras3=(checkpoint.keras_version or "").startswith("3."),
+        )
     return HeldModel(
         form="multi-gpu .h5",
         groups=(found.group,),
@@ -130,6 +138,7 @@ def held_by_objects(
         architecture=architecture,
         optimizer=optimizer,
         names={"/".join(path): name for path, name, _ in objects if name is not None},
+        saved_by_keras3=True,
     )
 
 

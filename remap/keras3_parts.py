@@ -8,7 +8,7 @@ from remap.architecture import Layer
 from remap.checkpoint import Weight
 from remap.errors import RemapError
 from remap.keras3.layer import build_layer
-from remap.keras3.tensors import OutputTensor
+from remap.keras3.tensors import OutputTensor, keep
 from remap.layers.declaration import Keras3, Setting, Writer
 
 __all__ = ["made_by_rows", "recipes_of"]
@@ -18,17 +18,23 @@ _SETTING = Setting(floatx="float32", writer=Writer(None))
 _Place = tuple[tuple[str, ...], str]
 
 
-def recipes_of(layer: Layer | None, weights: Sequence[Weight]) -> dict[_Place, OutputTensor] | None:
+def recipes_of(
+    layer: Layer | None, weights: Sequence[Weight], *, unchanged: bool = False
+) -> dict[_Place, OutputTensor] | None:
     """Give for each variable below a layer in Keras 3 how it comes from the layer's weights.
 
+    With `unchanged` each is one of them as it stands: they were saved by Keras 3 in the old format.
     None where the layer is not described, or the weights are not those of such a layer.
     """
     if layer is None or layer.children is not None:
         return None
     try:
-        return _recipes(layer, weights)
+        recipes = _recipes(layer, weights)
     except RemapError:
         return None
+    if not unchanged:
+        return recipes
+    return {place: keep(recipe.source) for place, recipe in recipes.items() if recipe.source is not None}
 
 
 def made_by_rows(layer: Layer) -> bool:

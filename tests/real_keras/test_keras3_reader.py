@@ -24,7 +24,7 @@ from tests.conftest import all_cases
 Case = Callable[[str, str], Path]
 
 ERAS = ("keras-2.2.4", "tf.keras-2.3.4")
-SAVED = ("functional", "sequential", "nested", "recurrent", "own", "attention")
+SAVED = ("functional", "sequential", "nested", "recurrent", "steep", "own", "attention")
 # The code of their own layers and functions is not in a file.
 CUSTOM = {"custom_both", "custom_odd_name", "scalar_weight", "own_lambda"}
 
@@ -46,7 +46,7 @@ def folder(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = Path(__file__).with_name("keras3_weights.py")
     subprocess.run(
         [sys.executable, str(script), str(folder)],
-        env={**os.environ, "KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         check=True,
     )
@@ -109,6 +109,13 @@ def test_converted_files_have_the_weights_that_keras_loads(folder: Path) -> None
 def test_both_files_of_one_model_are_equal_with_the_optimizers_state(folder: Path, name: str) -> None:
     found = compare(folder / f"{name}.keras", folder / f"{name}.weights.h5")
     assert (found.verdict, found.optimizer, found.matched_by) == ("equal", "equal", "paths")
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_the_old_format_of_keras_3_is_compared_without_a_conversion(folder: Path, name: str) -> None:
+    found = compare(folder / f"{name}.h5", folder / f"{name}.keras")
+    # In which order a MultiHeadAttention lists its weights is told by neither file.
+    assert found.verdict == ("undecided" if name == "attention" else "equal"), found.question
 
 
 def test_different_models_are_different(folder: Path) -> None:
