@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import remap
 from remap import Comparison, InputRefused, RemapError, compare, extract
 from remap.cli import app
+from remap.console.comparison import comparison_lines
 from remap.hdf5.keras3_reader import open_keras3
 from remap.hdf5.reader import open_checkpoint
 from remap.isolation import Isolation
@@ -269,3 +270,76 @@ def test_the_library_offers_it_isolated(case: Case) -> None:
     )
     assert found.verdict == "equal"
     assert all(0 < done <= total for done, total in reported)
+
+
+def test_a_layer_that_one_file_stores_once_is_compared_in_both_places(case: Case) -> None:
+    folder = case("tf.keras-2.3.4", "shared_across")
+    for one in ("multi.h5", "multi_weights.h5"):
+        found = compare(folder / one, folder / "single.h5")
+        assert found.verdict == "equal"
+        assert len({tensor.b for tensor in found.tensors}) > len({tensor.a for tensor in found.tensors})
+
+
+def test_weights_without_a_layers_name_belong_to_the_layer_that_is_left(case: Case, tmp_path: Path) -> None:
+    source, target = case("keras-2.2.4", "custom_odd_name") / "multi.h5", tmp_path / "out.weights.h5"
+    extract(source, target)
+    assert compare(source, target).verdict == "equal"
+
+
+def test_other_types_of_numbers_are_different_whatever_their_values(case: Case, tmp_path: Path) -> None:
+    source, target = case("keras-2.2.4", "dense_plain") / "single.h5", tmp_path / "b.h5"
+    shutil.copy(source, target)
+    with h5py.File(target, "r+") as file:
+        group = file["model_weights/dense_1/dense_1"]
+        values = group["bias:0"][...]
+        del group["bias:0"]
+        group["bias:0"] = values.astype("f8")
+    (tensor,) = [tensor for tensor in compare(source, target).tensors if not tensor.equal]
+    assert (tensor.status, tensor.differing, tensor.dtype_b) == ("different", 0, "<f8")
+    assert "float32 / float64" in invoke("compare", source, target).out
+
+
+def test_numbers_are_compared_by_value_where_only_the_byte_order_differs(case: Case, tmp_path: Path) -> None:
+    source, target = case("keras-2.2.4", "dense_plain") / "single.h5", tmp_path / "b.h5"
+    shutil.copy(source, target)
+    with h5py.File(target, "r+") as file:
+        group = file["model_weights/dense_1/dense_1"]
+        values = group["kernel:0"][...]
+        del group["kernel:0"]
+        group["kernel:0"] = values.astype(">f4")
+    assert compare(source, target).verdict == "equal"
+
+
+def test_long_lists_of_differences_are_cut_short_on_the_terminal(case: Case) -> None:
+    files = (case("keras-2.2.4", "many_layers") / "single.h5", case("keras-2.2.4", "recurrent") / "single.h5")
+    short, whole = invoke("compare", *files), invoke("compare", *files, "--all")
+    assert "--all shows them" in short.out
+    assert len(whole.out.splitlines()) > len(short.out.splitlines())
+
+
+def test_lines_fit_the_terminal(case: Case) -> None:
+    found = compare(
+        case("keras-2.2.4", "conv_bn") / "single.h5", case("keras-2.2.4", "recurrent") / "single.h5"
+    )
+    lines = list(comparison_lines(found, width=80, ascii_only=True))
+    table = lines[next(number for number, line in enumerate(lines) if not line.plain) + 1 :]
+    assert all(line.width <= 80 for line in table if "in:" not in line.plain)
+    assert all(line.plain.isascii() for line in lines)
+
+
+def test_layers_whose_numbers_a_conversion_changes_are_equal_after_it(
+    unpacked: dict[str, Path], tmp_path: Path
+) -> None:
+    converted = 0
+    for era, folder in unpacked.items():
+        for path in sorted((*folder.glob("*cudnn*.h5"), *folder.glob("*hard_sigmoid*.h5"))):
+            for form in ("weights.h5", "keras"):
+                target = tmp_path / f"{era}-{path.stem}.{form}"
+                try:
+                    extract(path, target)
+                except RemapError:
+                    continue
+                found = compare(path, target)
+                assert (path, found.verdict) == (path, "equal")
+                converted += any(tensor.status == "converted" for tensor in found.tensors)
+    assert converted > 10

@@ -252,6 +252,10 @@ def _text(file: h5py.File) -> None:
     file["layers/dense/vars/1"] = "text"
 
 
+def _bfloat16(file: h5py.File) -> None:
+    file["layers/dense/vars"].create_dataset("1", data=np.zeros(3, "V2")).attrs["dtype"] = "bfloat16"
+
+
 @pytest.mark.parametrize(
     ("write", "words"),
     [
@@ -266,6 +270,7 @@ def _text(file: h5py.File) -> None:
         (_deep, "deeper than any model"),
         (_old, "format of Keras 2"),
         (_text, "plain numbers"),
+        (_bfloat16, "bfloat16 numbers, which h5remap does not read"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -72,8 +72,10 @@ def _entry(label: str, text: str, width: int | None) -> Iterator[Line]:
 
 
 def _table(tensors: Sequence[ComparedTensor], width: int | None, dots: str) -> Iterator[Line]:
-    rows = [_HEAD, *map(_cells, tensors)]
-    sizes = [max(cell_width(row[column]) for row in rows) for column in range(len(_HEAD))]
+    cells = list(map(_cells, tensors))
+    used_columns = [column for column in range(len(_HEAD)) if column < 4 or any(row[column] for row in cells)]
+    rows = [[row[column] for column in used_columns] for row in (_HEAD, *cells)]
+    sizes = [max(cell_width(row[column]) for row in rows) for column in range(len(used_columns))]
     if width is not None:
         over = max(sum(sizes) + 2 * (len(sizes) - 1) - width, 0)
         # Names give way first, the longer one more; numbers are never cut.
