@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from remap.batch.results import Progress, Result
     from remap.batch.run import extract_many
     from remap.checking import Check, check
+    from remap.comparing import compare
+    from remap.comparison import Comparison
     from remap.conversion import extract, plan
     from remap.conversion_plan import Plan
     from remap.inspection import inspect
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "Comparison",
     "InputRefused",
     "Inspection",
     "NothingToExtract",
@@ -40,6 +43,7 @@ __all__ = [
     "UsageRefused",
     "__version__",
     "check",
+    "compare",
     "extract",
     "extract_many",
     "inspect",
@@ -49,12 +53,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Check": "remap.checking",
+    "Comparison": "remap.comparison",
     "Inspection": "remap.results",
     "Plan": "remap.conversion_plan",
     "Progress": "remap.batch.results",
     "Report": "remap.results",
     "Result": "remap.batch.results",
     "check": "remap.checking",
+    "compare": "remap.comparing",
     "extract": "remap.conversion",
     "extract_many": "remap.batch.run",
     "inspect": "remap.inspection",

@@ -47,7 +47,7 @@ def main() -> None:
 
 def _command_line() -> None:
     with Isolation(fork=True) as isolation:
-        if sys.argv[1:2] and sys.argv[1] in ("inspect", "extract", "check"):
+        if sys.argv[1:2] and sys.argv[1] in ("inspect", "extract", "check", "compare"):
             isolation.start(*_LOADED_AHEAD, f"remap.{sys.argv[1]}")
         from remap.cli import app
 

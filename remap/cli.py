@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from remap.checking import Check
+    from remap.comparison import Comparison
     from remap.console.invocation import Command, Invocation
     from remap.console.terminal import ProgressBar, Terminal
     from remap.conversion_plan import Plan
@@ -384,6 +385,36 @@ def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:
     return {str(name): value for name, value in options.items()}
 
 
+@app.command("compare")
+def _compare(
+    ctx: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="A", show_default=False, readable=False, help="A .h5, .keras or .weights.h5."),
+    ],
+    other: Annotated[
+        Path, typer.Argument(metavar="B", show_default=False, readable=False, help="Another of these.")
+    ],
+    every: Annotated[bool, typer.Option("--all", help="Show equal tensors, too.")] = False,
+    json: _Json = False,
+) -> None:
+    """Tell whether two files hold the same weights: exit code 0 equal, 3 different, 4 undecided."""
+    with _endings("compare", file, others=(str(other),), json=json):
+        from remap.console.comparison import comparison_lines
+
+        with _progress_bar("comparing") as progress:
+            found: Comparison = _call(ctx, "compare", file, other, progress=progress)
+        if json:
+            _write_json(found.to_json())
+        else:
+            terminal = _terminal()
+            terminal.print(
+                comparison_lines(found, width=terminal.width, ascii_only=terminal.ascii_only, every=every)
+            )
+        if found.exit_code:
+            raise typer.Exit(found.exit_code)
+
+
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:
     """Call the library in a child process, which a damaged file may crash.
 
@@ -399,6 +430,7 @@ def _endings(
     file: Path,
     options: Mapping[Option, Any] | None = None,
     *,
+    others: tuple[str, ...] = (),
     dry_run: bool = False,
     json: bool,
 ) -> Iterator[Callable[[], Invocation]]:
@@ -413,7 +445,9 @@ def _endings(
         given = (
             (name, value if value is True else str(value)) for name, value in (options or {}).items() if value
         )
-        return Invocation(command=command, source=str(file), options=tuple(given), dry_run=dry_run)
+        return Invocation(
+            command=command, source=str(file), others=others, options=tuple(given), dry_run=dry_run
+        )
 
     try:
         yield invocation

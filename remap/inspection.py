@@ -14,7 +14,7 @@ from remap.assignment.expected import load_order
 from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, SettledBy
-from remap.errors import RemapError, Undecided
+from remap.errors import InputRefused, RemapError, Undecided
 from remap.isolation import run
 from remap.recognize import Recognition, Template, recognize, several_models
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
@@ -35,7 +35,9 @@ def inspect(
     progress: Callable[[int, int], None] | None = None,
     isolated: bool = False,
 ) -> Inspection:
-    """Describe what a Keras .h5 file holds: a multi-GPU checkpoint, a single model, several, or no weights.
+    """Describe what a Keras file holds: a multi-GPU checkpoint, a single model, several, or no weights.
+
+    The file is a .h5 of any Keras, or a `.keras` archive or `.weights.h5` file of Keras 3.
 
     Args:
         source: The file.
@@ -48,7 +50,7 @@ def inspect(
         The description.
 
     Raises:
-        InputRefused: If the file is no Keras .h5 file, or is damaged.
+        InputRefused: If the file is none of these, damaged or unsafe.
     """
     if isolated:
         inspected: Inspection = run(
@@ -57,7 +59,16 @@ def inspect(
         return inspected
     from remap.hdf5.reader import open_checkpoint
 
-    with open_checkpoint(source) as opened:
+    try:
+        opened = open_checkpoint(source)
+    except InputRefused:
+        from remap.keras3_inspection import inspect_keras3
+
+        modern = inspect_keras3(source, stats=stats, progress=progress)
+        if modern is None:
+            raise
+        return modern
+    with opened:
         found = inspection_of(opened.checkpoint, source=os.fspath(source), size=opened.source.size)
         if not stats:
             return found

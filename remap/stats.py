@@ -13,7 +13,7 @@ from remap.hdf5.reader import tensor_chunks
 
 if TYPE_CHECKING:
     from remap.checkpoint import Weight
-    from remap.hdf5.reader import OpenedCheckpoint
+    from remap.hdf5.difference import Readable
 
 __all__ = ["Stats", "stats_of", "weigh"]
 
@@ -38,7 +38,7 @@ class Stats:
 
 
 def weigh(
-    opened: OpenedCheckpoint,
+    opened: Readable,
     weights: Sequence[Weight],
     *,
     progress: Callable[[int, int], None] | None = None,

@@ -195,6 +195,7 @@ class CheckedFile:
         self._source = source
         self._extents: list[tuple[int, int, tuple[bytes, ...]]] = []
         self._objects: dict[int, tuple[bytes, ...]] = {}
+        self._listed = 0
         self._require_signature()
         with _Guard(source):
             superblock = read_superblock(source)
@@ -232,6 +233,33 @@ class CheckedFile:
         with _Guard(self._source) as guard:
             parts = guard.enter(_parts(path))
             return bool(self._groups.to(parts[:-1]).links.exists(parts[-1]))
+
+    def members(self, path: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """List what a group holds: the names of the groups in it, and those of the datasets.
+
+        No more than `NAMES` are listed in all calls together; a group is listed by the path that first led to it only.
+        """
+        with _Guard(self._source) as guard:
+            above = guard.enter(_parts(path))
+            group = self._groups.to(above)
+            found: list[bytes] = []
+            self._listed += group.get_num_objs()
+            if self._listed > NAMES:
+                raise Refused(f"the groups of the file hold more than {NAMES:,} names")
+            h5g.iterate(group, found.append)
+            kinds: dict[int, list[str]] = {h5o.TYPE_GROUP: [], h5o.TYPE_DATASET: []}
+            for raw in found:
+                name = _decode(raw)
+                parts = path_parts(name)
+                guard.enter(above + parts)
+                _hard_link(group, raw)
+                kind = kinds.get(h5o.get_info(group, raw).type)
+                if kind is None or len(parts) > 1:
+                    raise Refused("this is neither a group nor a dataset")
+                kind.append(name)
+                self._source.raise_fault()
+        groups, datasets = kinds.values()
+        return tuple(groups), tuple(datasets)
 
     def text(self, path: tuple[str, ...], attribute: str) -> str | None:
         """Read an attribute of a group that holds one text; None when it is not there."""

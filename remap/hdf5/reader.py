@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from remap.hdf5.difference import Readable
+
 __all__ = ["OpenedCheckpoint", "open_checkpoint", "read_tensor", "tensor_chunks"]
 
 
@@ -75,7 +77,7 @@ def read_source(source: Source) -> OpenedCheckpoint:
     return OpenedCheckpoint(checkpoint, source, reading.extents)
 
 
-def read_tensor(opened: OpenedCheckpoint, weight: Weight) -> NDArray[np.generic]:
+def read_tensor(opened: Readable, weight: Weight) -> NDArray[np.generic]:
     """Read a whole tensor into memory."""
     array = np.empty(weight.shape, dtype=weight.dtype)
     extent = opened.extent(weight)
@@ -84,7 +86,7 @@ def read_tensor(opened: OpenedCheckpoint, weight: Weight) -> NDArray[np.generic]
     return array
 
 
-def tensor_chunks(opened: OpenedCheckpoint, weight: Weight) -> Iterator[memoryview]:
+def tensor_chunks(opened: Readable, weight: Weight) -> Iterator[memoryview]:
     """Give the stored bytes of a tensor in pieces of at most a mebibyte; the next overwrites each."""
     extent = opened.extent(weight)
     return opened.source.chunks(extent.offset, extent.size)

@@ -87,6 +87,11 @@ def _dtype(kind: Any) -> str:
     for name, known in _TYPES.items():
         if kind.equal(known):
             return name
+    if isinstance(kind, h5t.TypeOpaqueID) and kind.get_size() == 2:
+        raise Refused(
+            "this tensor holds bfloat16 numbers, which h5remap does not read",
+            hint="load the file in Keras and save it again with float32 weights",
+        )
     raise Refused(
         "this tensor does not hold plain numbers (floats of 2, 4 or 8 bytes, integers, booleans)",
         hint="only what Keras itself could have saved is handled",
