@@ -1,4 +1,4 @@
-"""Measure the assignment alone, from what was read of a file to the plan: every rung, as lists grow.
+"""Measure the assignment alone, from what was read of a file to the plan: every way to settle it, as lists grow.
 
     python benchmarks/assignment.py [ROUNDS]
 
@@ -17,13 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from remap.assignment.reference import Request
 from remap.errors import Undecided
 from remap.planning import compose
 from tests.property.architectures import Made, MadeLayer
 from tests.property.test_never_wrong import checkpoint_of, like_for
 
 SIZES = (1_000, 3_000, 10_000, 30_000)
-RUNGS = ("config", "json", "new json", "flat file", "names")
+WAYS = ("config", "json", "new json", "flat file", "names")
 
 
 def _dense(number: int, *, frozen: bool = False, scope: str = "dense") -> MadeLayer:
@@ -73,15 +74,15 @@ KINDS: dict[str, Callable[[int], list[MadeLayer]]] = {
 }
 
 
-def measured(made: Made, rung: str, rounds: int) -> str:
-    """Give the seconds that one rung takes for a model, in brackets where it is refused."""
-    checkpoint, like = checkpoint_of(made, full=rung == "config"), like_for(made, rung)
+def measured(made: Made, way: str, rounds: int) -> str:
+    """Give the seconds that one way takes for a model, in brackets where it is refused."""
+    checkpoint, like = checkpoint_of(made, full=way == "config"), like_for(made, way)
     seconds, form = [], "{:.2f}"
     for _ in range(rounds):
         gc.collect()
         start = time.process_time()
         try:
-            compose(checkpoint, like=like, plain=False, submodel=None, weights_only=False)
+            compose(checkpoint, Request(like=like))
         except Undecided:
             form = "({:.2f})"
         seconds.append(time.process_time() - start)
@@ -93,14 +94,14 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     gc.disable()
     print("Processor time in seconds; in brackets, what is refused.\n")
-    print(f"| model | rung | {' | '.join(f'{size:,} weights' for size in SIZES)} |")
+    print(f"| model | settled by | {' | '.join(f'{size:,} weights' for size in SIZES)} |")
     print("|---|---|" + "---:|" * len(SIZES))
     for kind, layers in KINDS.items():
-        for rung in RUNGS:
+        for way in WAYS:
             template = [MadeLayer("model_1", "Sequential", children=layers(size)) for size in SIZES]
             mades = [Made(template=one, plain=True, swapped=False) for one in template]
             print(
-                f"| {kind} | {rung} | {' | '.join(measured(one, rung, rounds) for one in mades)} |",
+                f"| {kind} | {way} | {' | '.join(measured(one, way, rounds) for one in mades)} |",
                 flush=True,
             )
 

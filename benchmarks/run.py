@@ -36,8 +36,8 @@ MEBI = 1 << 20
 
 
 @dataclass(slots=True)
-class GroupCache:
-    """A way to do some work: its command and what was measured of it, in seconds and MiB."""
+class Measured:
+    """A command that does some work, and what was measured of it, in seconds and MiB."""
 
     name: str
     command: Sequence[str]
@@ -79,14 +79,14 @@ class Bench:
     rounds: int
     trees: dict[str, Path]
 
-    def ours(self, *arguments: str) -> list[GroupCache]:
+    def ours(self, *arguments: str) -> list[Measured]:
         """Give the ways that are h5remap, one for each tree."""
         return [
-            GroupCache(name, [sys.executable, "-m", "remap", *arguments], tree)
+            Measured(name, [sys.executable, "-m", "remap", *arguments], tree)
             for name, tree in self.trees.items()
         ]
 
-    def turns(self, ways: Sequence[GroupCache], *, before: Callable[[], None] = lambda: None) -> None:
+    def turns(self, ways: Sequence[Measured], *, before: Callable[[], None] = lambda: None) -> None:
         """Let ways take turns; the first round only warms up."""
         for number in range(self.rounds + 1):
             for way in ways:
@@ -100,7 +100,7 @@ class Bench:
                     way.cpu.clear()
 
     def make(self, tensors: int, size: int) -> tuple[str, str, str]:
-        """Make an input and its like-file if they are not there; give their paths and the output's."""
+        """Make an input and its reference model if they are not there; give their paths and the output's."""
         source = self.directory / f"multi-{tensors}-{size}.h5"
         like = self.directory / f"like-{tensors}-{size}.json"
         if not source.exists():
@@ -115,15 +115,15 @@ def conversions(bench: Bench, tensors: int, size: int, *, cold: bool = False) ->
     source, like, out = bench.make(tensors, size)
     ways = [
         *bench.ours("extract", source, "--like", like, "-o", out, "-q"),
-        GroupCache("cp, fsync", ["sh", "-c", f"cp '{source}' '{out}' && sync '{out}'"]),
-        GroupCache("cp", ["cp", source, out]),
-        GroupCache("read, then create_dataset", [sys.executable, str(HERE / "naive.py"), source, out]),
+        Measured("cp, fsync", ["sh", "-c", f"cp '{source}' '{out}' && sync '{out}'"]),
+        Measured("cp", ["cp", source, out]),
+        Measured("read, then create_dataset", [sys.executable, str(HERE / "naive.py"), source, out]),
     ]
     if shutil.which("h5repack"):
-        ways.append(GroupCache("h5repack", ["h5repack", source, out]))
+        ways.append(Measured("h5repack", ["h5repack", source, out]))
     if shutil.which("h5copy"):
         ways.append(
-            GroupCache("h5copy", ["h5copy", "-i", source, "-o", out, "-s", "/model_1", "-d", "/model_1"])
+            Measured("h5copy", ["h5copy", "-i", source, "-o", out, "-s", "/model_1", "-d", "/model_1"])
         )
     bench.turns(ways, before=(lambda: _forget(source)) if cold else lambda: None)
     title = f"{tensors:,} tensors of {_bytes(size)}, {_bytes(tensors * size)} in all"
@@ -137,7 +137,7 @@ def start_up(bench: Bench) -> Iterator[str]:
     large, _, _ = bench.make(16, 256 * MEBI)
     middle, _, _ = bench.make(16, 256 * 1024)
     ways = [
-        GroupCache('python -c "import h5py"', [sys.executable, "-c", "import h5py"]),
+        Measured('python -c "import h5py"', [sys.executable, "-c", "import h5py"]),
         *(way for word in ("--help", "--version") for way in _named(bench.ours(word), word)),
         *_named(bench.ours("inspect", source), "inspect, small file"),
         *_named(bench.ours("extract", source, "--like", like, "-o", out), "extract, small file"),
@@ -150,12 +150,12 @@ def start_up(bench: Bench) -> Iterator[str]:
 
 
 def per_tensor(bench: Bench, tensors: int) -> Iterator[str]:
-    """Take the start-up off: what one more small tensor costs, gate, comparison and all."""
+    """Take the start-up off: what one more small tensor costs, with checks and comparison."""
     few, many = (bench.make(count, 400) for count in (2, tensors))
     ways = []
     for name, (source, like, out) in (("2 tensors", few), (f"{tensors:,} tensors", many)):
         ways += _named(bench.ours("extract", source, "--like", like, "-o", out, "-q"), name)
-        ways.append(GroupCache(f"naive, {name}", [sys.executable, str(HERE / "naive.py"), source, out]))
+        ways.append(Measured(f"naive, {name}", [sys.executable, str(HERE / "naive.py"), source, out]))
     bench.turns(ways)
     yield f"\n### One more small tensor ({tensors:,} of 400 bytes)\n"
     yield from table(ways, ways[0])
@@ -178,8 +178,8 @@ def growth(bench: Bench, *, quick: bool) -> Iterator[str]:
             source, like, out = bench.make(tensors, size)
             ways = [
                 *bench.ours("extract", source, "--like", like, "-o", out, "-q"),
-                GroupCache("cp, fsync", ["sh", "-c", f"cp '{source}' '{out}' && sync '{out}'"]),
-                GroupCache("naive", [sys.executable, str(HERE / "naive.py"), source, out]),
+                Measured("cp, fsync", ["sh", "-c", f"cp '{source}' '{out}' && sync '{out}'"]),
+                Measured("naive", [sys.executable, str(HERE / "naive.py"), source, out]),
             ]
             bench.turns(ways)
             x = tensors * size if name == "bytes" else tensors
@@ -189,7 +189,7 @@ def growth(bench: Bench, *, quick: bool) -> Iterator[str]:
         yield f"\n![Time against {name}]({name}.svg)\n"
 
 
-def table(ways: Sequence[GroupCache], base: GroupCache) -> Iterator[str]:
+def table(ways: Sequence[Measured], base: Measured) -> Iterator[str]:
     """Give a table of ways, with their ratio to one of them."""
     yield f"| way | median | fastest to slowest | × {base.name} | processor | memory |"
     yield "|---|---:|---:|---:|---:|---:|"
@@ -200,7 +200,7 @@ def table(ways: Sequence[GroupCache], base: GroupCache) -> Iterator[str]:
         )
 
 
-def _named(ways: list[GroupCache], name: str) -> list[GroupCache]:
+def _named(ways: list[Measured], name: str) -> list[Measured]:
     for way in ways:
         way.name = name if way.name == "h5remap" else f"{way.name}: {name}"
     return ways

@@ -10,6 +10,7 @@ from remap.errors import (
     NothingToExtract,
     OutputRefused,
     RemapError,
+    Remedy,
     Undecided,
     UsageRefused,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "OutputRefused",
     "Plan",
     "RemapError",
+    "Remedy",
     "Report",
     "Undecided",
     "UsageRefused",
@@ -63,3 +65,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the names that the package offers, whether they are loaded or not."""
+    return sorted(__all__)

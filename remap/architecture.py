@@ -1,8 +1,8 @@
-"""The JSON in which Keras describes a model, as a tree of layers.
+"""The JSON of `model.to_json()` and of the attribute `model_config` as a tree of layers.
 
-Three generations write it: Keras 2 and tf.keras (`Network.get_config`, `Sequential.get_config`, a bare list
-up to Keras 2.2.2), tf_keras the same, Keras 3 with `module`, `registered_name` and another form of nodes.
-Nothing in it is run: code of Lambda layers is a string like any other.
+Keras 2, tf.keras and tf_keras write the same form (`Network.get_config`, `Sequential.get_config`; up to Keras 2.2.2
+the config of a Sequential is a list of layers). Keras 3 adds `module` and `registered_name` and writes nodes in
+another form. Nothing in the JSON is run: the code of a Lambda layer is a text like any other.
 """
 
 from __future__ import annotations
@@ -42,14 +42,22 @@ Node = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer as its model's config describes it.
+    """A layer as the config of its model describes it.
 
-    `name` is "" where the config does not say it (a Sequential inside a Sequential, Keras up to 2.2.2).
-    `children` is None unless the layer is a model. `wrapped` is the inner layer of a TimeDistributed or
-    Bidirectional, `backward` the other half of a Bidirectional that was given one of its own. `nodes` are its
-    calls inside the model that holds it, `inputs` and `outputs` the model's own ends, `feed` the InputLayer of
-    the wrapper that a stack was taken out of. `config` has the arguments of the class; it is empty where `stored`,
-    the config as the file has it, is a bare list of layers. `calls` are the calls as the file has them.
+    Attributes:
+        name: Its name; "" for a nested Sequential in files of Keras up to 2.2.2, which do not have it.
+        class_name: Its class.
+        trainable: Its own flag `trainable`.
+        config: The arguments of the class; empty where `stored` is a list of layers.
+        stored: The config as the file has it.
+        children: The layers of a model; None for other layers.
+        wrapped: The inner layer of a TimeDistributed or Bidirectional.
+        backward: The backward layer of a Bidirectional that was given one.
+        nodes: Its calls in the model that contains it.
+        calls: The same as the file has them.
+        inputs: The input tensors of a model.
+        outputs: The output tensors of a model.
+        feed: The InputLayer of the multi-GPU wrapper from which this Sequential was extracted.
     """
 
     name: str
@@ -68,12 +76,12 @@ class Layer:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """Give the class and config as Keras writes them for a model saved on its own."""
+        """Give the class and config in the form of `model_config`."""
         return {"class_name": self.class_name, "config": self.stored.json()}
 
     @property
     def declared(self) -> LayerClass | None:
-        """Give what is known of the class: None for a class of the user's own, and for a model."""
+        """Give the declaration of the class; None for a custom class and for a model."""
         found = CATALOGUE.get(self.class_name) if self.children is None else None
         return found if found is not None and found.describes(self.config) else None
 
@@ -84,7 +92,7 @@ class Layer:
 
     @property
     def innermost(self) -> Layer:
-        """Give the layer inside every TimeDistributed around it, which stores its weights as if it stood alone."""
+        """Give the layer inside all TimeDistributed wrappers, which has their weights."""
         layer = self
         while layer.wrapped is not None and layer.declared is not None and layer.declared.directions == 1:
             layer = layer.wrapped
@@ -92,16 +100,16 @@ class Layer:
 
     @property
     def sequential(self) -> bool:
-        """Tell whether the model is a plain stack."""
+        """Tell whether the layer is a Sequential or a custom class with the config of one."""
         return self.children is not None and not _FUNCTIONAL_KEYS <= frozenset(self.config.keys())
 
     @property
     def bare(self) -> bool:
-        """Tell whether the model's config is a bare list of layers, as Keras up to 2.2.2 writes a stack's."""
+        """Tell whether the config is a list of layers, as Keras up to 2.2.2 writes that of a Sequential."""
         return self.stored.kind == "list"
 
     def walk(self) -> Iterator[Layer]:
-        """Yield the layer, what it wraps and all layers inside it, depth first in load order."""
+        """Yield the layer, its inner layers and all layers of nested models, depth first in load order."""
         pending = [self]
         while pending:
             layer = pending.pop()
@@ -111,10 +119,14 @@ class Layer:
 
 
 def parse_model(text: str, *, where: str) -> Layer:
-    """Read the JSON of a whole model.
+    """Read the JSON of a model.
 
-    Raises InputRefused, naming `where`, for text that is not JSON, is nested too deeply or does not describe
-    a model.
+    Args:
+        text: The JSON.
+        where: The file, for messages.
+
+    Raises:
+        InputRefused: The text is not JSON, is nested too deeply or does not describe a model.
     """
     value = read_json(text, where=where)
     if value.kind != "object" or not {"class_name", "config"} <= set(value.object().keys()):
@@ -130,9 +142,13 @@ def parse_model(text: str, *, where: str) -> Layer:
 
 
 def read_layer(entry: Config) -> Layer:
-    """Read the description of a layer or model: its class, its config, the layers in it, its calls.
+    """Read the entry of a layer or model, with all layers in it.
 
-    Raises InputRefused, naming the JSON path, for what Keras does not write.
+    Args:
+        entry: The entry.
+
+    Raises:
+        InputRefused: Keras does not write such an entry; the error has the JSON path.
     """
     class_name = entry.name("class_name")
     stored = entry.value("config")
@@ -164,13 +180,13 @@ def _name(fields: Config) -> str:
 
 
 def _describes_model(bare: bool, config: Config) -> bool:
-    """Tell whether a class of the user's own derives from Keras's models: it describes itself as they do."""
+    """Tell whether a custom class has the config of a model."""
     keys = frozenset(config.keys())
     return bare or _FUNCTIONAL_KEYS <= keys or {"layers"} <= keys <= _SEQUENTIAL_KEYS
 
 
 def _children(stored: Value, config: Config) -> tuple[Layer, ...]:
-    """Read the layers of a model; their names differ, but for those that old stacks do not write down."""
+    """Read the layers of a model; their names are different, except for missing ones."""
     listed = config.objects("layers") if stored.kind == "object" else stored.objects()
     children = []
     names: set[str] = set()
@@ -184,7 +200,7 @@ def _children(stored: Value, config: Config) -> tuple[Layer, ...]:
 
 
 def _wrapped(config: Config, key: str) -> Layer | None:
-    """Read the layer that an argument holds; other things of that name are of a class of the user's own."""
+    """Read the layer in an argument; None where a custom class has something else there."""
     if not config.has(key) or config.value(key).kind != "object" or not config.object(key).has("class_name"):
         return None
     return read_layer(config.object(key))
@@ -195,7 +211,7 @@ def _ends(config: Config, key: str) -> Node:
 
 
 def _tensors(value: Value) -> Iterator[tuple[str, int, int]]:
-    """Find the tensors that a node refers to, in every form that Keras 2, tf.keras and Keras 3 write them."""
+    """Find the tensors in a node, in every form that Keras 2, tf.keras and Keras 3 write."""
     pending = [value]
     while pending:
         one = pending.pop()
@@ -214,7 +230,7 @@ def _tensors(value: Value) -> Iterator[tuple[str, int, int]]:
 
 
 def dtype_name(config: Config) -> str | None:
-    """Name the dtype of a layer, None where its config leaves it to the model.
+    """Give the dtype of a layer; None where its config does not have one.
 
     Keras 2 writes a plain string, tf.keras also a ``Policy`` or ``PolicyV1``, Keras 3 a ``DTypePolicy``.
     """
@@ -226,13 +242,13 @@ def dtype_name(config: Config) -> str | None:
 
 
 def input_shape(config: Config) -> Value | None:
-    """Find the shape that a layer's config says it takes."""
+    """Give the input shape in a layer's config."""
     key = "batch_input_shape" if config.has("batch_input_shape") else "batch_shape"
     return config.value(key) if config.given(key) else None
 
 
 def input_of(layer: Layer) -> tuple[list[Json], str | None] | None:
-    """Find the shape and dtype of what a layer or stack takes: from the first layer that says it."""
+    """Find the input shape and dtype of a layer or model: from the first layer that has them."""
     shape = input_shape(layer.config)
     if shape is not None:
         return list(shape.shape()), dtype_name(layer.config)
@@ -252,12 +268,16 @@ def input_of(layer: Layer) -> tuple[list[Json], str | None] | None:
 
 
 def owned_weights(layer: Layer) -> OwnedWeights | None:
-    """Say which weights a layer that is not a model owns, or None where that is not known: for custom classes above all.
+    """Give the weights of a layer that is not a model; None where they are unknown, as for a custom class.
 
-    A wrapper owns what its inner layer owns (`keras/layers/wrappers.py`): a Bidirectional that twice, forward
-    before backward.
+    A wrapper has the weights of its inner layer (`keras/layers/wrappers.py`): a Bidirectional twice, those of the
+    forward layer first.
 
-    Raises InputRefused for a config of a built-in class that no Keras writes.
+    Args:
+        layer: The layer.
+
+    Raises:
+        InputRefused: No Keras writes such a config of a built-in class.
     """
     declared = layer.declared
     if declared is None:
@@ -272,5 +292,5 @@ def owned_weights(layer: Layer) -> OwnedWeights | None:
 
 
 def is_weightless(layer: Layer) -> bool:
-    """Tell whether the class is one of Keras's that never own a weight."""
+    """Tell whether the layer is of a built-in class without weights."""
     return layer.declared is not None and layer.declared.weightless

@@ -1,12 +1,12 @@
-"""Would `load_weights` take a file? Keras's rules replayed for a file and a model, as a value and as JSON."""
+"""Check whether `load_weights` would take a file: Keras's rules replayed for a file and a model."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from remap.architecture import parse_model
 from remap.assignment.loading import (
@@ -14,39 +14,47 @@ from remap.assignment.loading import (
     Loading,
     ModelLayer,
     file_layers,
-    layers_of_weights,
     load_by_name,
     load_by_order,
     model_layers,
+    narrowed,
 )
 from remap.assignment.reference import Reference
-from remap.checkpoint import Checkpoint, LayerGroup
-from remap.errors import RemapError
+from remap.checkpoint import LayerGroup
 from remap.isolation import run
 from remap.layers.weights import Shape, Slot
-from remap.recognize import find_template
+from remap.recognize import recognize
 from remap.reference_file import read_reference
 from remap.results import as_json
-from remap.weight_names import family, layer_scope, same_but_for_numbers, split_number
+from remap.weight_names import layer_scope
 
-__all__ = ["Check", "check", "misfits", "wanted_by"]
+__all__ = ["Check", "Verdict", "check", "layers_to_load", "misfits"]
+
+Verdict = Literal["loads", "crossed", "does not load", "cannot tell"]
+"""``crossed``: Keras would take the file, but give layers the weights of other layers of the model; ``cannot tell``:
+custom classes decide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """How Keras would load `source` into the model that `like` describes.
+    """How Keras would load a file into a model.
 
-    `by_order` is what `load_weights(file)` does, `by_name` what `load_weights(file, by_name=True)` does.
-    `warnings` are what Keras would not notice, and what could not be compared; `unknown` counts the shapes
-    of which the like-file does not tell all sides, so that they were compared in part only. `multi_gpu` says
-    that the file is a multi-GPU checkpoint, from which the single model has to be taken first. `crossed` says that by
-    order layers would get the weights of others, as the names tell, and Keras would not notice.
+    Attributes:
+        source: The file.
+        like: The file that describes the model.
+        verdict: What `load_weights(file)` does.
+        by_order: The same in detail.
+        by_name: What `load_weights(file, by_name=True)` does.
+        warnings: What Keras would not notice, and what could not be compared.
+        unknown: How many shapes were compared in part only, because the description of the model does not tell all sides.
+        multi_gpu: Whether the file is a multi-GPU checkpoint, from which the single model has to be extracted first.
     """
 
     source: str
     like: str
-    by_order: Loading
-    by_name: Loading
+    verdict: Verdict
+    by_order: Loading = field(repr=False)
+    by_name: Loading = field(repr=False)
     warnings: tuple[str, ...]
     unknown: int
     multi_gpu: bool
@@ -54,7 +62,7 @@ class Check:
 
     @property
     def by_order_words(self) -> tuple[str, ...]:
-        """Give the words with which Keras would refuse: up to 2.6, since 2.7, Keras 3 where that differs."""
+        """Give the messages with which Keras would refuse: up to 2.6, since 2.7, and Keras 3 if that differs."""
         return _words(self.by_order, by_name=False)
 
     @property
@@ -64,8 +72,14 @@ class Check:
 
     @property
     def loads(self) -> bool:
-        """Tell whether `load_weights(file)` would take the file."""
-        return self.by_order.loads
+        """Tell whether `load_weights(file)` takes the file and gives every layer its own weights."""
+        return self.verdict == "loads"
+
+    def _repr_html_(self) -> str:
+        """Show the check in a notebook."""
+        from remap.console.notebook import check_html  # Rich is needed only here
+
+        return check_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """Give the check as a JSON document; its `version` rises when a field changes its meaning."""
@@ -75,79 +89,94 @@ class Check:
             "source": self.source,
             "like": self.like,
             "loads": self.loads,
-            "crossed": self.crossed,
+            "verdict": self.verdict,
             "by_order": _loading(self.by_order, self.by_order_words),
             "by_name": _loading(self.by_name, self.by_name_words),
             "warnings": list(self.warnings),
             "unknown": self.unknown,
+            "undecided": list(self.by_order.undecided),
             "multi_gpu": self.multi_gpu,
         }
 
 
-def check(source: str | os.PathLike[str], like: str | os.PathLike[str], *, isolated: bool = False) -> Check:
+def check(
+    source: str | os.PathLike[str],
+    like: str | os.PathLike[str],
+    *,
+    by_order: bool = False,
+    isolated: bool = False,
+) -> Check:
     """Replay what `load_weights` of Keras does with a file, without Keras and without reading a tensor.
 
-    `like` describes the model: JSON of `model.to_json()`, a Keras .h5 or a .keras file of it, of any values.
-    With `isolated` both files are read in a child process with limits on time and memory (see SECURITY.md).
+    Args:
+        source: The file.
+        like: The model: JSON of `model.to_json()`, a Keras .h5 or a .keras file of it, of any values.
+        by_order: Whether the order of layers in the file is known to be right even if the names of their weights say that
+            layers would get the weights of other layers.
+        isolated: Whether to read both files in a child process with limits on time and memory (see SECURITY.md).
 
-    Raises InputRefused for a file that is neither, and Undecided for a like-file that is a multi-GPU
-    checkpoint itself.
+    Returns:
+        The verdict, and every step of loading.
+
+    Raises:
+        InputRefused: If a file is neither, or is damaged.
+        Undecided: If `like` is a multi-GPU checkpoint itself.
     """
     if isolated:
-        checked: Check = run("remap.check", source, like, where=os.fsdecode(source))
+        checked: Check = run("remap.check", source, like, where=os.fsdecode(source), by_order=by_order)
         return checked
     from remap.hdf5.reader import open_checkpoint
 
     described = read_reference(like)
-    expected = wanted_by(described)
     with open_checkpoint(source) as opened:
         checkpoint = opened.checkpoint
     saved = file_layers(checkpoint.layers)
-    by_order, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
-    crossed = tuple(_crossed(by_order, checkpoint.weighted, layers_of_weights(described)))
+    expected = layers_to_load(described, saved)
+    loading, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
+    model = None
+    if checkpoint.model_config is not None:
+        model = parse_model(checkpoint.model_config, where="model_config")
     return Check(
         source=os.fspath(source),
         like=os.fspath(like),
-        by_order=by_order,
+        verdict=_verdict(loading, by_order=by_order),
+        by_order=loading,
         by_name=by_name,
-        warnings=(*(crossed or _renamed(by_order)), *_custom(by_order)),
-        crossed=bool(crossed),
-        unknown=_unknown(by_order, by_name),
-        multi_gpu=_is_multi_gpu(checkpoint),
+        warnings=(*_order_warnings(loading), *_custom(loading)),
+        unknown=_unknown(loading, by_name),
+        multi_gpu=recognize(checkpoint, model).kind == "multi-gpu",
     )
 
 
-def wanted_by(like: Reference) -> list[ModelLayer]:
-    """List what a model wants, with the shapes of its own weights where it comes with some."""
+def layers_to_load(like: Reference, saved: Sequence[FileLayer]) -> list[ModelLayer]:
+    """List the layers of a model that load a file, with the shapes of its own weights where it comes with some."""
     groups = {group.name: group for group in reversed(like.groups or ())}
-    return [_completed(layer, groups.get(layer.name)) for layer in model_layers(like)]
+    return narrowed([_completed(layer, groups.get(layer.name)) for layer in model_layers(like)], saved)
+
+
+def _verdict(loading: Loading, *, by_order: bool) -> Verdict:
+    if not loading.loads:
+        return "does not load"
+    if loading.crossed and not by_order:
+        return "crossed"
+    return "cannot tell" if loading.undecided else "loads"
 
 
 def _completed(layer: ModelLayer, group: LayerGroup | None) -> ModelLayer:
-    """Take the shapes that an architecture leaves open from the like-file's own weights, where they agree."""
+    """Take the shapes that an architecture leaves open from the weights of the reference model, if they agree."""
     if group is None or layer.shapes is None or len(layer.shapes) != len(group.weights):
         return layer
     shapes = tuple(weight.shape for weight in group.weights)
     agree = all(
-        sides is None or Slot("", sides).takes("", shape)
+        sides is None or Slot("", sides).fits(shape)
         for sides, shape in zip(layer.shapes, shapes, strict=True)
     )
-    return ModelLayer(name=layer.name, shapes=shapes) if agree else layer
-
-
-def _is_multi_gpu(checkpoint: Checkpoint) -> bool:
-    model = None
-    if checkpoint.model_config is not None:
-        model = parse_model(checkpoint.model_config, where="model_config")
-    try:
-        find_template(checkpoint, model, submodel=None)
-    except RemapError:
-        return False
-    return True
+    owners = tuple(layer_scope(weight.name) for weight in group.weights)
+    return replace(layer, shapes=shapes, owners=owners) if agree else layer
 
 
 def _unknown(*loadings: Loading) -> int:
-    """Count the shapes of which JSON does not tell all sides: they follow from the layers before."""
+    """Count the shapes of which JSON does not tell all sides, because they follow from the layers before."""
     layers = {
         step.expected.name: step.expected.shapes or ()
         for loading in loadings
@@ -165,69 +194,23 @@ def _custom(loading: Loading) -> Iterator[str]:
     ]
     if names and loading.loads:
         yield f"layers of classes that Keras does not have were not compared: {_listed(names)}"
+    if loading.undecided:
+        yield (
+            f"whether it loads depends on the weights of custom classes: {', '.join(loading.undecided)}; "
+            "a .h5 file of the model tells them"
+        )
 
 
-def _crossed(
-    loading: Loading, groups: Sequence[LayerGroup], inside: Mapping[str, Sequence[str]]
-) -> Iterator[str]:
-    """Say where Keras would pass over a wrong order: equal shapes, and names that tell of another order."""
+def _order_warnings(loading: Loading) -> Iterator[str]:
+    """Warn of an order that Keras would not notice to be wrong: equal shapes, other names."""
     if not loading.loads:
         return
-    pairs = [(step.expected.name, step.saved.name) for step in loading.steps if step.expected and step.saved]
-    model = {name for name, _ in pairs}
-    layers = [(name, other) for name, other in pairs if other != name and other in model]
-    if layers and not same_but_for_numbers(pairs):
-        name, other = layers[0]
+    if loading.crossed:
+        name, other = loading.crossed[0]
         yield (
-            f"{len(layers)} layers would get the weights of a layer of another name that the model has too "
-            f"({name} those of {other}): Keras looks at the order only and will not notice"
+            f"{len(loading.crossed)} layers would get the weights of a layer of another name that the model has too "
+            f"({name} those of {other}): Keras compares the order only and will not notice"
         )
-    for (name, _), group in zip(pairs, groups, strict=False):
-        turned = _turned_names(inside.get(name, ()), [layer_scope(weight.name) for weight in group.weights])
-        if turned:
-            own, other = turned[0]
-            yield (
-                f"in {name}, {len(turned)} weights are those of another layer inside it ({own} would get weights of "
-                f"{other}): other trainable flags, and Keras looks at the order only and will not notice"
-            )
-
-
-def _turned_names(theirs: Sequence[str], ours: Sequence[str]) -> list[tuple[str, str]]:
-    """Give the pairs of names that differ, where both sides have the same names in another order.
-
-    Names are the same as they are, or less a counter that TensorFlow put behind each, or by their rank among the
-    automatic names of their kind: another session numbers on.
-    """
-    if len(theirs) != len(ours) or not all(ours) or not all(theirs):
-        return []
-    bare = [split_number(name, "_") for name in ours]
-    variants = (
-        (theirs, ours),
-        (theirs, [name for name, number in bare if number]),
-        (_by_rank(theirs), _by_rank(ours)),
-    )
-    for wanted, found in variants:
-        if Counter(wanted) == Counter(found):
-            return [
-                (theirs[place], ours[place]) for place in range(len(ours)) if wanted[place] != found[place]
-            ]
-    return []
-
-
-def _by_rank(names: Sequence[str]) -> list[tuple[str, int]]:
-    kins: dict[str, list[int]] = defaultdict(list)
-    for name in dict.fromkeys(names):
-        kin, number = family(name)
-        kins[kin].append(number)
-    ranks = {
-        (kin, number): rank for kin, numbers in kins.items() for rank, number in enumerate(sorted(numbers))
-    }
-    return [(family(name)[0], ranks[family(name)]) for name in names]
-
-
-def _renamed(loading: Loading) -> Iterator[str]:
-    """Say where layers of equal shapes have other names: nothing tells whether their order is the same."""
-    if not loading.loads:
         return
     pairs = [(step.expected.name, step.saved) for step in loading.steps if step.expected and step.saved]
     alike = Counter(saved.shapes for _, saved in pairs)
@@ -235,7 +218,7 @@ def _renamed(loading: Loading) -> Iterator[str]:
     if unsure:
         yield (
             f"{len(unsure)} layers have other names in the file and equal shapes ({_listed(unsure)}): that "
-            "their order is the same is taken on trust, by Keras too"
+            "their order is the same is assumed, not verified, by Keras too"
         )
 
 
@@ -244,10 +227,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _words(loading: Loading, *, by_name: bool) -> tuple[str, ...]:
-    """Put a refusal in the words of Keras up to 2.6, of Keras since 2.7 and, where it differs, of Keras 3.
+    """Give the messages of Keras up to 2.6, of Keras since 2.7 and, if it differs, of Keras 3.
 
-    Only what each would meet first is said: by order all but Keras 3 count the weights of every layer before
-    they look at a shape.
+    Each reports only what it finds first: by order all but Keras 3 count the weights of every layer before they compare a
+    shape.
     """
     if loading.complaint:
         saved = sum(1 for step in loading.steps if step.saved is not None)
@@ -267,18 +250,18 @@ def _words(loading: Loading, *, by_name: bool) -> tuple[str, ...]:
     first = refused[0]
     earlier = first
     if not by_name:
-        earlier = next((pair for pair in refused if _miscounted(*pair[:2]) or _turned(*pair[:2])), first)
-    old = "axes don't match array" if _turned(*earlier[:2]) else earlier[2]
+        earlier = next((pair for pair in refused if _miscounted(*pair[:2]) or _transposed(*pair[:2])), first)
+    old = "axes don't match array" if _transposed(*earlier[:2]) else earlier[2]
     pairs = (earlier,) if earlier is first else (earlier, first)
-    return old, *(_words_today(*pair, by_name=by_name) for pair in pairs)
+    return old, *(_words_since_2_7(*pair, by_name=by_name) for pair in pairs)
 
 
 def _miscounted(want: ModelLayer, have: FileLayer) -> bool:
     return len(want.shapes or ()) != len(have.shapes)
 
 
-def _turned(want: ModelLayer, have: FileLayer) -> bool:
-    """Tell whether Keras 2 would turn the axes of something that is no kernel of a convolution.
+def _transposed(want: ModelLayer, have: FileLayer) -> bool:
+    """Tell whether Keras 2 would transpose something that is no kernel of a convolution.
 
     It does so before it compares shapes (`preprocess_weights_for_loading`).
     """
@@ -287,7 +270,7 @@ def _turned(want: ModelLayer, have: FileLayer) -> bool:
     )
 
 
-def _words_today(want: ModelLayer, have: FileLayer, complaint: str, *, by_name: bool) -> str:
+def _words_since_2_7(want: ModelLayer, have: FileLayer, complaint: str, *, by_name: bool) -> str:
     number = complaint.partition("#")[2].partition(" ")[0]
     if _miscounted(want, have):
         named = want.name if by_name else f"{want.name} in the current model, {have.name} in the save file"
@@ -304,9 +287,9 @@ def _words_today(want: ModelLayer, have: FileLayer, complaint: str, *, by_name: 
 
 
 def misfits(want: ModelLayer, have: FileLayer) -> Iterator[tuple[Shape, tuple[int, ...]]]:
-    """Give the shapes that a layer wants, and what the file has in their places, where they differ."""
+    """List the shapes that a layer expects and that the file has, where they differ."""
     for sides, found in zip(want.shapes or (), have.shapes, strict=False):
-        if sides is not None and not Slot("", sides).takes("", found):
+        if sides is not None and not Slot("", sides).fits(found):
             yield sides, found
 
 
@@ -316,10 +299,15 @@ def _loading(loading: Loading, words: Sequence[str]) -> dict[str, Any]:
         "words": list(words),
         "layers": [
             {
-                "model": as_json(step.expected),
-                "file": as_json(step.saved),
+                "model": _layer(step.expected),
+                "file": _layer(step.saved),
                 "complaint": step.complaint,
+                "crossed": as_json(step.crossed),
             }
             for step in loading.steps
         ],
     }
+
+
+def _layer(layer: ModelLayer | FileLayer | None) -> dict[str, Any] | None:
+    return None if layer is None else {"name": layer.name, "shapes": as_json(layer.shapes)}

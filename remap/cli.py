@@ -1,4 +1,4 @@
-"""The commands: parse, call the library, choose the exit code. No logic.
+"""The commands: parse the command line, call the library, choose the exit code.
 
 Results go to stdout, messages to stderr. Nothing heavy is imported before a command needs it, so that help
 and completion answer at once.
@@ -18,18 +18,55 @@ from remap import __version__
 from remap.errors import RemapError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from remap.checking import Check
     from remap.comparison import Comparison
-    from remap.console.terminal import Meter, Terminal
+    from remap.console.invocation import Command, Invocation
+    from remap.console.terminal import ProgressBar, Terminal
     from remap.conversion_plan import Plan
+    from remap.errors import Option
     from remap.isolation import Isolation
     from remap.results import Inspection, Report
 
 __all__ = ["app"]
 
 _COMPLETION_DEADLINE = 5
+# In help, a paragraph that begins with a backspace is not wrapped.
+_EXAMPLES = """\b
+Examples:
+  h5remap inspect multi_gpu.h5
+  h5remap extract multi_gpu.h5 -o single.h5
+  h5remap extract weights.h5 -o single.h5 --like model.json
+  h5remap check single.h5 --like model.json
+
+\b
+Exit codes:
+  0    done
+  1    a bug in h5remap
+  2    wrong usage
+  3    the input is refused; check: Keras would not load it
+  4    undecided: --like, --plain or --submodel has to tell;
+       check: custom layers decide
+  5    already a single model
+  6    the output exists already or cannot be written
+  130  interrupted by Ctrl-C
+  141  the program that reads the output has ended"""
+_INSPECT_EXAMPLES = """\b
+Examples:
+  h5remap inspect multi_gpu.h5 --depth 1
+  h5remap inspect multi_gpu.h5 --layer 'block1_*' --stats"""
+_EXTRACT_EXAMPLES = """\b
+Examples:
+  h5remap extract multi_gpu.h5 -o single.keras
+  h5remap extract weights.h5 -o single.h5 --like model.json
+
+The extension of OUT chooses the format: .h5 for Keras 2, tf_keras and load_weights
+of Keras 3; .keras and .weights.h5 for Keras 3."""
+_CHECK_EXAMPLES = """\b
+Examples:
+  h5remap check single.h5 --like model.json
+  h5remap check weights.h5 --like single.keras --json"""
 _UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 
 app = typer.Typer(
@@ -38,6 +75,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog=_EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -86,7 +124,7 @@ _File = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
 
 
-@app.command("inspect")
+@app.command("inspect", epilog=_INSPECT_EXAMPLES)
 def _inspect(
     ctx: typer.Context,
     file: _File,
@@ -96,15 +134,17 @@ def _inspect(
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option("--layer", metavar="PATTERN", help="Show the layers of a name like this: 'block1_*'."),
+        typer.Option(
+            "--layer", metavar="PATTERN", help="Show layers whose name matches, such as 'block1_*'."
+        ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Fold nothing.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show repeated layers, too.")] = False,
     stats: Annotated[
-        bool, typer.Option("--stats", help="Read every tensor: least, greatest, mean, NaN and Inf.")
+        bool, typer.Option("--stats", help="Read every tensor: minimum, maximum, mean, NaN, Inf.")
     ] = False,
     svg: Annotated[
         Path | None,
-        typer.Option("--svg", metavar="OUT", readable=False, help="Draw the view as a picture, too."),
+        typer.Option("--svg", metavar="OUT", readable=False, help="Write the view as an SVG picture, too."),
     ] = None,
     html: Annotated[
         Path | None,
@@ -112,19 +152,20 @@ def _inspect(
     ] = None,
 ) -> None:
     """Show what is in a Keras .h5 file, and what to do with it."""
-    with _endings(["inspect", str(file)], json=json):
+    with _endings("inspect", file, json=json):
         from remap.console.advice import advice_lines
         from remap.console.inspection import Selection, overview_lines
         from remap.console.text import Line
 
-        pictures = [target for target in (svg, html) if target is not None]
-        if pictures:
-            from remap.console.rendering import require_new, save_html, save_svg
+        if svg is not None or html is not None:
+            from remap.console.rendering import require_extensions, require_new, save_html, save_svg
 
-            for target in pictures:  # before a long reading, and before one of two is written
-                require_new(target)
-        with _meter("reading") as meter:
-            found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=meter)
+            require_extensions(svg, html)
+            for target in (svg, html):  # before a long reading, and before one of two is written
+                if target is not None:
+                    require_new(target)
+        with _progress_bar("reading") as progress:
+            found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=progress)
         terminal = _terminal()
         selection = Selection() if json else Selection(depth=depth, pattern=layer, every=every)
         lines = [
@@ -132,25 +173,24 @@ def _inspect(
             Line(),
             *advice_lines(found, width=terminal.width),
         ]
+        title = f"h5remap inspect {file}"
         if svg is not None:
-            save_svg(lines, svg, title=f"h5remap inspect {file}")
+            save_svg(lines, svg, title=title)
         if html is not None:
-            save_html(lines, html)
+            save_html(lines, html, title=title)
         if json:
             _write_json(found.to_json())
         else:
             terminal.print(lines)
 
 
-@app.command("extract")
+@app.command("extract", epilog=_EXTRACT_EXAMPLES)
 def _extract(
     ctx: typer.Context,
     file: _File,
     output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="OUT", show_default=False, readable=False, help="The file to write."
-        ),
+        str,  # a path would lose the slash at the end that means a directory
+        typer.Option("--output", "-o", metavar="OUT", show_default=False, help="The file to write."),
     ],
     like: Annotated[
         Path | None,
@@ -158,17 +198,17 @@ def _extract(
             "--like",
             metavar="FILE",
             readable=False,
-            help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
+            help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
         ),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Nothing was frozen, and no model is inside the model.")
+        bool, typer.Option("--plain", help="Nothing was frozen in training, and there is no nested model.")
     ] = False,
     keep_flags: Annotated[
         bool,
         typer.Option(
             "--keep-flags",
-            help="Keep the order of the checkpoint's trainable flags where the reference model has others.",
+            help="Order the weights by the checkpoint's trainable flags, not the reference model's.",
         ),
     ] = False,
     submodel: Annotated[
@@ -178,62 +218,64 @@ def _extract(
         ),
     ] = None,
     weights_only: Annotated[
-        bool, typer.Option("--weights-only", help="Leave architecture and training state behind.")
+        bool, typer.Option("--weights-only", help="Write neither architecture nor training state.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show where every weight would go, and write nothing.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the output if it is there already.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     json: _Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all went well.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")] = False,
 ) -> None:
     """Write the single model in a checkpoint to a file of its own."""
-    invocation = ["extract", str(file), "-o", str(output)]
-    options: dict[str, Any] = {
+    options: dict[Option, Any] = {
         "like": like,
         "plain": plain,
         "keep_flags": keep_flags,
         "submodel": submodel,
         "weights_only": weights_only,
     }
-    for name, value in options.items():
-        if value:
-            invocation.append("--" + name.replace("_", "-"))
-            invocation += [] if value is True else [str(value)]
-    with _endings(invocation, json=json):
+    given: dict[Option, Any] = {"target": output, **options, "overwrite": overwrite}
+    with _endings("extract", file, given, dry_run=dry_run, json=json) as invocation:
         if dry_run:
-            _dry_run(ctx, file, options, json=json)
+            _dry_run(ctx, file, output, options, invocation, json=json)
             return
         from remap.console.extraction import report_lines
 
-        with _meter("writing") as meter:
+        with _progress_bar("writing") as progress:
             report: Report = _call(
-                ctx, "extract", file, output, **options, overwrite=overwrite, progress=meter
+                ctx, "extract", file, output, **_arguments(options), overwrite=overwrite, progress=progress
             )
         if json:
             _write_json(report.to_json())
         elif not quiet:
             terminal = _terminal()
-            terminal.print(report_lines(report, width=terminal.width))
+            terminal.print(report_lines(report, invocation(), width=terminal.width))
 
 
-def _dry_run(ctx: typer.Context, file: Path, options: Mapping[str, Any], *, json: bool) -> None:
+def _dry_run(
+    ctx: typer.Context,
+    file: Path,
+    output: str,
+    options: Mapping[Option, Any],
+    invocation: Callable[[], Invocation],
+    *,
+    json: bool,
+) -> None:
     from remap.console.extraction import mapping_lines, report_lines
     from remap.results import mapping_of, plan_json, report_of
 
-    planned: Plan = _call(ctx, "plan", file, **options)
+    planned: Plan = _call(ctx, "plan", file, output, **_arguments(options))
     if json:
         _write_json(plan_json(planned, source=str(file)))
         return
     terminal = _terminal()
     terminal.print(mapping_lines(mapping_of(planned), ascii_only=terminal.ascii_only))
     report = report_of(planned, source=str(file), target=None, size=0)
-    terminal.print(report_lines(report, width=terminal.width))
+    terminal.print(report_lines(report, invocation(), width=terminal.width))
 
 
-@app.command("check")
+@app.command("check", epilog=_CHECK_EXAMPLES)
 def _check(
     ctx: typer.Context,
     file: _File,
@@ -244,23 +286,31 @@ def _check(
             metavar="FILE",
             readable=False,
             show_default=False,
-            help="The model to load into: JSON of model.to_json(), or a Keras file of it.",
+            help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
         ),
     ],
+    by_order: Annotated[
+        bool,
+        typer.Option("--by-order", help="The order is right, even if the names of weights are crossed."),
+    ] = False,
     json: _Json = False,
 ) -> None:
-    """Tell whether load_weights would take a file, and why not."""
-    with _endings(["check", str(file), "--like", str(like)], json=json):
+    """Tell whether load_weights would load a file, or why not."""
+    with _endings("check", file, {"like": like, "by_order": by_order}, json=json):
         from remap.console.check import check_lines
 
-        result: Check = _call(ctx, "check", file, like)
+        result: Check = _call(ctx, "check", file, like, by_order=by_order)
         if json:
             _write_json(result.to_json())
         else:
             terminal = _terminal()
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
-            raise typer.Exit(3)
+            raise typer.Exit(4 if result.verdict == "cannot tell" else 3)
+
+
+def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in options.items()}
 
 
 @app.command("compare")
@@ -277,10 +327,10 @@ def _compare(
     json: _Json = False,
 ) -> None:
     """Tell whether two files hold the same weights: exit code 0 equal, 3 different, 4 undecided."""
-    with _endings(["compare", str(file), str(other)], json=json):
+    with _endings("compare", file, json=json):
         from remap.console.comparison import comparison_lines
 
-        with _meter("comparing") as meter:
+        with _progress_bar("comparing") as meter:
             found: Comparison = _call(ctx, "compare", file, other, progress=meter)
         if json:
             _write_json(found.to_json())
@@ -294,30 +344,50 @@ def _compare(
 
 
 def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:
-    """Call the library, the one place where that happens: in a child, which a damaged file may crash.
+    """Call the library in a child process, which a damaged file may crash.
 
-    What only has to be shown is imported before: the child is loading h5py meanwhile.
+    The callers import what shows the result before: the child process loads h5py meanwhile.
     """
     isolation: Isolation = ctx.obj
     return isolation.run(f"remap.{name}", file, *args, where=str(file), **named)
 
 
 @contextlib.contextmanager
-def _endings(invocation: list[str], *, json: bool) -> Iterator[None]:
-    """Map every way a command can end to its exit code and message; a bug keeps its traceback."""
+def _endings(
+    command: Command,
+    file: Path,
+    options: Mapping[Option, Any] | None = None,
+    *,
+    dry_run: bool = False,
+    json: bool,
+) -> Iterator[Callable[[], Invocation]]:
+    """Map every way a command can end to its exit code and message; a bug keeps its traceback.
+
+    Gives a function for the invocation, which is needed only where commands are suggested.
+    """
+
+    def invocation() -> Invocation:
+        from remap.console.invocation import Invocation
+
+        given = (
+            (name, value if value is True else str(value)) for name, value in (options or {}).items() if value
+        )
+        return Invocation(command=command, source=str(file), options=tuple(given), dry_run=dry_run)
+
     try:
-        yield
+        yield invocation
     except RemapError as error:
         from remap.console.advice import failure_json, failure_lines
 
         if json:
-            _write_json(failure_json(error, invocation))
-        _terminal(stderr=True).print(failure_lines(error, invocation))
+            _write_json(failure_json(error, invocation()))
+        terminal = _terminal(stderr=True)
+        terminal.print(failure_lines(error, invocation(), width=terminal.width))
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         typer.echo("Interrupted: an output file is complete or absent, never partial.", err=True)
         raise typer.Exit(130) from None
-    except BrokenPipeError:  # whoever read our output has seen enough; typer would call this an error
+    except BrokenPipeError:  # the reader of the output has ended; typer would call this an error
         raise typer.Exit(141) from None
 
 
@@ -327,10 +397,10 @@ def _terminal(*, stderr: bool = False) -> Terminal:
     return Terminal(stderr=stderr)
 
 
-def _meter(label: str) -> Meter:
-    from remap.console.terminal import Meter
+def _progress_bar(label: str) -> ProgressBar:
+    from remap.console.terminal import ProgressBar
 
-    return Meter(_terminal(stderr=True), label)
+    return ProgressBar(_terminal(stderr=True), label)
 
 
 def _write_json(document: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from remap.checkpoint import Weight
     from remap.hdf5.difference import Readable
-    from remap.keras3.tensors import OutputTensor
+    from remap.output_tensors import OutputTensor
 
 __all__ = ["compare"]
 

@@ -1,25 +1,30 @@
-"""The pipeline: read, recognise, assign, write, verify, publish."""
+"""The conversion of a checkpoint: read, recognise, assign, describe the output, write it."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from remap.architecture import input_of
-from remap.assignment.assign import Order
-from remap.assignment.loading import file_layers, load_by_order, planned_layers
-from remap.assignment.reference import Reference
+from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint
-from remap.conversion_plan import Plan
+from remap.conversion_plan import Plan, PlannedWeight
 from remap.errors import OutputRefused, UsageRefused
-from remap.hdf5.output import publish
+from remap.formats import DEFAULT, EXTENSIONS, Format, format_of
+from remap.formats.description import FileDescription
+from remap.hdf5.output import publish, require_other_file
 from remap.hdf5.reader import open_checkpoint
 from remap.isolation import run
 from remap.planning import compose
 from remap.reference_file import read_reference
 from remap.results import Report, report_of
+
+if TYPE_CHECKING:
+    from remap.keras3.tensors import Translation
 
 __all__ = ["extract", "plan"]
 
@@ -44,18 +49,32 @@ def extract(
 ) -> Report:
     """Write the single model inside a multi-GPU checkpoint to a file of its own.
 
-    `like` is the reference model that the weights are to be loaded into: JSON of `model.to_json()`, a Keras .h5 or a
-    .keras file, of any values. The weights of nested models are in the order that its `load_weights` expects, also
-    where its trainable flags differ from the checkpoint's; with `keep_flags` they stay in the order in which the old
-    Keras saved them, for a model with the same flags.
-    `plain` says that nothing was frozen and no model is inside the model; `submodel` names one of several
-    models in the file. `progress` is called with bytes done and bytes in all. With `isolated` the work is done in
-    a child process with limits on time and memory (see SECURITY.md).
+    The output appears whole and verified, or not at all.
 
-    Raises RemapError: UsageRefused for arguments that contradict each other or an output name Keras would
-    misread, InputRefused for a file that is not a sound Keras .h5, Undecided where the file does not settle
-    the answer, NothingToExtract for a single model, OutputRefused where the output cannot be written or is
-    there already. The output appears whole and verified, or not at all.
+    Args:
+        source: The checkpoint.
+        target: The file to write; its name chooses the format: .h5, .keras or .weights.h5.
+        like: The reference model that the weights are to be loaded into: JSON of `model.to_json()`, a Keras .h5 or a
+            .keras file, of any values. The weights of nested models are in the order that its `load_weights` expects,
+            also where its trainable flags differ from the checkpoint's.
+        plain: Nothing was frozen, and the model has no nested model.
+        keep_flags: Keep the weights of nested models in the order in which the old Keras saved them, for a model with
+            the trainable flags of the checkpoint.
+        submodel: One of several models in the file.
+        weights_only: Leave architecture and training state out.
+        overwrite: Replace the output if it exists.
+        progress: Is called with bytes done and bytes in all.
+        isolated: Do the work in a child process with limits on time and memory (see SECURITY.md).
+
+    Returns:
+        What was written, and how it was settled.
+
+    Raises:
+        UsageRefused: The arguments contradict each other, or the output has no extension of a known format.
+        InputRefused: The file is not a sound Keras .h5, or Keras 3 does not have what it holds.
+        Undecided: The file does not settle the answer.
+        NothingToExtract: The file holds a single model already.
+        OutputRefused: The output cannot be written, or exists.
     """
     if isolated:
         report: Report = run(
@@ -72,48 +91,17 @@ def extract(
             overwrite=overwrite,
         )
         return report
-    form = _form(target)
-    if like is not None and _is_same_file(target, like):
-        raise UsageRefused(
-            "the output is the reference model given by --like",
-            where=os.fsdecode(target),
-            hint="give another name: the reference model is never written to",
-        )
-    hint = _like(like, plain=plain)
-    if form != "h5":
-        return _extract_for_today(
-            source,
-            target,
-            form=form,
-            like=hint,
-            plain=plain,
-            submodel=submodel,
-            weights_only=weights_only,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    form = _format(target, like=like)
+    request = _request(like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only)
     with open_checkpoint(source) as opened:
-        composed = _composed(
-            opened.checkpoint,
-            like=hint,
-            plain=plain,
-            submodel=submodel,
-            weights_only=weights_only,
-            order="saved" if keep_flags else "reference",
-        )
-        size = publish(
-            composed,
-            opened,
-            target,
-            overwrite=overwrite,
-            progress=progress,
-            check=lambda written: _require_loadable(written, composed),
-        )
-    return report_of(composed, source=os.fspath(source), target=os.fspath(target), size=size)
+        prepared, file = _prepare(opened.checkpoint, form, request)
+        size = publish(file, opened, target, overwrite=overwrite, progress=progress)
+    return report_of(prepared, source=os.fspath(source), target=os.fspath(target), size=size)
 
 
 def plan(
     source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None = None,
     *,
     like: str | os.PathLike[str] | None = None,
     plain: bool = False,
@@ -122,11 +110,30 @@ def plan(
     weights_only: bool = False,
     isolated: bool = False,
 ) -> Plan:
-    """Settle what `extract` would write, and write nothing; raises what it would raise up to there."""
+    """Determine what `extract` would write to `target`, and write nothing.
+
+    Args:
+        source: The checkpoint.
+        target: The output, whose name chooses the format; None for a .h5 file. It need not exist.
+        like: As for `extract`, like the rest.
+        plain: Nothing was frozen, and the model has no nested model.
+        keep_flags: Keep the order of the trainable flags of the checkpoint.
+        submodel: One of several models in the file.
+        weights_only: Leave architecture and training state out.
+        isolated: Do the work in a child process with limits on time and memory.
+
+    Returns:
+        The plan.
+
+    Raises:
+        RemapError: As `extract` does, for everything that it refuses before it writes; an output that exists already
+            is no error here.
+    """
     if isolated:
         planned: Plan = run(
-            "remap.conversion_plan",
+            "remap.plan",
             source,
+            target,
             where=os.fsdecode(source),
             like=like,
             plain=plain,
@@ -135,112 +142,107 @@ def plan(
             weights_only=weights_only,
         )
         return planned
-    hint = _like(like, plain=plain)
+    form = DEFAULT if target is None else _format(target, like=like)
+    request = _request(like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only)
     with open_checkpoint(source) as opened:
-        return _composed(
-            opened.checkpoint,
-            like=hint,
-            plain=plain,
-            submodel=submodel,
-            weights_only=weights_only,
-            order="saved" if keep_flags else "reference",
-        )
+        if target is not None:
+            require_other_file(Path(target), opened)
+        prepared, _ = _prepare(opened.checkpoint, form, request)
+    return prepared
 
 
-def _composed(
-    checkpoint: Checkpoint,
-    *,
-    like: Reference | None,
-    plain: bool,
-    submodel: str | None,
-    weights_only: bool,
-    order: Order,
-) -> Plan:
-    """Settle what a .h5 holds, and note when what it says of the model does not suffice to build it.
-
-    Keras 2.2 and 2.3 lose the InputLayer that a user added to a stack; only the wrapper still tells what the stack takes.
-    """
-    composed = compose(
-        checkpoint, like=like, plain=plain, submodel=submodel, weights_only=weights_only, order=order
-    )
-    model = composed.architecture if composed.model_config is not None else None
-    if model is None or not model.sequential or input_of(model) is not None:
-        return composed
-    return replace(composed, notes=(*composed.notes, _NO_INPUT))
-
-
-def _like(path: str | os.PathLike[str] | None, *, plain: bool) -> Reference | None:
-    if path is None:
-        return None
-    if plain:
-        raise UsageRefused(
-            "--plain and --like exclude each other: a like-file says what --plain asks to assume",
-            hint="leave one of them out",
-        )
-    return read_reference(path)
-
-
-def _require_loadable(written: Checkpoint, composed: Plan) -> None:
-    """Replay how Keras would load what was written, before it gets its name."""
-    loading = load_by_order(file_layers(written.layers), planned_layers(composed))
-    if not loading.loads:
-        raise OutputRefused(
-            f"Keras would not load what was written: {loading.first_complaint}",
-            hint="nothing was published; this is a bug in h5remap, please report it",
-        )
-
-
-def _extract_for_today(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    *,
-    form: str,
-    like: Reference | None,
-    plain: bool,
-    submodel: str | None,
-    weights_only: bool,
-    overwrite: bool,
-    progress: Callable[[int, int], None] | None,
-) -> Report:
-    """Write a `.keras` archive or a `.weights.h5` file of Keras 3."""
-    from remap.hdf5.store import write_keras, write_weights
+def _prepare(checkpoint: Checkpoint, form: Format, request: Request) -> tuple[Plan, FileDescription]:
+    """Determine everything about an output before it is written; raises all that can be refused by then."""
+    if form.from_plan is not None:
+        planned = compose(checkpoint, request)
+        return _with_input_note(planned), form.from_plan(planned)
     from remap.keras3.conversion import to_keras3
 
-    with open_checkpoint(source) as opened:
-        planned, translation = to_keras3(
-            opened.checkpoint,
-            like=like,
-            plain=plain,
-            submodel=submodel,
-            weights_only=weights_only or form == ".weights.h5",
+    assert form.from_translation is not None  # noqa: S101 - for the type checker: a format has one of the two
+    weights_only = request.weights_only or not form.has_model
+    planned, translation = to_keras3(checkpoint, replace(request, weights_only=weights_only))
+    file = form.from_translation(translation)
+    planned = replace(planned, extension=form.extensions[0])
+    if not form.has_model:
+        return planned, file
+    compiled = translation.config.get("compile_config")
+    return replace(
+        planned,
+        model_config=json.dumps(translation.config),
+        training_config=None if compiled is None else json.dumps(compiled),
+        optimizer=_optimizer_state(translation),
+        notes=(*translation.loading_notes, *planned.notes),
+        custom_objects=translation.custom_objects,
+    ), file
+
+
+def _optimizer_state(translation: Translation) -> tuple[PlannedWeight, ...] | None:
+    """List the variables of the optimizer that come from the checkpoint, by their names in the file."""
+    state = [
+        PlannedWeight(name=f"{group.path}/vars/{number}", source=tensor.source)
+        for group in translation.groups
+        if group.path == "optimizer"
+        for number, tensor in enumerate(group.variables)
+        if tensor.source is not None
+    ]
+    return tuple(state) or None
+
+
+def _with_input_note(planned: Plan) -> Plan:
+    """Note when what a .h5 file says of the model does not suffice to build it.
+
+    Keras 2.2 and 2.3 lose the InputLayer that a user added to a Sequential model; only the wrapper still has its shape.
+    """
+    model = planned.architecture if planned.model_config is not None else None
+    if model is None or not model.sequential or input_of(model) is not None:
+        return planned
+    return replace(planned, notes=(*planned.notes, _NO_INPUT))
+
+
+def _request(
+    like: str | os.PathLike[str] | None,
+    *,
+    plain: bool,
+    keep_flags: bool,
+    submodel: str | None,
+    weights_only: bool,
+) -> Request:
+    """Read the reference model, and put together what the caller wants."""
+    if like is not None and plain:
+        raise UsageRefused(
+            "`plain` and `like` exclude each other: a reference model tells what `plain` asks to assume",
+            hint="leave one of them out",
         )
-        write = write_keras if form == ".keras" else write_weights
-        size = write(translation, opened, target, overwrite=overwrite, progress=progress)
-    report = report_of(planned, source=os.fspath(source), target=os.fspath(target), size=size)
-    if form != ".keras":
-        return report
-    state = sum(len(group.recipes) for group in translation.groups if group.path == "optimizer")
-    return replace(report, kind="full model", optimizer_tensors=state)
+    return Request(
+        like=None if like is None else read_reference(like),
+        plain=plain,
+        submodel=submodel,
+        weights_only=weights_only,
+        order="saved" if keep_flags else "reference",
+    )
+
+
+def _format(target: str | os.PathLike[str], *, like: str | os.PathLike[str] | None) -> Format:
+    """Choose the format by the name of the output; refuse a directory, and the reference model."""
+    name = os.fsdecode(target)
+    if name.endswith(("/", os.sep)) or Path(name).is_dir():
+        raise OutputRefused(
+            "the output is a directory",
+            where=name,
+            hint=f"give the name of a file in it that ends in {EXTENSIONS}",
+        )
+    form = format_of(PurePath(name).name)
+    if like is not None and _is_same_file(target, like):
+        raise UsageRefused(
+            "the output is the reference model",
+            where=name,
+            hint="give another name: the reference model is never written to",
+        )
+    return form
 
 
 def _is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
     try:
         return Path(one).samefile(other)
-    except (OSError, ValueError):  # one of them is not there, and will be told so
+    except (OSError, ValueError):  # one of them does not exist: its reader or writer reports it
         return False
-
-
-def _form(target: str | os.PathLike[str]) -> str:
-    """Tell by the output's name what to write; refuse names that no Keras would open."""
-    name = PurePath(os.fspath(target)).name
-    for form in (".keras", ".weights.h5"):
-        if name.endswith(form):
-            return form
-    if name.endswith((".h5", ".hdf5")):
-        return "h5"
-    raise UsageRefused(
-        "the name tells the format, and this one tells none that Keras opens",
-        where=name,
-        hint=f"call it {PurePath(name).stem or 'single'}.h5 (old Keras and today's load_weights), .keras or "
-        ".weights.h5 (Keras 3), in lower case",
-    )

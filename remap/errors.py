@@ -9,6 +9,8 @@ __all__ = [
     "GIVE_JSON",
     "GIVE_WEIGHTS",
     "SAY_PLAIN",
+    "TO_KERAS_3",
+    "TO_KERAS_3_WEIGHTS",
     "InputRefused",
     "NothingToExtract",
     "Option",
@@ -46,13 +48,35 @@ class Remedy:
 
         >>> Remedy(option="like", value="model.json").argument
         "like='model.json'"
+        >>> Remedy(option="target", value=".keras").argument
+        "target='NAME.keras'"
         """
-        return f"{self.option}={self.value!r}"
+        value = f"NAME{self.value}" if self.option == "target" else self.value
+        return f"{self.option}={value!r}"
+
+    def to_json(self) -> dict[str, str | bool]:
+        """Give the remedy as a JSON object."""
+        return {
+            "option": self.option,
+            "value": self.value,
+            "when": self.when,
+            "code": self.code,
+            "argument": self.argument,
+        }
+
+    def __str__(self) -> str:
+        """Write the argument, its condition and the code to run first, for a Python programmer."""
+        condition = f" if {self.when}" if self.when else ""
+        first = f", after {self.code} in the code that builds the model" if self.code else ""
+        return f"{self.argument}{condition}{first}"
 
 
 GIVE_JSON = Remedy(option="like", value="model.json", code="open('model.json', 'w').write(model.to_json())")
 GIVE_WEIGHTS = Remedy(option="like", value="like.h5", code="model.save_weights('like.h5')")
 SAY_PLAIN = Remedy(option="plain", when="nothing was frozen in training and the model has no nested model")
+
+TO_KERAS_3 = Remedy(option="target", value=".keras", when="you use Keras 3")
+TO_KERAS_3_WEIGHTS = Remedy(option="target", value=".weights.h5", when="you build the model in Keras 3")
 
 
 class RemapError(Exception):
@@ -84,7 +108,7 @@ class RemapError(Exception):
         if self.hint:
             parts.append(self.hint)
         if self.remedies:
-            parts.append("try " + " or ".join(remedy.argument for remedy in self.remedies))
+            parts.append("try: " + "; or ".join(map(str, self.remedies)))
         return "; ".join(parts)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -15,11 +15,11 @@ from remap.architecture import Layer, owned_weights, parse_model
 from remap.assignment.expected import load_order
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.comparison import Form
-from remap.errors import InputRefused, NothingToExtract, Undecided
+from remap.errors import InputRefused
 from remap.keras3.graph import makes_mask
 from remap.keras3.objects import number_names, snake_case, valid_names
 from remap.layers.weights import Slot
-from remap.recognize import find_template
+from remap.recognize import recognize
 from remap.weight_names import clean, layer_scope, leaf
 
 __all__ = [
@@ -94,22 +94,22 @@ def held_by_checkpoint(checkpoint: Checkpoint, *, where: str) -> HeldModel:
     if checkpoint.model_config is not None:
         model = parse_model(checkpoint.model_config, where=f"{where}, model_config")
     optimizer = checkpoint.optimizer or ()
-    try:
-        found = find_template(checkpoint, model, submodel=None)
-    except (NothingToExtract, Undecided):
-        named = None if model is None else _named(model, checkpoint.layers)
+    found = recognize(checkpoint, model)
+    if found.kind == "empty":
+        raise InputRefused("the file is a Keras file but holds no weights", where=where)
+    if found.template is not None:
         return HeldModel(
-            form=".h5",
-            groups=checkpoint.layers,
-            architecture=named,
+            form="multi-gpu .h5",
+            groups=(found.template.group,),
+            architecture=found.template.architecture,
             optimizer=optimizer,
-            saved_by_keras3=(checkpoint.keras_version or "").startswith("3."),
         )
     return HeldModel(
-        form="multi-gpu .h5",
-        groups=(found.group,),
-        architecture=found.architecture,
+        form=".h5",
+        groups=checkpoint.layers,
+        architecture=None if model is None else _named(model, checkpoint.layers),
         optimizer=optimizer,
+        saved_by_keras3=(checkpoint.keras_version or "").startswith("3."),
     )
 
 

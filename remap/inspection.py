@@ -1,4 +1,4 @@
-"""From a checkpoint to what there is to tell of it."""
+"""Describe what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 from remap.architecture import Layer, owned_weights, parse_model
 from remap.assignment.assign import assign
 from remap.assignment.expected import load_order
+from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.conversion_plan import PlannedLayer
-from remap.errors import InputRefused, NothingToExtract, RemapError, Undecided
+from remap.conversion_plan import PlannedLayer, SettledBy
+from remap.errors import InputRefused, RemapError, Undecided
 from remap.isolation import run
-from remap.recognize import Template, find_models, find_template
-from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Kind, Role
+from remap.recognize import Recognition, Template, recognize, several_models
+from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
 from remap.typed_json import read_json
 from remap.weight_names import layer_scope
 
 if TYPE_CHECKING:
+    from remap.keras3.opening import LoadModel
     from remap.stats import Stats
 
 __all__ = ["flags_of", "inspect", "inspection_of"]
@@ -33,15 +35,22 @@ def inspect(
     progress: Callable[[int, int], None] | None = None,
     isolated: bool = False,
 ) -> Inspection:
-    """Tell what is in a Keras file: a multi-GPU checkpoint, a single model, several, or no weights.
+    """Describe what a Keras file holds: a multi-GPU checkpoint, a single model, several, or no weights.
 
     The file is an .h5 of any Keras, a `.keras` archive or a `.weights.h5` of Keras 3.
 
-    Only headers are read, so the time does not depend on the size of the tensors; with `stats` every tensor
-    is read once, in small pieces, and `progress` is called with bytes done and bytes in all. With
-    `isolated` the file is read in a child process with limits on time and memory (see SECURITY.md).
+    Args:
+        source: The file.
+        stats: Whether to read every tensor, in small pieces; otherwise only headers are read, and the time does not depend
+            on the size of the tensors.
+        progress: Called with the bytes read so far and the bytes in all.
+        isolated: Whether to read the file in a child process with limits on time and memory (see SECURITY.md).
 
-    Raises InputRefused for a file that is none of these, damaged or unsafe.
+    Returns:
+        The description.
+
+    Raises:
+        InputRefused: If the file is none of these, damaged or unsafe.
     """
     if isolated:
         inspected: Inspection = run(
@@ -71,36 +80,46 @@ def inspect(
 
 
 def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspection:
-    """Tell what a checkpoint holds, from what was read of it.
+    """Describe what a checkpoint holds.
 
-    Raises InputRefused for an architecture that is no architecture.
+    Args:
+        checkpoint: What was read of it.
+        source: The file.
+        size: Its size in bytes.
+
+    Raises:
+        InputRefused: If its architecture is damaged.
     """
     model = None
     if checkpoint.model_config is not None:
         model = parse_model(checkpoint.model_config, where=f"{source}, model_config")
-    kind, wrapper, refusal = _recognised(checkpoint, model)
+    recognition = recognize(checkpoint, model)
+    template = recognition.template
     settled = _Settled()
-    layers = _with_shared(tuple(_layers(checkpoint, model, wrapper, settled)))
+    layers = _with_shared(tuple(_layers(checkpoint, model, recognition, settled)))
     weights = {weight.path: weight for group in checkpoint.layers for weight in group.weights}
-    settled_by, notes = (
-        settled.answers.get(wrapper.group.name, (None, ())) if wrapper is not None else (None, ())
-    )
-    if wrapper is not None:
-        refusal = settled.refusals.get(wrapper.group.name)
+    settled_by, notes, refusal = _answer(recognition, settled)
+    prediction = _load_model(checkpoint, model, recognition, settled)
     return Inspection(
         source=source,
         size=size,
-        kind=kind,
+        kind=recognition.kind,
         content="weights" if checkpoint.model_config is None else "full model",
         class_name=model.class_name if model is not None else None,
         name=model.name if model is not None else "",
         keras_version=checkpoint.keras_version or checkpoint.file_keras_version,
         backend=checkpoint.backend or checkpoint.file_backend,
-        template=wrapper.group.name if wrapper is not None else None,
-        replicas=wrapper.replicas if wrapper is not None else None,
+        template=template.name if template is not None else None,
+        replicas=template.replicas if template is not None else None,
         settled_by=settled_by,
         question=refusal.what if refusal is not None else "",
         hint=refusal.hint if refusal is not None else "",
+        remedies=(
+            *(refusal.remedies if refusal is not None else ()),
+            *(prediction.remedies if prediction is not None else ()),
+        ),
+        keras3_obstacle=prediction.obstacle if prediction is not None else "",
+        custom_objects=prediction.custom_objects if prediction is not None else (),
         notes=notes,
         optimizer=_optimizer(checkpoint),
         optimizer_tensors=len(checkpoint.optimizer or ()),
@@ -110,64 +129,81 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     )
 
 
-def _recognised(
-    checkpoint: Checkpoint, model: Layer | None
-) -> tuple[Kind, Template | None, RemapError | None]:
-    if not checkpoint.weighted:
-        return "empty", None, None
-    try:
-        return "multi-gpu", find_template(checkpoint, model, submodel=None), None
-    except NothingToExtract:
-        return "single", None, None
-    except Undecided as undecided:
-        return "several", None, undecided
-
-
 class _Settled:
-    """What the ladder says of each model in the file, without a like-file."""
+    """What settles each model in the file, without a reference model."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self.answers: dict[str, tuple[SettledBy, tuple[str, ...]]] = {}
         self.refusals: dict[str, Undecided] = {}
+        self.planned: dict[str, tuple[PlannedLayer, ...]] = {}
 
-    def layers(self, wrapper: Template) -> tuple[PlannedLayer, ...]:
-        """Give the layers of a model in load order, or nothing where that is open."""
-        name = wrapper.group.name
+    def layers(self, template: Template) -> tuple[PlannedLayer, ...]:
+        """Give the layers of a model in load order, or nothing if that is not settled."""
+        name = template.group.name
         try:
-            found = assign(wrapper, like=None, plain=False, order="saved")
+            found = assign(template, Request(order="saved"))
         except Undecided as undecided:
             self.refusals[name] = undecided
             return ()
         self.answers[name] = (found.settled_by, found.notes)
+        self.planned[name] = found.layers
         return found.layers
 
 
+def _load_model(
+    checkpoint: Checkpoint, model: Layer | None, recognition: Recognition, settled: _Settled
+) -> LoadModel | None:
+    """Predict what `load_model` makes of the single model as an .h5 file; None where that has no architecture."""
+    if model is None or recognition.kind == "empty":
+        return None
+    # Imported here because weights files do not need it.
+    from remap.keras3.opening import load_model_of, load_model_of_file
+
+    template = recognition.template
+    if template is None:
+        return load_model_of_file(checkpoint, model)
+    planned = settled.planned.get(template.group.name)
+    if template.architecture is None or planned is None:
+        return None
+    return load_model_of(template.architecture, lambda: planned, keras_version=checkpoint.keras_version)
+
+
+def _answer(
+    recognition: Recognition, settled: _Settled
+) -> tuple[SettledBy | None, tuple[str, ...], RemapError | None]:
+    """Say what settles the replicated model, with notes, or why there is none or it is not settled."""
+    if recognition.template is not None:
+        name = recognition.template.group.name
+        settled_by, notes = settled.answers.get(name, (None, ()))
+        return settled_by, notes, settled.refusals.get(name)
+    return None, (), several_models(recognition) if recognition.kind == "several" else None
+
+
 def _layers(
-    checkpoint: Checkpoint, model: Layer | None, wrapper: Template | None, settled: _Settled
+    checkpoint: Checkpoint, model: Layer | None, recognition: Recognition, settled: _Settled
 ) -> Iterator[InspectedLayer]:
     described = {layer.name: layer for layer in model.children or ()} if model is not None else {}
-    slices = _between(model, wrapper) if model is not None and wrapper is not None else None
-    models = find_models(checkpoint, model)
+    template = recognition.template
+    slices = _between(model, template) if model is not None and template is not None else None
+    models = {found.group.name: found for found in recognition.models}
     before = True
     for group in checkpoint.layers:
         layer = described.get(group.name)
-        found = wrapper if wrapper is not None and wrapper.group is group else None
-        if found is None and group.weights:
-            found = models.get(group.name)
+        found = models.get(group.name) if group.weights else None
         if found is not None:
             before = False
             yield _model_layer(found, layer, settled)
             continue
         role: Role = "layer"
-        if wrapper is not None and not group.weights:
+        if template is not None and not group.weights:
             role = _role(group, layer, slices, before=before)
         yield _plain_layer(group.name, group.weights, layer, role=role)
 
 
-def _between(model: Layer, wrapper: Template) -> frozenset[str]:
-    """Name the layers that stand between the inputs and the template."""
+def _between(model: Layer, template: Template) -> frozenset[str]:
+    """List the layers between the inputs and the template."""
     layers = {layer.name: layer for layer in model.children or ()}
-    pending = [wrapper.group.name]
+    pending = [template.group.name]
     seen: set[str] = set()
     while pending:
         for node in layers[pending.pop()].nodes:
@@ -188,34 +224,46 @@ def _role(group: LayerGroup, layer: Layer | None, slices: frozenset[str] | None,
     return "slice" if group.name.partition("_")[0] == "lambda" else "input"
 
 
-def _model_layer(wrapper: Template, entry: Layer | None, settled: _Settled) -> InspectedLayer:
-    """Describe a model with its layers: settled, or else as the names of its weights show them."""
-    group = wrapper.group
-    planned = settled.layers(wrapper)
+def _model_layer(template: Template, entry: Layer | None, settled: _Settled) -> InspectedLayer:
+    """Describe a model with its layers: settled ones, or else as the names of its weights group them.
+
+    If a wrapper's template is a wrapper itself, the innermost model stands inside it.
+    """
+    group = template.group
+    planned = settled.layers(template)
     inside: tuple[InspectedLayer, ...]
     grouped = False
-    if planned and wrapper.architecture is not None:
-        inside = tuple(_inside(wrapper.architecture, planned))
+    if planned and template.architecture is not None:
+        inside = tuple(_inside(template.architecture, planned))
     elif planned:
         inside = tuple(
             _plain_layer(layer.name, [weight.source for weight in layer.weights], None) for layer in planned
         )
     else:
         inside, grouped = tuple(_by_scope(group.weights)), True
-    return InspectedLayer(
-        name=group.name,
-        class_name=wrapper.architecture.class_name if wrapper.architecture else None,
+    found = InspectedLayer(
+        name=template.name,
+        class_name=template.architecture.class_name if template.architecture else None,
         role="model",
-        flags=flags_of(entry, group.weights, replicated=wrapper.replicas is not None),
+        flags=flags_of(entry, group.weights, replicated=template.replicas is not None),
         layers=inside,
         grouped=grouped,
         parameters=_count(group.weights),
         tensors=len(group.weights),
     )
+    if template.name == group.name or entry is None:
+        return found
+    return InspectedLayer(
+        name=group.name,
+        class_name=entry.class_name,
+        layers=(found,),
+        parameters=found.parameters,
+        tensors=found.tensors,
+    )
 
 
 def _inside(model: Layer, planned: Sequence[PlannedLayer]) -> Iterator[InspectedLayer]:
-    """Lay the planned weights out along the architecture, weightless layers included."""
+    """Describe the layers of the architecture with the planned weights, layers without weights included."""
     owned = {layer.name: layer for layer in planned}
     for layer in load_order(model):
         weights = owned.get(layer.name)
@@ -290,7 +338,7 @@ def _optimizer(checkpoint: Checkpoint) -> str | None:
 
 
 def _with_shared(layers: tuple[InspectedLayer, ...]) -> tuple[InspectedLayer, ...]:
-    """Flag the layers that stand in two places of the tree but in one of the file (`_dedup_weights`)."""
+    """Flag the layers that stand in two places of the tree but in one place of the file (`_dedup_weights`)."""
     places = Counter(weight.path for top in layers for part in top.walk() for weight in part.weights)
     if all(count == 1 for count in places.values()):
         return layers
@@ -318,7 +366,7 @@ _LONGEST_LIST = 64512
 
 
 def flags_of(layer: Layer | None, weights: Sequence[Weight], *, replicated: bool = False) -> tuple[Flag, ...]:
-    """Say what is out of the ordinary about a layer; that a wrapper calls its template often is not."""
+    """List what is unusual about a layer; that a wrapper calls its template several times is not."""
     flags: list[Flag] = []
     if layer is not None:
         wrapped = [layer]

@@ -8,8 +8,8 @@ from remap.architecture import Layer
 from remap.checkpoint import Weight
 from remap.errors import RemapError
 from remap.keras3.layer import build_layer
-from remap.keras3.tensors import OutputTensor, keep
 from remap.layers.declaration import Keras3, Setting, Writer
+from remap.output_tensors import OutputTensor, keep
 
 __all__ = ["made_by_rows", "recipes_of"]
 
@@ -50,7 +50,7 @@ def _recipes(layer: Layer, weights: Sequence[Weight]) -> dict[_Place, OutputTens
         return {
             (tuple(group.path.split("/")) if group.path else (), str(number)): recipe
             for group in built.groups
-            for number, recipe in enumerate(group.recipes)
+            for number, recipe in enumerate(group.variables)
         }
     if directions == 1:
         return _below("layer", _recipes(layer.wrapped, weights))

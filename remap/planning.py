@@ -1,82 +1,271 @@
-"""From a checkpoint to the plan of its single-model file."""
+"""Plan the single-model file of a checkpoint: for the formats of old Keras, or for those of Keras 3."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from remap.architecture import Layer, parse_model
-from remap.assignment.assign import Order, assign
+from remap.assignment.assign import Assignment, assign
 from remap.assignment.expected import load_order
-from remap.assignment.reference import Reference
-from remap.checkpoint import Checkpoint, Weight
-from remap.conversion_plan import Plan, PlannedWeight
-from remap.recognize import Template, find_template, unwrap
+from remap.assignment.loading import LoadStep, file_layers, load_by_order, model_layers, narrowed
+from remap.assignment.reference import Reference, Request, named_by
+from remap.checkpoint import Checkpoint, LayerGroup, Weight
+from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
+from remap.errors import GIVE_JSON, InputRefused, Undecided, UsageRefused
+from remap.recognize import Recognition, Template, choose, recognize
 from remap.typed_json import Json, Value, read_json
 from remap.weight_names import clean, uniquify
 
-__all__ = ["compose", "lift_optimizer", "lift_training_config", "output_names"]
+__all__ = [
+    "compose",
+    "compose_for_keras3",
+    "lift_optimizer",
+    "lift_training_config",
+    "output_names",
+    "own_architecture",
+]
+
+_NOT_NEEDED = "was not needed: the file's own architecture settles the layers"
 
 
-def compose(
-    checkpoint: Checkpoint,
-    *,
-    like: Reference | None,
-    plain: bool,
-    submodel: str | None,
-    weights_only: bool,
-    order: Order,
-) -> Plan:
-    """Settle everything about the output.
+def own_architecture(checkpoint: Checkpoint) -> Layer | None:
+    """Read the architecture that a full-model file has; None for a weights file.
 
-    Where a reference model has other trainable flags than the checkpoint, and the order of weights follows them, only
-    weights are written: `load_model` would go by the flags in the checkpoint's own architecture.
-
-    Raises NothingToExtract for a single model, Undecided where a choice or a like-file is needed,
-    InputRefused for an architecture that is no architecture.
+    Raises:
+        InputRefused: If it is damaged.
     """
-    model = None
-    if checkpoint.model_config is not None:
-        model = parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
-    wrapper = find_template(checkpoint, model, submodel=submodel)
-    assignment = assign(wrapper, like=like, plain=plain, order=order)
-    whole = wrapper.architecture is not None and not weights_only and not assignment.reordered
+    if checkpoint.model_config is None:
+        return None
+    return parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
+
+
+def compose(checkpoint: Checkpoint, request: Request) -> Plan:
+    """Plan a .h5 file of the model.
+
+    If a reference model has other trainable flags than the checkpoint, and the order of weights depends on them, only
+    weights are written: `load_model` would use the flags in the checkpoint's own architecture.
+
+    Args:
+        checkpoint: What was read of the input.
+        request: What the caller wants.
+
+    Returns:
+        The plan.
+
+    Raises:
+        NothingToExtract: If the file is a single model.
+        Undecided: If a choice or a reference model is needed.
+        UsageRefused: If the file contradicts what the caller asked to assume.
+        InputRefused: If the architecture is damaged.
+    """
+    model = own_architecture(checkpoint)
+    recognition = recognize(checkpoint, model)
+    return _extracted(checkpoint, model, recognition, request)
+
+
+def compose_for_keras3(checkpoint: Checkpoint, request: Request) -> Plan:
+    """Plan a file of Keras 3, whose formats keep the weights of each layer apart, also those inside nested models.
+
+    No trainable flags decide the order of weights in these formats. A single model is planned as it is, also one that
+    consists of several models.
+
+    Args:
+        checkpoint: What was read of the input.
+        request: What the caller wants; its order does not count.
+
+    Returns:
+        The plan. Its layers have children for every nested model, and its architecture is known.
+
+    Raises:
+        Undecided: If no architecture is known, or if a choice or a reference model is needed.
+        UsageRefused: If the file contradicts what the caller asked to assume.
+        InputRefused: If the architecture is damaged or not that of the file's layers.
+    """
+    request = replace(request, order="any")
+    model = own_architecture(checkpoint)
+    recognition = recognize(checkpoint, model)
+    if request.submodel is None and _is_whole(checkpoint, recognition, model, request.like):
+        plan = _as_it_is(checkpoint, model, request)
+    else:
+        plan = _extracted(checkpoint, model, recognition, request)
+    if plan.architecture is None:
+        raise _no_architecture(checkpoint)
+    return plan
+
+
+def _no_architecture(checkpoint: Checkpoint) -> Undecided:
+    return Undecided(
+        "Keras 3 formats need the architecture of the model, and nothing given so far tells it",
+        where=checkpoint.root,
+        remedies=(GIVE_JSON,),
+    )
+
+
+def _extracted(
+    checkpoint: Checkpoint, model: Layer | None, recognition: Recognition, request: Request
+) -> Plan:
+    """Plan a model that is taken out of the file."""
+    template = choose(recognition, submodel=request.submodel)
+    assignment = assign(template, request)
+    own = assignment.settled_by == "architecture" and not assignment.reordered
+    whole = own and not request.weights_only
+    trained = recognition.template is not None and recognition.template.group is template.group
     training_config, optimizer = None, None
-    if whole and model is not None and wrapper.architecture is not None and _trains(model, wrapper):
+    if whole and trained and model is not None and template.architecture is not None:
         if checkpoint.training_config is not None:
             training_config = lift_training_config(
-                checkpoint.training_config, model, wrapper.architecture, where="training_config"
+                checkpoint.training_config, model, template.architecture, where="training_config"
             )
         if checkpoint.optimizer is not None:
             optimizer = lift_optimizer(checkpoint.optimizer)
     return Plan(
-        template=wrapper.architecture.name if wrapper.architecture is not None else wrapper.group.name,
-        replicas=wrapper.replicas,
+        template=template.name,
+        replicas=template.replicas,
         settled_by=assignment.settled_by,
         layers=assignment.layers,
         backend=checkpoint.backend,
         keras_version=checkpoint.keras_version,
         file_backend=checkpoint.file_backend if whole else None,
         file_keras_version=checkpoint.file_keras_version if whole else None,
-        model_config=json.dumps(wrapper.architecture.entry) if whole and wrapper.architecture else None,
+        model_config=json.dumps(template.architecture.entry) if whole and template.architecture else None,
         training_config=training_config,
         optimizer=optimizer,
         architecture=assignment.architecture,
         notes=(*assignment.notes, *_optimizer_note(optimizer)),
         frozen=assignment.frozen,
         flags="reference" if assignment.reordered else "saved",
-        left_behind=tuple(
-            _left_behind(
-                checkpoint, model, wrapper, weights_only=weights_only, reordered=assignment.reordered
-            )
+        left_behind=(
+            *_layers_left_behind(checkpoint, model, template),
+            *_state_left_behind(checkpoint, template, request, assignment, trained=trained),
         ),
     )
 
 
-def _trains(model: Layer, wrapper: Template) -> bool:
-    """Tell whether the file's training state is the template's: only a wrapper trains just that."""
-    found = unwrap(model)
-    return found is not None and found[0].name == wrapper.group.name
+def _is_whole(
+    checkpoint: Checkpoint, recognition: Recognition, model: Layer | None, like: Reference | None
+) -> bool:
+    """Tell whether a file is one model without a wrapper, which needs no choice of a model in it."""
+    if recognition.kind in ("single", "empty"):
+        return recognition.kind == "single" or model is not None
+    if model is not None:
+        return not recognition.wrappers
+    if like is None or like.architecture is None:
+        return False
+    listed = [layer.name for layer in load_order(like.architecture)]
+    return listed == [group.name for group in checkpoint.layers]
+
+
+def _as_it_is(checkpoint: Checkpoint, model: Layer | None, request: Request) -> Plan:
+    """Plan the file of a single model: its groups are the layers, so only nested models have to be settled."""
+    like = request.like
+    notes = ["there was no wrapper: the single model is converted as it is"]
+    if model is not None:
+        architecture = named_by(model, tuple(group.name for group in checkpoint.layers))
+        if like is not None:
+            _require_fit(checkpoint, like)
+            notes.append(f"the reference model {_NOT_NEEDED}")
+        if request.plain:
+            _require_plain(architecture, checkpoint)
+            notes.append(f"the assumption of a plain model {_NOT_NEEDED}")
+    elif like is not None and like.architecture is not None:
+        architecture = like.architecture
+        _require_fit(checkpoint, like)
+    else:
+        raise _no_architecture(checkpoint)
+    whole = model is not None and not request.weights_only
+    return Plan(
+        template=architecture.name,
+        replicas=None,
+        settled_by="architecture" if model is not None else "reference",
+        layers=tuple(_stored_layers(checkpoint, architecture, None if model is not None else like)),
+        backend=checkpoint.backend,
+        keras_version=checkpoint.keras_version,
+        training_config=checkpoint.training_config if whole else None,
+        optimizer=lift_optimizer(checkpoint.optimizer)
+        if whole and checkpoint.optimizer is not None
+        else None,
+        architecture=architecture,
+        notes=tuple(notes),
+    )
+
+
+def _stored_layers(
+    checkpoint: Checkpoint, architecture: Layer, like: Reference | None
+) -> Iterator[PlannedLayer]:
+    """Plan the layers of an architecture from the groups of the same names; settle the list of each nested model.
+
+    Args:
+        checkpoint: The file of a single model.
+        architecture: The description of the model.
+        like: The reference model that the architecture comes from, whose trainable flags need not be those of the file;
+            None if it is the file's own.
+
+    Raises:
+        InputRefused: If the file has weights of other layers.
+        Undecided: If the list of a nested model cannot be settled.
+    """
+    groups = {group.name: group for group in checkpoint.layers}
+    layers = tuple(load_order(architecture))
+    names = {layer.name for layer in layers}
+    unknown = next((group.name for group in checkpoint.weighted if group.name not in names), None)
+    if unknown is not None:
+        raise InputRefused(
+            f"the file holds weights of {unknown!r}, which is no layer of its architecture",
+            where=checkpoint.root,
+        )
+    for layer in layers:
+        group = groups.get(layer.name, LayerGroup(name=layer.name, weights=()))
+        inner = replace(layer.innermost, name=layer.name)
+        children: tuple[PlannedLayer, ...] = ()
+        if inner.children is not None and layer.name in groups:
+            own = inner if like is None else None
+            described = None if like is None else replace(like, architecture=inner, groups=None)
+            nested = Template(group=group, architecture=own, replicas=None)
+            children = assign(nested, Request(like=described, order="any")).layers
+        yield PlannedLayer(
+            name=layer.name,
+            weights=tuple(PlannedWeight(name=weight.name, source=weight) for weight in group.weights),
+            children=children,
+        )
+
+
+def _require_fit(checkpoint: Checkpoint, like: Reference) -> None:
+    """Refuse a reference model of another model than the file holds, whatever its trainable flags are."""
+    saved = file_layers(checkpoint.layers)
+    loading = load_by_order(saved, narrowed(model_layers(like), saved))
+    complaints = [loading.complaint, *(step.complaint for step in loading.steps if not _in_other_order(step))]
+    complaint = next(filter(None, complaints), "")
+    if complaint:
+        raise Undecided(
+            f"the reference model does not fit the checkpoint: {complaint}",
+            where=like.where,
+            hint="write the reference model with the code that built the saved model",
+        )
+
+
+def _in_other_order(step: LoadStep) -> bool:
+    """Tell whether a layer is a nested model with as many weights, whose order depends on trainable flags."""
+    want, have = step.expected, step.saved
+    if want is None or have is None or want.shapes is None:
+        return False
+    return len(set(want.owners)) > 1 and len(want.shapes) == len(have.shapes)
+
+
+def _require_plain(architecture: Layer, checkpoint: Checkpoint) -> None:
+    """Refuse an architecture that contradicts the assumption that nothing was frozen and no model is nested."""
+    for layer in load_order(architecture):
+        found = "is a nested model" if layer.innermost.children is not None else ""
+        if not found and not layer.trainable and not layer.is_input:
+            found = "was frozen"
+        if found:
+            raise UsageRefused(
+                "the assumption that nothing was frozen and no model is nested contradicts the file's own "
+                f"architecture: {layer.name!r} {found}",
+                where=checkpoint.root,
+                hint="leave the assumption out: the architecture settles the layers",
+            )
 
 
 def _optimizer_note(optimizer: tuple[PlannedWeight, ...] | None) -> Iterator[str]:
@@ -84,30 +273,35 @@ def _optimizer_note(optimizer: tuple[PlannedWeight, ...] | None) -> Iterator[str
         yield "optimizer weights are named w0, w1 …: Keras before 2.4 cannot read long lists of names back"
 
 
-def _left_behind(
-    checkpoint: Checkpoint, model: Layer | None, wrapper: Template, *, weights_only: bool, reordered: bool
-) -> Iterator[str]:
+def _layers_left_behind(checkpoint: Checkpoint, model: Layer | None, template: Template) -> Iterator[str]:
     weighted = {group.name: len(group.weights) for group in checkpoint.weighted}
-    own = {layer.name for layer in (wrapper.architecture.children or ())} if wrapper.architecture else set()
-    others = [group.name for group in checkpoint.layers if group.name != wrapper.group.name]
-    around = [name for name in others if name not in weighted]
-    inputs = {layer.name for layer in (model.children or ()) if layer.is_input} if model else own
-    spent = [name for name in around if name not in inputs]
-    if spent:
-        yield f"{len(spent)} layers around the model, without weights: {_shortened(spent)}"
+    children = template.architecture.children if template.architecture is not None else ()
+    own = {layer.name for layer in children or ()}
+    others = [group.name for group in checkpoint.layers if group.name != template.group.name]
+    inputs = {layer.name for layer in model.children or () if layer.is_input} if model is not None else own
+    around = [name for name in others if name not in weighted and name not in inputs]
+    if around:
+        yield f"{len(around)} layers around the model, without weights: {_shortened(around)}"
     for name in others:
         if name in weighted:
             yield f"{name}: {weighted[name]} weights of another model"
+
+
+def _state_left_behind(
+    checkpoint: Checkpoint, template: Template, request: Request, assignment: Assignment, *, trained: bool
+) -> Iterator[str]:
     state = checkpoint.training_config is not None or checkpoint.optimizer is not None
-    if reordered and wrapper.architecture is not None and not weights_only:
+    described = template.architecture is not None and not request.weights_only
+    if described and assignment.settled_by != "architecture":
+        yield "architecture and training state: the file's own architecture does not settle the layers"
+    elif described and assignment.reordered:
         yield (
             "architecture and training state: their trainable flags are not those of the reference model, in whose "
             "order the weights are"
         )
-        return
-    if state and weights_only:
+    elif state and request.weights_only:
         yield "training configuration and optimizer state: only weights were asked for"
-    elif state and model is not None and not _trains(model, wrapper):
+    elif state and checkpoint.model_config is not None and not trained:
         yield "training configuration and optimizer state: they belong to the whole file, not to this model"
 
 

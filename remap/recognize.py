@@ -1,82 +1,210 @@
-"""Tell a multi-GPU wrapper, and which of its layers is the real model.
+"""Recognize what a checkpoint holds: a multi-GPU wrapper, several models, a single model, or no weights.
 
-`multi_gpu_model` (keras/utils/multi_gpu_utils.py, training_utils.py before Keras 2.1.6) calls the template
-once a GPU, each time on slices of the same inputs, and concatenates what comes out along the batch. People
-did the same by hand before. The structure tells a wrapper; names do not.
+`multi_gpu_model` (keras/utils/multi_gpu_utils.py, training_utils.py before Keras 2.1.6) calls the template once per GPU,
+each time on slices of the same inputs, and concatenates the results along the batch axis. People also built the same by
+hand. The structure of the graph identifies a wrapper; the names of its layers do not.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from remap.architecture import Layer, owned_weights
 from remap.checkpoint import Checkpoint, LayerGroup
-from remap.errors import InputRefused, NothingToExtract, Undecided
+from remap.errors import InputRefused, NothingToExtract, Remedy, Undecided
 from remap.layers.weights import OwnedWeights
 from remap.weight_names import layer_scope, split_number
 
-__all__ = ["Template", "find_models", "find_template", "replicas_by_surroundings", "unwrap"]
+__all__ = [
+    "Kind",
+    "Recognition",
+    "Template",
+    "choose",
+    "recognize",
+    "replicas_by_surroundings",
+    "several_models",
+    "unwrap",
+]
+
+Kind = Literal["multi-gpu", "several", "single", "empty"]
 
 _SLICE_NAME = re.compile(r"^lambda(_\d+)?$")
-# A wrapper slices one input for each tensor that it hands to the template; by hand a few may be joined before.
+# A wrapper slices one input for each tensor that it passes to the template; by hand a few may be joined before.
 _MOST_ORIGINS = 64
+_MOST_REMEDIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """Where the template is: its group, what its config says, and how often it is called.
+    """A model that can be extracted: the replicated model of a wrapper, or any layer with weights that is a model.
 
-    `architecture` is None in a weights file, `replicas` is None where the file does not tell or nothing is
-    replicated.
+    Attributes:
+        group: The group with its weights.
+        architecture: Its description; None in a weights file. The template of a wrapper that is itself a template is the
+            innermost model.
+        replicas: How often a wrapper calls it; None if the file does not tell, or if no wrapper calls it.
     """
 
     group: LayerGroup
     architecture: Layer | None
     replicas: int | None
 
+    @property
+    def name(self) -> str:
+        """Name the model, which is not the group's name if the group is a wrapper itself."""
+        return self.group.name if self.architecture is None else self.architecture.name
 
-def find_template(checkpoint: Checkpoint, model: Layer | None, *, submodel: str | None) -> Template:
-    """Find the model to extract: the one a wrapper replicates, or the one that `submodel` names.
 
-    `model` is the checkpoint's own architecture, None for a weights file. Raises NothingToExtract for a
-    single model, Undecided for several models, InputRefused for a file without any weights.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognition:
+    """What a checkpoint holds.
+
+    Attributes:
+        kind: ``multi-gpu`` for a wrapper, ``several`` for a file in which every layer with weights is a model,
+            ``single`` for any other model, ``empty`` for a file without weights.
+        root: The path of the group with the layers, for messages.
+        template: The replicated model of a wrapper; None for any other kind.
+        models: The models that can be extracted, in file order.
+        wrappers: The paths of the multi-GPU wrappers in the architecture, at any depth, in file order. The path of the
+            whole file's model is empty. Nothing is known of them in a weights file.
+        nested: The paths of the models in the architecture that are not layers of the file's own model.
     """
-    weighted = checkpoint.weighted
-    if not weighted:
-        raise InputRefused("the file is a Keras file but holds no weights", where=checkpoint.root)
-    groups = {group.name: group for group in checkpoint.layers}
-    if submodel is not None:
-        return _named(checkpoint, model, submodel)
-    if model is not None:
-        found = unwrap(model)
-        if found is not None and weighted == (groups.get(found[0].name),):
-            return _template(weighted[0], *found)
-    else:
-        replicas = replicas_by_surroundings(checkpoint)
-        if replicas is not None:
-            return _template(weighted[0], None, replicas or None)
-    inner = list(_models(weighted, model))
-    if len(inner) > 1 and len(inner) == len(weighted):
-        raise Undecided(
-            f"the file holds {len(inner)} models with weights: {', '.join(inner)}",
-            where=checkpoint.root,
-            hint=f"choose one: --submodel {inner[0]}",
-        )
-    aside = f"; to take a model out of it: --submodel {inner[0]}" if inner else ""
-    raise NothingToExtract(
-        "already a single model: no layer in it is a replicated model",
-        where=checkpoint.root,
-        hint=f"load it with load_weights or load_model as it is{aside}",
+
+    kind: Kind
+    root: str
+    template: Template | None = None
+    models: tuple[Template, ...] = ()
+    wrappers: tuple[tuple[str, ...], ...] = ()
+    nested: tuple[tuple[str, ...], ...] = ()
+
+
+def recognize(checkpoint: Checkpoint, model: Layer | None) -> Recognition:
+    """Recognize what a checkpoint holds.
+
+    Args:
+        checkpoint: The checkpoint.
+        model: The checkpoint's own architecture; None for a weights file.
+
+    Returns:
+        The kind of the file, and the models in it.
+    """
+    inside = list(_models_inside(model, ())) if model is not None else []
+    found = unwrap(model) if model is not None else None
+    wrappers = tuple(path for path, layer in inside if unwrap(layer) is not None)
+    models = {}
+    for name, (group, layer) in _models(checkpoint.weighted, model).items():
+        replicas = found[1] if found is not None and found[0].name == name else None
+        models[name] = _template(group, layer, replicas)
+    template = _replicated(checkpoint, model, found)
+    if template is not None:
+        models[template.group.name] = template
+    kind: Kind = "single"
+    if not checkpoint.weighted:
+        kind = "empty"
+    elif template is not None:
+        kind = "multi-gpu"
+    elif 1 < len(models) == len(checkpoint.weighted):
+        kind = "several"
+    return Recognition(
+        kind=kind,
+        root=checkpoint.root,
+        template=template,
+        models=tuple(models.values()),
+        wrappers=wrappers if found is None else ((), *wrappers),
+        nested=tuple(path for path, _ in inside if len(path) > 1),
     )
+
+
+def choose(recognition: Recognition, *, submodel: str | None) -> Template:
+    """Choose the model to extract.
+
+    Args:
+        recognition: What the checkpoint holds.
+        submodel: The name of the model that the caller wants; None for the replicated one.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputRefused: If the file has no weights.
+        NothingToExtract: If the file is a single model.
+        Undecided: If the file holds several models, or none with that name.
+    """
+    if recognition.kind == "empty":
+        raise InputRefused("the file is a Keras file but holds no weights", where=recognition.root)
+    remedies = _submodels(recognition)
+    if submodel is not None:
+        for model in recognition.models:
+            if submodel in (model.group.name, model.name):
+                return model
+        raise Undecided(
+            _not_there(recognition, submodel),
+            where=recognition.root,
+            hint="list the models with the command inspect",
+            remedies=remedies,
+        )
+    if recognition.template is not None:
+        return recognition.template
+    if recognition.kind == "several":
+        raise several_models(recognition)
+    what = "already a single model: no layer in it is a replicated model"
+    inner = [path for path in recognition.wrappers if path]
+    if inner:
+        path = "/".join(inner[0])
+        what = f"the file's own model is no multi-GPU wrapper; its layer {path!r} is one"
+    raise NothingToExtract(
+        what,
+        where=recognition.root,
+        hint="load it with load_weights or load_model as it is",
+        remedies=tuple(replace(remedy, when="you want this nested model alone") for remedy in remedies),
+    )
+
+
+def several_models(recognition: Recognition) -> Undecided:
+    """Describe the choice among several models."""
+    names = [model.group.name for model in recognition.models]
+    return Undecided(
+        f"the file holds {len(names)} models with weights: {', '.join(names)}",
+        where=recognition.root,
+        remedies=_submodels(recognition),
+    )
+
+
+def _submodels(recognition: Recognition) -> tuple[Remedy, ...]:
+    models = recognition.models[:_MOST_REMEDIES]
+    return tuple(Remedy(option="submodel", value=model.group.name) for model in models)
+
+
+def _not_there(recognition: Recognition, submodel: str) -> str:
+    """Say why no model of a name can be extracted."""
+    path = next((path for path in recognition.nested if path[-1] == submodel), None)
+    if path is not None:
+        return f"{submodel!r} is a nested model inside {path[-2]!r}, which cannot be extracted on its own yet"
+    listed = ", ".join(model.group.name for model in recognition.models) or "none"
+    return f"no model with weights is called {submodel!r}; models in this file: {listed}"
+
+
+def _replicated(
+    checkpoint: Checkpoint, model: Layer | None, found: tuple[Layer, int] | None
+) -> Template | None:
+    """Find the replicated model of a wrapper that holds all weights of the file."""
+    if len(checkpoint.weighted) != 1:
+        return None
+    (group,) = checkpoint.weighted
+    if model is not None:
+        return _template(group, *found) if found is not None and found[0].name == group.name else None
+    replicas = replicas_by_surroundings(checkpoint)
+    return None if replicas is None else _template(group, None, replicas or None)
 
 
 def unwrap(model: Layer) -> tuple[Layer, int] | None:
     """Give the template of a multi-GPU wrapper and the number of its replicas, or None for any other model.
 
-    A wrapper has one layer that is a model, called twice or more, each time on something made of the same
-    inputs by layers without weights; every output joins the calls along the batch axis.
+    A wrapper has one layer that is a model. It is called at least twice, each time on tensors that layers without weights
+    compute from the same inputs. Every output joins the results of all calls along the batch axis.
     """
     layers = {layer.name: layer for layer in model.children or ()}
     inner = [layer for layer in layers.values() if layer.children is not None]
@@ -88,8 +216,8 @@ def unwrap(model: Layer) -> tuple[Layer, int] | None:
     if len(calls) < 2:
         return None
     origins = _origins((name for call in calls for name, _, _ in call), layers, template.name)
-    made_of = [[origins[name] for name, _, _ in call] for call in calls]
-    if any(None in call or call != made_of[0] for call in made_of):
+    inputs_of = [[origins[name] for name, _, _ in call] for call in calls]
+    if any(None in call or call != inputs_of[0] for call in inputs_of):
         return None
     if any(layers[name].is_input for call in calls for name, _, _ in call if name in layers):
         return None
@@ -103,42 +231,17 @@ def unwrap(model: Layer) -> tuple[Layer, int] | None:
     return (template, len(calls)) if model.outputs else None
 
 
-def find_models(checkpoint: Checkpoint, model: Layer | None) -> dict[str, Template]:
-    """Describe each layer with weights that is a model itself, by name, in file order.
-
-    `model` is the checkpoint's own architecture, None for a weights file.
-    """
-    found = unwrap(model) if model is not None else None
-    described = {}
-    for name, (group, layer) in _models(checkpoint.weighted, model).items():
-        replicas = found[1] if found is not None and found[0].name == name else None
-        described[name] = _template(group, layer, replicas)
-    return described
-
-
 def _template(group: LayerGroup, layer: Layer | None, replicas: int | None) -> Template:
-    """Describe what was found; a wrapper inside a wrapper is opened too."""
+    """Describe a model; of a wrapper whose template is a wrapper, take the innermost template."""
     while layer is not None and (deeper := unwrap(layer)) is not None:
         layer, replicas = deeper[0], (replicas or 1) * deeper[1]
     return Template(group=group, architecture=layer, replicas=replicas)
 
 
-def _named(checkpoint: Checkpoint, model: Layer | None, submodel: str) -> Template:
-    found = find_models(checkpoint, model)
-    if submodel not in found:
-        listed = ", ".join(found) or "none"
-        raise Undecided(
-            f"no model with weights is called {submodel!r}; models in this file: {listed}",
-            where=checkpoint.root,
-            hint="see them with: h5remap inspect FILE",
-        )
-    return found[submodel]
-
-
 def _models(
     weighted: Sequence[LayerGroup], model: Layer | None
 ) -> dict[str, tuple[LayerGroup, Layer | None]]:
-    """Find the weighted layers that are models themselves."""
+    """Find the layers with weights that are models."""
     if model is None:
         return {group.name: (group, None) for group in weighted if _looks_nested(group)}
     layers = {layer.name: layer for layer in reversed(model.children or ())}
@@ -149,13 +252,25 @@ def _models(
     }
 
 
+def _models_inside(model: Layer, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Layer]]:
+    """List the models inside a model with their paths, depth first."""
+    for layer in model.children or ():
+        inner = layer
+        while inner.children is None and inner.wrapped is not None:
+            inner = inner.wrapped
+        if inner.children is not None:
+            path = (*above, layer.name)
+            yield path, inner
+            yield from _models_inside(inner, path)
+
+
 def _origins(
     names: Iterable[str], layers: dict[str, Layer], template: str
 ) -> dict[str, frozenset[str] | None]:
-    """Follow layers back to the inputs they are made of, each layer once.
+    """Find the inputs that layers depend on, following the graph backwards through each layer once.
 
-    None stands for a layer that the template, a missing layer or itself is on the way to, or that is made of
-    more inputs than a wrapper's tensors are.
+    The answer for a layer is None if it depends on the template, on a missing layer, on itself, or on more inputs than
+    the tensors of a wrapper do.
     """
     known: dict[str, frozenset[str] | None] = {template: None}
     entered: set[str] = set()
@@ -191,7 +306,7 @@ def _joined(sources: Iterable[str], known: Mapping[str, frozenset[str] | None]) 
 
 
 def _joins_batches(merge: Layer, template: Layer, replicas: int) -> bool:
-    """Tell whether a layer puts one output of all replicas together, in the order of the batch."""
+    """Tell whether a layer concatenates one output of all replicas along the batch axis."""
     along = merge.declared.joins_along(merge.config) if merge.declared is not None else None
     if along != 0 or len(merge.nodes) != 1:
         return False
@@ -202,10 +317,12 @@ def _joins_batches(merge: Layer, template: Layer, replicas: int) -> bool:
 
 
 def replicas_by_surroundings(checkpoint: Checkpoint) -> int | None:
-    """Tell by the layers around it whether a weights file's one weighted layer is a replicated model.
+    """Tell from the layers around it whether the only layer with weights of a weights file is a replicated model.
 
-    Keras orders layers by depth: inputs, slices, the template, one merge an output. Gives the number of
-    replicas, 0 if it cannot be told, None if this is no wrapper.
+    Keras orders layers by depth: inputs, slices, the template, one merge layer for each output.
+
+    Returns:
+        The number of replicas, 0 if the names do not tell it, None if this is no wrapper.
     """
     if len(checkpoint.weighted) != 1:
         return None
@@ -221,7 +338,7 @@ def replicas_by_surroundings(checkpoint: Checkpoint) -> int | None:
 
 
 def _looks_nested(group: LayerGroup) -> bool:
-    """Tell whether a group's weights belong to layers inside it: some scope is not the group's own name."""
+    """Tell whether a group's weights belong to layers inside it: some scope is not the name of the group."""
     for weight in group.weights:
         inside = layer_scope(weight.name)
         if inside and group.name not in (inside, split_number(inside, "_")[0]):

@@ -1,15 +1,17 @@
-"""A like-file on the disk: JSON, a Keras .h5 or a .keras archive, told apart by content."""
+"""Read a reference model from a file: JSON, a Keras .h5 or a .keras archive, recognized by its content."""
 
 from __future__ import annotations
 
 import codecs
 import io
 import os
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
-from remap.errors import InputRefused
+from remap.errors import InputRefused, Remedy
+from remap.hdf5.identify import show, url_in
 
 if TYPE_CHECKING:
     from remap.hdf5.source import Source
@@ -20,7 +22,11 @@ __all__ = ["read_reference"]
 _LARGEST_JSON = 64 * 1024 * 1024
 # A .keras file of Keras has fewer than ten members; each takes less than a hundred bytes in the table of contents.
 _LARGEST_TABLE = 4 << 20
-_HEAD = 4096
+_HEAD = 4096  # bytes
+# `to_yaml` of Keras up to TensorFlow 2.5: the keys of a model's description, in the order of the alphabet.
+_YAML = re.compile(
+    rb"(%[^\n]*\n|---\s*|#[^\n]*\n)*(backend|class_name|config|keras_version|!!python\S*)\s*[:{\n]"
+)
 _ENCRYPTED = 0x1
 # What Windows puts before text, and PowerShell before all that `>` writes.
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -28,15 +34,24 @@ _KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model
 
 
 def read_reference(path: str | os.PathLike[str]) -> Reference:
-    """Read what a like-file says of the single model.
+    """Read a reference model.
 
-    Raises InputRefused for a file that is neither JSON of a model, nor a Keras .h5, nor a .keras archive,
-    and what `Source.open`, `reference_from_json` and `reference_from_checkpoint` raise.
+    Args:
+        path: JSON of `model.to_json()`, a Keras .h5 file or a .keras archive.
+
+    Returns:
+        The reference model.
+
+    Raises:
+        InputRefused: If the file is missing, none of these or damaged, or cannot be read.
+        Undecided: If it does not describe a single model.
     """
     from remap.hdf5.reader import read_source
     from remap.hdf5.source import Source
 
     name = os.fsdecode(path)
+    if not os.path.lexists(name) and url_in(name) is None:
+        raise _missing(name)
     with closing(Source.open(path)) as source:
         head = _bytes(source, min(source.size, _HEAD))
         if head.startswith(b"PK"):
@@ -44,7 +59,34 @@ def read_reference(path: str | os.PathLike[str]) -> Reference:
         if _is_json(head):
             content = _bytes(source, min(source.size, _LARGEST_JSON + 1))
             return reference_from_json(_decoded(content, name), where=name)
+        if _YAML.match(head):
+            raise InputRefused(
+                "the reference model is YAML, and JSON of the same model is needed",
+                where=show(name),
+                hint="write JSON with the Keras that wrote the YAML",
+                remedies=(_from_yaml(name),),
+            )
         return reference_from_checkpoint(read_source(source).checkpoint, where=name)
+
+
+def _missing(name: str) -> InputRefused:
+    """Say how to write a reference model that is not there, under the very name that was given."""
+    write = f"open({name!r}, 'w').write(model.to_json())"
+    if name.endswith((".h5", ".hdf5")):
+        write = f"model.save_weights({name!r})"
+    elif name.endswith(".keras"):
+        write = f"model.save({name!r})"
+    return InputRefused(
+        "there is no such reference model",
+        where=show(name),
+        hint="check the path",
+        remedies=(Remedy(option="like", value=name, code=write),),
+    )
+
+
+def _from_yaml(name: str) -> Remedy:
+    code = f"keras.models.model_from_yaml(open({name!r}).read()).to_json()"
+    return Remedy(option="like", value="model.json", code=f"open('model.json', 'w').write({code})")
 
 
 def _bytes(source: Source, size: int) -> bytes:
@@ -63,17 +105,17 @@ def _encoding(data: bytes) -> str:
 
 
 def _archived(source: Source) -> str:
-    """Read the `config.json` of a .keras archive and nothing else of it.
+    """Read the `config.json` of a .keras archive, and nothing else in it.
 
-    Keras writes members as they are or deflated, and no more of a deflated one is unpacked than is wanted. Other
-    methods are refused: Python unpacks LZMA and bzip2 as far as a block goes, gigabytes from a few kilobytes.
+    Keras stores members or deflates them, and of a deflated member no more is unpacked than is asked for. Other methods are
+    refused: Python unpacks whole blocks of LZMA and bzip2, gigabytes from a few kilobytes.
     """
-    # Loading these takes longer than most like-files do.
+    # Imported here because that takes longer than reading most reference models.
     import struct
     import zipfile
     import zlib
 
-    # What damaged archives make the standard library raise, beside the usual.
+    # What the standard library raises for damaged archives, in addition to the usual errors.
     broken = (zipfile.BadZipFile, zlib.error, struct.error)
     name = source.name
     try:

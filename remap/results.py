@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from remap.conversion_plan import Plan, PlannedLayer
+from remap.conversion_plan import Plan, PlannedLayer, SettledBy
+from remap.errors import Remedy
+from remap.recognize import Kind
 
 if TYPE_CHECKING:
+    from remap.keras3.opening import LoadModel
     from remap.stats import Stats
 
 __all__ = [
@@ -29,14 +32,15 @@ __all__ = [
 
 def as_json(value: Any) -> Any:
     """Turn dataclasses into dictionaries and tuples into lists, all the way down."""
+    if isinstance(value, Remedy):
+        return value.to_json()
     if is_dataclass(value):
-        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: as_json(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, tuple):
         return [as_json(item) for item in value]
     return value
 
 
-Kind = Literal["multi-gpu", "several", "single", "empty"]
 Role = Literal["model", "slice", "merge", "input", "layer"]
 Flag = Literal["nested", "shared", "frozen", "custom", "cudnn", "code", "split names"]
 
@@ -88,34 +92,45 @@ class Inspection:
     ``single`` for a model that Keras loads as it is, ``empty`` for a file without weights. `content` is
     ``full model`` or ``weights``. `template` names the replicated model; `replicas` is None where the file
     does not tell. `settled_by` is what settles the template's layers, ``architecture`` or ``names``; it is None where
-    they are not settled, and `question` and `hint` then say why and what would settle them. `size` is in
-    bytes.
+    they are not settled: `question` then says why, `hint` what to do that is not an argument of `extract`. `remedies`
+    are arguments of `extract` that settle them, or that give a file which Keras 3 opens. `keras3_obstacle` says why
+    `load_model` of Keras 3 cannot open the single model as an .h5 file, and is empty where it can or there is no
+    architecture; `custom_objects` names the classes and functions that it has to be given. `size` is in bytes.
     """
 
     source: str
-    size: int
+    size: int = field(repr=False)
     kind: Kind
     content: Literal["full model", "weights"]
-    class_name: str | None
-    name: str
-    keras_version: str | None
-    backend: str | None
+    class_name: str | None = field(repr=False)
+    name: str = field(repr=False)
+    keras_version: str | None = field(repr=False)
+    backend: str | None = field(repr=False)
     template: str | None
     replicas: int | None
-    settled_by: str | None
-    question: str
-    hint: str
-    notes: tuple[str, ...]
-    optimizer: str | None
-    optimizer_tensors: int
+    settled_by: SettledBy | None
+    question: str = field(repr=False)
+    hint: str = field(repr=False)
+    remedies: tuple[Remedy, ...] = field(repr=False)
+    keras3_obstacle: str = field(repr=False)
+    custom_objects: tuple[str, ...] = field(repr=False)
+    notes: tuple[str, ...] = field(repr=False)
+    optimizer: str | None = field(repr=False)
+    optimizer_tensors: int = field(repr=False)
     parameters: int
     tensors: int
-    layers: tuple[InspectedLayer, ...]
+    layers: tuple[InspectedLayer, ...] = field(repr=False)
 
     @property
     def models(self) -> tuple[InspectedLayer, ...]:
         """List the layers that can be extracted as a model of their own."""
-        return tuple(layer for layer in self.layers if layer.role == "model")
+        return tuple(part for layer in self.layers for part in layer.walk() if part.role == "model")
+
+    def _repr_html_(self) -> str:
+        """Show the inspection in a notebook."""
+        from remap.console.notebook import inspection_html  # Rich is needed only here
+
+        return inspection_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """Give the inspection as a JSON document; its `version` rises when a field changes its meaning."""
@@ -128,26 +143,36 @@ class Report:
 
     `target` is None for a plan that was not carried out; `size` is the output's size in bytes, 0 without one.
     `replicas` is None where the file does not tell. `settled_by` is ``architecture``, ``reference`` or ``names``.
-    `frozen` and `flags` are
-    those of the plan.
+    `frozen` and `flags` are those of the plan. `custom_objects` are the names under which `load_model` must be
+    given functions and classes that the file does not hold. `keras3_obstacle` says why `load_model` of Keras 3 cannot
+    open an .h5 output, `remedies` then what to write instead.
     """
 
     source: str
     target: str | None
     template: str
-    replicas: int | None
-    settled_by: str
+    replicas: int | None = field(repr=False)
+    settled_by: SettledBy
     kind: str
-    layers: int
-    weighted_layers: int
+    layers: int = field(repr=False)
+    weighted_layers: int = field(repr=False)
     tensors: int
     parameters: int
-    optimizer_tensors: int
-    size: int
-    frozen: tuple[str, ...]
-    flags: str
-    notes: tuple[str, ...]
-    left_behind: tuple[str, ...]
+    optimizer_tensors: int = field(repr=False)
+    size: int = field(repr=False)
+    frozen: tuple[str, ...] = field(repr=False)
+    flags: str = field(repr=False)
+    notes: tuple[str, ...] = field(repr=False)
+    left_behind: tuple[str, ...] = field(repr=False)
+    custom_objects: tuple[str, ...] = field(default=(), repr=False)
+    keras3_obstacle: str = field(default="", repr=False)
+    remedies: tuple[Remedy, ...] = field(default=(), repr=False)
+
+    def _repr_html_(self) -> str:
+        """Show the report in a notebook."""
+        from remap.console.notebook import report_html  # Rich is needed only here
+
+        return report_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as a JSON document; its `version` rises when a field changes its meaning."""
@@ -157,6 +182,7 @@ class Report:
 def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Report:
     """Sum up a plan."""
     weights = [weight.source for layer in plan.layers for weight in layer.weights]
+    loading = _load_model(plan)
     return Report(
         source=source,
         target=target,
@@ -174,7 +200,20 @@ def report_of(plan: Plan, *, source: str, target: str | None, size: int) -> Repo
         flags=plan.flags,
         notes=plan.notes,
         left_behind=plan.left_behind,
+        custom_objects=plan.custom_objects if loading is None else loading.custom_objects,
+        keras3_obstacle=loading.obstacle if loading is not None else "",
+        remedies=loading.remedies if loading is not None else (),
     )
+
+
+def _load_model(plan: Plan) -> LoadModel | None:
+    """Predict what `load_model` makes of an .h5 output; None where that holds no architecture."""
+    if plan.model_config is None or plan.architecture is None or plan.extension != ".h5":
+        return None
+    # Imported here because weights files do not need it.
+    from remap.keras3.opening import load_model_of
+
+    return load_model_of(plan.architecture, lambda: plan.layers, keras_version=plan.keras_version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""What can be read from the name of a weight, and what cannot.
+"""Take the names of weights apart.
 
-A name such as ``block1/conv_1/kernel:0`` is the name of a TensorFlow variable: a scope, a leaf and a device
-slot. The leaf follows from the layer's class. The scope usually is the layer's name, but relocation, a second
-build in one session, renaming and nesting make it differ, so it is evidence and never truth.
+A name such as ``block1/conv_1/kernel:0`` is the name of a TensorFlow variable: a scope, a leaf and a device slot. The leaf
+follows from the layer's class. The scope usually is the layer's name, but relocation, a second build in one session,
+renaming and nesting make it differ, so no name is relied on alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ __all__ = [
     "layer_scope",
     "leaf",
     "numbered",
+    "path_parts",
     "runs",
     "same_but_for_numbers",
     "scope",
@@ -23,18 +24,22 @@ __all__ = [
     "uniquify",
 ]
 
+_DEEPEST = 64
+"""Parts that a path may have; the deepest that real models reach is about ten."""
+_AMBIGUOUS_PARTS = frozenset({"", ".", ".."})
+
 # Keras 2.3 counts repeated names on bytes objects, so their repr ends up in the file (`_uniquify` in
 # keras/engine/saving.py).
 _BYTES_REPR = r"^b(['\"])(.*)\1(_\d+)?$"
 
-# What Keras itself puts between a layer's name and a leaf: halves of a Bidirectional, recurrent cells.
+# What Keras puts between a layer's name and a leaf: the directions of a Bidirectional, recurrent cells.
 _INNER = r"^(forward_.+|backward_.+|stacked_rnn_cells(_\d+)?|(.+_)?cell(_\d+)?)$"
 
 _MOST_DIGITS = 18
 
 
 def clean(name: str) -> str:
-    """Undo Keras 2.3's ``b'dense/kernel:0'_2`` to ``dense/kernel:0``; leave every other name alone."""
+    """Turn the ``b'dense/kernel:0'_2`` of Keras 2.3 into ``dense/kernel:0``; leave every other name as it is."""
     if not name.startswith(("b'", 'b"')):  # as nearly every name
         return name
     match = re.match(_BYTES_REPR, name, re.DOTALL)
@@ -42,7 +47,7 @@ def clean(name: str) -> str:
 
 
 def uniquify(names: list[str]) -> list[str]:
-    """Tell repeated names apart as Keras does, by a counter at the end."""
+    """Make repeated names unique as Keras does, by a counter at the end."""
     seen: dict[str, int] = {}
     unique = []
     for name in names:
@@ -58,7 +63,7 @@ def leaf(name: str) -> str:
 
 
 def scope(name: str) -> str:
-    """Give what stands before the leaf: ``a/b`` for ``a/b/kernel:0``, "" for a weight without a scope."""
+    """Give the part before the leaf: ``a/b`` for ``a/b/kernel:0``, "" for a weight without a scope."""
     return name.rpartition("/")[0]
 
 
@@ -71,21 +76,21 @@ def layer_scope(name: str) -> str:
 
 
 def family(name: str) -> tuple[str, int]:
-    """Split Keras's automatic numbering: ``("dense", 3)`` for ``dense_3``, ``("dense", 0)`` for ``dense``."""
-    kin, number = split_number(name, "_")
-    return kin, int(number or 0)
+    """Split off the number of an automatic name: ``("dense", 3)`` for ``dense_3``, ``("dense", 0)`` for ``dense``."""
+    kind, number = split_number(name, "_")
+    return kind, int(number or 0)
 
 
 def same_but_for_numbers(pairs: Iterable[tuple[str, str]]) -> bool:
-    """Tell whether two lists of names are the same but for automatic numbers, off by one number in each family.
+    """Tell whether two lists of names differ only by automatic numbers, by one constant difference for each class.
 
-    A session that had built other models before goes on counting.
+    A session that has built other models before continues counting.
     """
     offsets: dict[str, int] = {}
     for ours, theirs in pairs:
-        (our_kin, our_number), (their_kin, their_number) = family(ours), family(theirs)
+        (our_kind, our_number), (their_kind, their_number) = family(ours), family(theirs)
         offset = their_number - our_number
-        if our_kin != their_kin or offsets.setdefault(our_kin, offset) != offset:
+        if our_kind != their_kind or offsets.setdefault(our_kind, offset) != offset:
             return False
     return True
 
@@ -100,7 +105,7 @@ def numbered(name: str) -> tuple[str, tuple[int, ...]]:
 
 
 def split_number(name: str, mark: str) -> tuple[str, str]:
-    """Split off a number behind a mark at the end; it is "" where there is none."""
+    """Split off the number behind a mark at the end; it is "" if there is none."""
     before, found, number = name.rpartition(mark)
     return (before, number) if found and _is_number(number) else (name, "")
 
@@ -111,11 +116,11 @@ def _is_number(text: str) -> bool:
 
 
 def runs(path: str) -> list[str]:
-    """List the stretches of a scope that may be a layer's name, likeliest first.
+    """List the parts of a scope that may be a layer's name, likeliest first.
 
-    The whole scope; then its ends, longest first (a name scope of the user's, or the name of a model that was
-    built by being called, stands before the layer); then its beginnings (cells and wrapped layers stand
-    behind the layer); then what lies inside.
+    The whole scope; then its ends, longest first (a name scope of the user's, or the name of a model that was built when it
+    was called, stands before the layer); then its beginnings (cells and wrapped layers stand behind the layer); then the
+    parts in between.
     """
     parts = path.split("/")
     count = len(parts)
@@ -125,3 +130,16 @@ def runs(path: str) -> list[str]:
     beginnings = [(0, end) for end in range(count - 1, 0, -1)]
     inside = [(start, end) for start in range(1, count - 1) for end in range(count - 1, start, -1)]
     return ["/".join(parts[start:end]) for start, end in [(0, count), *ends, *beginnings, *inside]]
+
+
+def path_parts(name: str) -> tuple[bytes, ...]:
+    """Split a name at its slashes into the parts of a path in an HDF5 file, each of which can only mean itself.
+
+    HDF5 drops empty parts and takes ``.`` for the group itself, ``..`` misleads people, and characters that cannot be
+    printed do harm where they are shown. Raises ValueError for a name with such a part, or with more parts than any
+    model's.
+    """
+    parts = name.split("/")
+    if not name.isprintable() or not _AMBIGUOUS_PARTS.isdisjoint(parts) or len(parts) > _DEEPEST:
+        raise ValueError(f"the name {name[:200]!r} does not lead to one place in a file")
+    return tuple(name.encode().split(b"/"))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["require_documented"]
+__all__ = ["choices", "described", "referenced", "require_documented"]
 
 _PAGE = Path(__file__).parent.parent / "docs" / "json.md"
 _SIMPLE = {"string": str, "boolean": bool, "null": type(None)}
@@ -15,13 +15,14 @@ _SIMPLE = {"string": str, "boolean": bool, "null": type(None)}
 def require_documented(document: dict[str, Any]) -> None:
     """Assert that a document has exactly the fields of its description, each of the type described."""
     name = document["format"].removeprefix("h5remap-")
-    _require(document, name, _sections(), name)
+    _require(document, name, described(), name)
 
 
-def _sections() -> dict[str, dict[str, str]]:
+def described() -> dict[str, dict[str, str]]:
+    """Give for each section of the page its fields, and for each field its type."""
     sections: dict[str, dict[str, str]] = {}
     fields: dict[str, str] = {}
-    for line in _PAGE.read_text().splitlines():
+    for line in _PAGE.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             fields = sections.setdefault(line[3:], {})
         elif (match := re.match(r"\| (\w+) \| ((?:[^|]|\\\|)+?) \|", line)) and match[1] != "field":
@@ -29,9 +30,18 @@ def _sections() -> dict[str, dict[str, str]]:
     return sections
 
 
+def choices(kind: str) -> list[str]:
+    """List the types of which a described type allows any; those of its elements for a list."""
+    return choices(kind[1:-1]) if kind.startswith("[") and kind.endswith("]") else _split(kind)
+
+
+def referenced(kind: str) -> set[str]:
+    """Give the sections that a described type refers to."""
+    return set(re.findall(r"[a-z]+", re.sub(r'"[^"]*"', "", kind))) - {*_SIMPLE, "integer", "number"}
+
+
 def _require(value: Any, kind: str, sections: dict[str, dict[str, str]], where: str) -> None:
-    choices = _split(kind)
-    assert any(_fits(value, choice, sections, where) for choice in choices), (
+    assert any(_fits(value, choice, sections, where) for choice in _split(kind)), (
         f"{where}: {value!r} is no {kind}"
     )
 

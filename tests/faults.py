@@ -21,7 +21,7 @@ KINDS = {
     "broken": errno.EIO,
     "quota": errno.EDQUOT,
 }
-_MODULES = ("remap.hdf5.source", "remap.hdf5.output", "remap.hdf5.copying", "remap.hdf5.copying")
+_MODULES = ("remap.hdf5.source", "remap.hdf5.output", "remap.hdf5.copying", "remap.hdf5.verification")
 _CALLS = (
     "open",
     "close",

@@ -1,4 +1,4 @@
-"""Checkpoints made by hand, for what real Keras never saves, and the plan that changes nothing."""
+"""Checkpoints made by hand, for what real Keras never saves, and the output that changes nothing of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from remap.checkpoint import Checkpoint, Weight
 from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
+from remap.formats import legacy
+from remap.formats.description import FileDescription
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     Layers = Mapping[str, Mapping[str, NDArray[np.generic]]]
 
-__all__ = ["LAYERS", "identity", "save_full", "save_weights", "write_layers"]
+__all__ = ["LAYERS", "identity", "save_full", "save_weights", "unchanged", "write_layers"]
 
 LAYERS: Layers = {
     "input_1": {},
@@ -93,3 +95,8 @@ def identity(checkpoint: Checkpoint) -> Plan:
         training_config=checkpoint.training_config,
         optimizer=None if checkpoint.optimizer is None else planned(checkpoint.optimizer),
     )
+
+
+def unchanged(checkpoint: Checkpoint) -> FileDescription:
+    """Describe an output that says what the checkpoint says."""
+    return legacy.describe(identity(checkpoint))

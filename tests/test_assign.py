@@ -6,14 +6,22 @@ from typing import Any
 
 import pytest
 
-from remap import Undecided
+from remap import Undecided, UsageRefused
 from remap.architecture import parse_model
 from remap.assignment.assign import Assignment, assign
 from remap.assignment.decide import by_scope_or_suffix
 from remap.assignment.expected import expected_from_groups
 from remap.assignment.reading import Problem
-from remap.assignment.reference import Reference, named_by, reference_from_checkpoint, reference_from_json
+from remap.assignment.reference import (
+    Order,
+    Reference,
+    Request,
+    named_by,
+    reference_from_checkpoint,
+    reference_from_json,
+)
 from remap.checkpoint import Checkpoint, LayerGroup
+from remap.errors import GIVE_JSON, GIVE_WEIGHTS
 from remap.recognize import Template
 from tests.paper import dense, entry, group, listed, model, stack
 
@@ -29,9 +37,7 @@ def wrapper(*weights: str, architecture: Any = None) -> Template:
 def by_json(entries: dict[str, Any], *weights: str) -> Assignment:
     return assign(
         wrapper(*weights),
-        like=reference_from_json(json.dumps(entries), where="like.json"),
-        plain=False,
-        order="reference",
+        Request(like=reference_from_json(json.dumps(entries), where="like.json")),
     )
 
 
@@ -46,7 +52,7 @@ def shown(assignment: Assignment) -> list[tuple[str, list[str]]]:
         (("a/kernel", "a/gamma"), "1 weights named 'bias' .as in 'a'., the checkpoint 0"),
     ],
 )
-def test_a_like_file_that_does_not_fit_is_told_where(weights: tuple[str, ...], difference: str) -> None:
+def test_a_reference_model_that_does_not_fit_is_told_where(weights: tuple[str, ...], difference: str) -> None:
     with pytest.raises(Undecided, match=difference):
         by_json(stack(dense("a")), *weights)
 
@@ -88,12 +94,10 @@ def test_a_layer_in_two_places_that_was_stored_once_is_written_twice() -> None:
 def test_a_flat_file_that_lists_a_layer_twice_is_followed_by_its_names() -> None:
     groups = (group("d", "d/kernel", "d/bias"), group("inner", "e/kernel", "e/bias", "d/kernel", "d/bias"))
     like = Reference(where="like.h5", groups=groups)
-    settled = assign(
-        wrapper("d/kernel", "d/bias", "e/kernel", "e/bias"), like=like, plain=False, order="reference"
-    )
+    settled = assign(wrapper("d/kernel", "d/bias", "e/kernel", "e/bias"), Request(like=like))
     assert shown(settled)[1] == ("inner", ["e/kernel:0", "e/bias:0", "d/kernel:0", "d/bias:0"])
     with pytest.raises(Undecided, match="does not fit"):
-        assign(wrapper("d/kernel", "d/bias", "e/bias", "e/kernel"), like=like, plain=False, order="reference")
+        assign(wrapper("d/kernel", "d/bias", "e/bias", "e/kernel"), Request(like=like))
 
 
 def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
@@ -105,14 +109,12 @@ def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
     ).architecture
     assert architecture is not None
     weights = ("d/kernel", "d/bias", "e/kernel", "e/bias")
-    with pytest.raises(Undecided, match="does not say what a model inside it is called"):
-        assign(wrapper(*weights, architecture=architecture), like=None, plain=False, order="reference")
+    with pytest.raises(Undecided, match="does not tell the name of a nested model"):
+        assign(wrapper(*weights, architecture=architecture), Request())
     groups = (group("d", *weights[:2]), group("sequential_1", *weights[2:]))
     settled = assign(
         wrapper(*weights, architecture=architecture),
-        like=Reference(where="l", groups=groups),
-        plain=False,
-        order="reference",
+        Request(like=Reference(where="l", groups=groups)),
     )
     assert [layer.name for layer in settled.layers] == ["d", "sequential_1"]
     assert named_by(architecture, ("other", "names")) is architecture
@@ -120,56 +122,50 @@ def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
 
 def test_the_files_own_architecture_must_fit() -> None:
     with pytest.raises(Undecided, match="does not fit its weights"):
-        assign(wrapper("a/kernel", architecture=model(dense("a"))), like=None, plain=False, order="reference")
+        assign(wrapper("a/kernel", architecture=model(dense("a"))), Request())
 
 
-def test_a_model_that_may_have_been_frozen_settles_nothing_where_names_are_silent() -> None:
+def test_a_model_that_may_have_been_frozen_settles_nothing_where_names_do_not_tell() -> None:
     inner = stack(dense("a"), name="inner")
     with pytest.raises(Undecided, match="whether a nested model was frozen"):
         assign(
             wrapper("x/kernel", "x/bias", "y/kernel", "y/bias", architecture=model(inner, dense("b"))),
-            like=None,
-            plain=False,
-            order="reference",
+            Request(),
         )
 
 
-def test_custom_layers_are_told_apart_by_what_hangs_together() -> None:
+def test_a_weights_file_settles_what_the_own_architecture_does_not() -> None:
+    own = model(stack(dense("a"), name="inner"), dense("b"))
+    weights = ("x/kernel", "x/bias", "y/kernel", "y/bias")
+    for inner, outer in ((weights[:2], weights[2:]), (weights[2:], weights[:2])):
+        like = Reference(where="like.h5", groups=(group("inner", *inner), group("b", *outer)))
+        settled = assign(wrapper(*weights, architecture=own), Request(like=like))
+        assert settled.settled_by == "reference"
+        assert shown(settled) == [("inner", [f"{n}:0" for n in inner]), ("b", [f"{n}:0" for n in outer])]
+
+
+def test_custom_layers_are_told_apart_by_common_scopes() -> None:
     layers = model(entry("one", "Odd"), entry("two", "Odd"), dense("d"))
-    settled = assign(
-        wrapper("w", "two/v", "d/kernel", "d/bias", architecture=layers),
-        like=None,
-        plain=False,
-        order="reference",
-    )
+    settled = assign(wrapper("w", "two/v", "d/kernel", "d/bias", architecture=layers), Request())
     assert shown(settled)[:2] == [("one", ["w:0"]), ("two", ["two/v:0"])]
     assert any("names of the weights settled it" in note for note in settled.notes)
     with pytest.raises(Undecided):
-        assign(
-            wrapper("w", "v", "d/kernel", "d/bias", architecture=layers),
-            like=None,
-            plain=False,
-            order="reference",
-        )
+        assign(wrapper("w", "v", "d/kernel", "d/bias", architecture=layers), Request())
 
 
 def test_flags_inside_a_model_are_noted() -> None:
     inner = stack(dense("a", trainable=False), dense("b"), name="inner")
     weights = ("b/kernel", "b/bias", "c/kernel", "c/bias", "a/kernel", "a/bias")
-    settled = assign(
-        wrapper(*weights, architecture=model(inner, dense("c"))), like=None, plain=False, order="reference"
-    )
+    settled = assign(wrapper(*weights, architecture=model(inner, dense("c"))), Request())
     assert any("nested model 'inner' had frozen layers" in note for note in settled.notes)
 
 
 def test_names_that_say_another_layer_are_noted() -> None:
     settled = assign(
         wrapper("x/kernel", "x/bias", architecture=model(dense("a"))),
-        like=None,
-        plain=False,
-        order="reference",
+        Request(),
     )
-    assert any("rest on position" in note for note in settled.notes)
+    assert any("placed by their position" in note for note in settled.notes)
 
 
 def test_numbers_of_another_session_tell_what_was_frozen_inside_a_nested_model() -> None:
@@ -177,16 +173,18 @@ def test_numbers_of_another_session_tell_what_was_frozen_inside_a_nested_model()
     first = group("dense_1", "dense_1/kernel", "dense_1/bias")
     nested = group("sequential_1", "dense_2/kernel", "dense_2/bias", "p_re_lu_1/alpha")
     like = Reference(where="like.h5", groups=(first, nested))
-    settled = assign(wrapper(*saved), like=like, plain=False, order="reference")
+    settled = assign(wrapper(*saved), Request(like=like))
     assert shown(settled)[1] == ("sequential_1", ["dense_4/kernel:0", "dense_4/bias:0", "p_re_lu_2/alpha:0"])
     assert settled.frozen == ("dense_4",)
     assert settled.reordered
-    kept = assign(wrapper(*saved), like=like, plain=False, order="saved")
+    kept = assign(wrapper(*saved), Request(like=like, order="saved"))
     assert shown(kept)[1] == ("sequential_1", ["p_re_lu_2/alpha:0", "dense_4/kernel:0", "dense_4/bias:0"])
 
 
-# Twin encoders: layers of equal shapes, e0 and e2 frozen when the checkpoint was saved.
-TWINS = tuple(f"{name}/{leaf}" for name in ("a", "e1", "e3", "z", "e0", "e2") for leaf in ("kernel", "bias"))
+# An encoder with layers of equal shapes, e0 and e2 frozen when the checkpoint was saved.
+EQUAL_SHAPES = tuple(
+    f"{name}/{leaf}" for name in ("a", "e1", "e3", "z", "e0", "e2") for leaf in ("kernel", "bias")
+)
 
 
 def encoder(*frozen: str) -> dict[str, Any]:
@@ -203,22 +201,22 @@ def inside(assignment: Assignment) -> list[str]:
 @pytest.mark.parametrize("form", ["file", "json"])
 def test_a_nested_model_is_in_the_order_that_the_reference_model_loads(form: str, own: bool) -> None:
     architecture = parse_model(json.dumps(encoder("e0", "e2")), where="config") if own else None
-    source = wrapper(*TWINS, architecture=architecture)
+    source = wrapper(*EQUAL_SHAPES, architecture=architecture)
     like = reference_from_json(json.dumps(encoder()), where="like.json")
     if form == "file":
         names = [f"{name}/{leaf}" for name in ("e0", "e1", "e2", "e3") for leaf in ("kernel", "bias")]
         ends = (group(name, f"{name}/kernel", f"{name}/bias") for name in ("a", "z"))
         like = Reference(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
-    settled = assign(source, like=like, plain=False, order="reference")
+    settled = assign(source, Request(like=like))
     assert inside(settled) == ["e0", "e1", "e2", "e3"]
     assert settled.reordered
     assert {path.split("/")[-1] for path in settled.frozen} == {"e0", "e2"}
     assert any("order that the reference model loads" in note for note in settled.notes)
-    kept = assign(source, like=like, plain=False, order="saved")
+    kept = assign(source, Request(like=like, order="saved"))
     assert inside(kept) == ["e1", "e3", "e0", "e2"]
     assert not kept.reordered
     assert any("order: load it into a model with the same trainable flags" in note for note in kept.notes)
-    notes = assign(source, like=like, plain=False, order="any").notes
+    notes = assign(source, Request(like=like, order="any")).notes
     assert not any("frozen" in note or "order that" in note for note in notes)
 
 
@@ -227,7 +225,7 @@ def test_a_reference_model_with_frozen_layers_is_followed_too() -> None:
         f"{name}/{leaf}" for name in ("a", "e0", "e1", "e2", "e3", "z") for leaf in ("kernel", "bias")
     )
     like = reference_from_json(json.dumps(encoder("e1")), where="like.json")
-    assert inside(assign(wrapper(*weights), like=like, plain=False, order="reference")) == [
+    assert inside(assign(wrapper(*weights), Request(like=like))) == [
         "e0",
         "e2",
         "e3",
@@ -236,19 +234,19 @@ def test_a_reference_model_with_frozen_layers_is_followed_too() -> None:
 
 
 def test_names_that_pair_no_layers_do_not_settle_a_nested_model_of_equal_shapes() -> None:
-    weights = [name.replace("e", "odd", 1) if name.startswith("e") else name for name in TWINS]
+    weights = [name.replace("e", "odd", 1) if name.startswith("e") else name for name in EQUAL_SHAPES]
     names = [f"{name}/{leaf}" for name in ("p", "q", "r", "s") for leaf in ("kernel", "bias")]
     ends = (group(name, f"{name}/kernel", f"{name}/bias") for name in ("a", "z"))
     like = Reference(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
     with pytest.raises(Undecided):
-        assign(wrapper(*weights), like=like, plain=False, order="reference")
+        assign(wrapper(*weights), Request(like=like))
 
 
 def test_another_model_is_no_reference() -> None:
     architecture = parse_model(json.dumps(encoder("e0", "e2")), where="config")
     like = reference_from_json(json.dumps(stack(dense("a"), dense("enc"), dense("z"))), where="like.json")
     with pytest.raises(Undecided, match="is another model"):
-        assign(wrapper(*TWINS, architecture=architecture), like=like, plain=False, order="reference")
+        assign(wrapper(*EQUAL_SHAPES, architecture=architecture), Request(like=like))
 
 
 def by_full_file(
@@ -267,9 +265,7 @@ def by_full_file(
             architecture=parse_model(json.dumps(trained), where="model_config"),
             replicas=2,
         ),
-        like=reference_from_checkpoint(like, where="like.h5"),
-        plain=False,
-        order="reference",
+        Request(like=reference_from_checkpoint(like, where="like.h5")),
     )
 
 
@@ -311,9 +307,7 @@ def test_the_end_of_a_custom_layer_that_trains_shows_only_before_another_that_do
     ):
         assign(
             wrapper(*names, architecture=own),
-            like=reference_from_json(json.dumps(thawed), where="like.json"),
-            plain=False,
-            order="reference",
+            Request(like=reference_from_json(json.dumps(thawed), where="like.json")),
         )
 
 
@@ -335,9 +329,7 @@ def test_a_reference_model_that_lists_the_same_layers_in_another_order_is_follow
         return
     settled = assign(
         wrapper("a/kernel", "b/kernel", architecture=parse_model(json.dumps(trained), where="model_config")),
-        like=reference_from_json(json.dumps(reference), where="like.json"),
-        plain=False,
-        order="reference",
+        Request(like=reference_from_json(json.dumps(reference), where="like.json")),
     )
     assert shown(settled) == [("inner", ["b/kernel:0", "a/kernel:0"])]
 
@@ -347,9 +339,7 @@ def test_numbers_of_another_session_are_told_behind_a_common_scope_too() -> None
     groups = (group("dense_1", "tower/dense_1/kernel"), group("model", "tower/dense/kernel"))
     settled = assign(
         wrapper("tower/dense_2/kernel", "tower/dense_1/kernel"),
-        like=Reference(where="like.h5", groups=groups),
-        plain=False,
-        order="reference",
+        Request(like=Reference(where="like.h5", groups=groups)),
     )
     assert shown(settled) == [("dense_1", ["tower/dense_2/kernel:0"]), ("model", ["tower/dense_1/kernel:0"])]
 
@@ -379,7 +369,57 @@ def test_weights_without_scopes_of_one_name_may_be_those_of_several_layers() -> 
     with pytest.raises(Undecided, match="in several ways"):
         assign(
             wrapper("w", *e, "w", "w", *d, "w"),
-            like=Reference(where="like.h5", groups=groups),
-            plain=False,
-            order="reference",
+            Request(like=Reference(where="like.h5", groups=groups)),
         )
+
+
+@pytest.mark.parametrize("order", ["reference", "saved", "any"])
+def test_a_reference_model_that_a_full_model_does_not_need_is_noted(order: Order) -> None:
+    template = wrapper("a/kernel", "a/bias", architecture=model(dense("a")))
+    like = reference_from_json(json.dumps(stack(dense("a"))), where="like.json")
+    settled = assign(template, Request(like=like, order=order))
+    assert settled.settled_by == "architecture"
+    assert any(note.startswith("the reference model was not needed") for note in settled.notes)
+
+
+@pytest.mark.parametrize("order", ["reference", "saved", "any"])
+@pytest.mark.parametrize("form", ["json", "file"])
+def test_a_reference_model_that_contradicts_a_full_model_is_refused(order: Order, form: str) -> None:
+    template = wrapper("a/kernel", "a/bias", architecture=model(dense("a")))
+    other = stack(entry("a", "Dense", units=5))
+    like = reference_from_json(json.dumps(other), where="like.json")
+    if form == "file":
+        like = Reference(where="like.h5", groups=(group("a", "a/kernel"),))
+    with pytest.raises(Undecided, match=r"another model|would not load"):
+        assign(template, Request(like=like, order=order))
+
+
+def test_the_assumption_of_a_plain_model_is_noted_or_refused_with_a_full_model() -> None:
+    plain = wrapper("a/kernel", "a/bias", architecture=model(dense("a")))
+    notes = assign(plain, Request(plain=True)).notes
+    assert any("plain model was not needed" in note for note in notes)
+    nested = model(stack(dense("a"), name="inner"))
+    with pytest.raises(UsageRefused, match="'inner' is a nested model"):
+        assign(wrapper("a/kernel", "a/bias", architecture=nested), Request(plain=True))
+    frozen = model(dense("a", trainable=False), entry("b", "BatchNormalization"))
+    weights = ("b/gamma", "b/beta", "a/kernel", "a/bias", "b/moving_mean", "b/moving_variance")
+    with pytest.raises(UsageRefused, match="'a' was frozen"):
+        assign(wrapper(*weights, architecture=frozen), Request(plain=True))
+
+
+def test_remedies_never_contradict_what_was_given() -> None:
+    ends = (group(name, f"{name}/kernel", f"{name}/bias") for name in ("a", "z"))
+    names = [f"{name}/{leaf}" for name in ("p", "q", "r", "s") for leaf in ("kernel", "bias")]
+    weights = [name.replace("e", "odd", 1) if name.startswith("e") else name for name in EQUAL_SHAPES]
+    fresh = Reference(where="like.h5", groups=(next(ends), group("enc", *names), next(ends)))
+    with pytest.raises(Undecided) as by_weights:
+        assign(wrapper(*weights), Request(like=fresh))
+    assert by_weights.value.remedies == (GIVE_JSON,)
+    described = reference_from_json(json.dumps(stack(dense("p"), dense("q"))), where="like.json")
+    falling = wrapper("x_2/kernel", "x_2/bias", "x_1/kernel", "x_1/bias")
+    orders: tuple[Order, ...] = ("saved", "any")
+    for order in orders:
+        with pytest.raises(Undecided, match="in several ways") as by_description:
+            assign(falling, Request(like=described, order=order))
+        assert by_description.value.remedies == (GIVE_WEIGHTS,)
+        assert ("trainable flags" in by_description.value.hint) == (order == "saved")

@@ -114,10 +114,10 @@ def written(class_name: str, config: dict[str, Any], shapes: Shapes, version: st
     model = parse_model(stack([masking, {"class_name": class_name, "config": config}]), where="the test")
     expected_model(model)
     translation = translate(model, [planned("layer", shapes)], keras_version=version)
-    for _, recipe in translation.variables:
-        if recipe.source is not None:
-            made = recipe.make(np.zeros(recipe.source.shape, recipe.source.dtype))
-            assert made.shape == recipe.shape
+    for _, variable in translation.variables:
+        if variable.source is not None:
+            made = variable.make(np.zeros(variable.source.shape, variable.source.dtype))
+            assert made.shape == variable.shape
     json.dumps(translation.config)
     return translation
 
@@ -202,7 +202,7 @@ def test_a_custom_class_that_has_the_name_of_a_built_in_one_is_unknown(
     model = parse_model(
         stack([{"class_name": "Dense", "config": {"name": "d", "units": 2}}, entry]), where="test"
     )
-    assert [unit.open for unit in iter_layers(expected_model(model))] == [False, True]
+    assert [layer.custom for layer in iter_layers(expected_model(model))] == [False, True]
     assert any(f"custom_objects={{'{class_name}'" in note for note in written(class_name, config, []).notes)
 
 

@@ -12,13 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import remap.__main__
 from remap.isolation import IsolationFailed
 from tests.commandline import Run, runner
 from tests.documented import require_documented
 from tests.handmade import save_weights
+from tests.paper import entry as layer
+from tests.paper import stack
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -39,8 +43,11 @@ def here(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("two_io", "multi_weights.h5", "weights.h5"),
         ("two_io", "single.json", "two_io.json"),
         ("gan", "multi.h5", "gan.h5"),
+        ("many_layers", "multi.h5", "lambda.h5"),
     ):
         shutil.copy(case("keras-2.2.4", name) / member, tmp_path / target)
+    for name in ("there.svg", "there.html"):
+        (tmp_path / name).touch()
     (tmp_path / "page.h5").write_text("<!DOCTYPE html><html></html>")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -55,9 +62,14 @@ ENDINGS = [
     (0, ["extract", "weights.h5", "-o", "out.h5", "--like", "two_io.json"]),
     (0, ["extract", "gan.h5", "-o", "out.h5", "--submodel", "generator"]),
     (0, ["extract", "multi.h5", "-o", "out.h5", "--weights-only"]),
+    (0, ["extract", "multi.h5", "-o", "out.keras", "--dry-run"]),
+    (0, ["extract", "single.h5", "-o", "out.weights.h5", "--dry-run"]),
     (0, ["check", "single.h5", "--like", "model.json"]),
     (2, ["extract", "weights.h5", "-o", "out.h5", "--plain", "--like", "two_io.json"]),
     (2, ["extract", "multi.h5", "-o", "multi.h5", "--overwrite"]),
+    (2, ["extract", "multi.h5", "-o", "out.ckpt"]),
+    (2, ["extract", "multi.h5", "-o", "out.ckpt", "--dry-run"]),
+    (2, ["extract", "multi.h5", "-o", "multi.h5", "--dry-run"]),
     (2, ["inspect", "multi.h5", "--layer", "nobody"]),
     (3, ["inspect", "page.h5"]),
     (3, ["inspect", "missing.h5"]),
@@ -65,11 +77,18 @@ ENDINGS = [
     (3, ["check", "multi.h5", "--like", "model.json"]),
     (3, ["check", "page.h5", "--like", "model.json"]),
     (4, ["extract", "weights.h5", "-o", "out.h5"]),
+    (3, ["extract", "lambda.h5", "-o", "out.keras"]),
+    (3, ["extract", "lambda.h5", "-o", "out.keras", "--dry-run"]),
+    (4, ["extract", "weights.h5", "-o", "out.keras", "--plain", "--dry-run"]),
     (4, ["extract", "gan.h5", "-o", "out.h5"]),
     (5, ["extract", "single.h5", "-o", "out.h5"]),
     (6, ["extract", "multi.h5", "-o", "single.h5"]),
     (6, ["extract", "multi.h5", "-o", "nowhere/out.h5"]),
-    (6, ["inspect", "multi.h5", "--svg", "single.h5"]),
+    (6, ["extract", "multi.h5", "-o", "."]),
+    (6, ["extract", "multi.h5", "-o", "absent/", "--dry-run"]),
+    (2, ["inspect", "multi.h5", "--svg", "single.png"]),
+    (2, ["inspect", "multi.h5", "--html", "single.h5"]),
+    (6, ["inspect", "multi.h5", "--svg", "there.svg"]),
     (6, ["inspect", "multi.h5", "--html", "nowhere/out.html"]),
 ]
 
@@ -104,8 +123,8 @@ def test_a_refusal_says_what_where_and_what_to_run(run: Run) -> None:
     assert outcome.err.splitlines() == [
         "Error: the file holds 2 models with weights: generator, discriminator",
         "   in: /model_weights in gan.h5",
-        "  try: choose one: --submodel generator",
-        "       h5remap extract gan.h5 -o out.h5 --submodel generator",
+        "  try: h5remap extract gan.h5 -o out.h5 --submodel generator",
+        "   or: h5remap extract gan.h5 -o out.h5 --submodel discriminator",
     ]
 
 
@@ -127,19 +146,21 @@ def test_a_refusal_names_the_file_that_it_means(run: Run, args: list[str], place
 
 
 @pytest.mark.usefixtures("here")
-def test_a_refusal_of_a_name_shows_where_to_look(run: Run) -> None:
-    assert "h5remap inspect gan.h5\n" in run("extract", "gan.h5", "-o", "o.h5", "--submodel", "nobody").err
+def test_a_refusal_of_a_name_shows_the_names_there_are(run: Run) -> None:
+    told = run("extract", "gan.h5", "-o", "o.h5", "--submodel", "nobody").err
+    assert "h5remap extract gan.h5 -o o.h5 --submodel generator\n" in told
+    assert "h5remap extract gan.h5 -o o.h5 --submodel discriminator\n" in told
 
 
 @pytest.mark.usefixtures("here")
 def test_the_commands_in_a_refusal_work(run: Run) -> None:
     outcome = run("extract", "weights.h5", "-o", "out.h5", "--json")
-    commands = json.loads(outcome.out)["commands"]
-    assert commands == [
-        "h5remap extract weights.h5 -o out.h5 --plain",
+    remedies = json.loads(outcome.out)["remedies"]
+    assert [remedy["command"] for remedy in remedies] == [
         "h5remap extract weights.h5 -o out.h5 --like model.json",
+        "h5remap extract weights.h5 -o out.h5 --plain",
     ]
-    assert run(*commands[0].split()[1:]).code == 0
+    assert run(*remedies[1]["command"].split()[1:]).code == 0
 
 
 @pytest.mark.parametrize(
@@ -252,6 +273,14 @@ def test_a_dry_run_writes_nothing_and_tells_every_weight(here: Path, run: Run, j
     assert outcome.out.count("/model_weights/model_1/") == 16
 
 
+@pytest.mark.usefixtures("here")
+def test_a_dry_run_tells_what_the_format_of_the_output_holds(run: Run) -> None:
+    words = ("extract", "weights.h5", "--like", "two_io.json", "--dry-run")
+    for output, kind in (("o.h5", "weights"), ("o.keras", "full model"), ("o.weights.h5", "weights")):
+        document = json.loads(run(*words, "-o", output, "--json").out)
+        assert (document["kind"], document["target"]) == (kind, None)
+
+
 def test_an_output_is_replaced_only_when_told(here: Path, run: Run) -> None:
     before = (here / "single.h5").read_bytes()
     assert run("extract", "multi.h5", "-o", "single.h5").code == 6
@@ -259,15 +288,42 @@ def test_an_output_is_replaced_only_when_told(here: Path, run: Run) -> None:
     assert run("extract", "multi.h5", "-o", "single.h5", "--overwrite").code == 0
 
 
+@pytest.mark.parametrize("extension", ["svg", "html"])
+def test_a_picture_never_replaces_a_file(here: Path, run: Run, extension: str) -> None:
+    assert run("inspect", "multi.h5", f"--{extension}", f"there.{extension}").code == 6
+    assert (here / f"there.{extension}").read_bytes() == b""
+
+
 @pytest.mark.parametrize("option", ["--svg", "--html"])
-def test_a_picture_never_replaces_a_file(here: Path, run: Run, option: str) -> None:
-    before = (here / "multi.h5").read_bytes()
-    assert run("inspect", "multi.h5", option, "multi.h5").code == 6
-    assert (here / "multi.h5").read_bytes() == before
+def test_a_picture_has_the_extension_of_its_format(here: Path, run: Run, option: str) -> None:
+    before = sorted(here.iterdir())
+    names = {"--svg": "view.svg", "--html": "view.html"} | {option: "view.png"}
+    outcome = run("inspect", "multi.h5", *(word for pair in names.items() for word in pair))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "   in: view.png\n" in outcome.err
+    assert sorted(here.iterdir()) == before
+
+
+def test_a_picture_shows_its_last_line_whole(here: Path, run: Run) -> None:
+    run("inspect", "multi.h5", "--svg", "view.svg")
+    picture = (here / "view.svg").read_text(encoding="utf-8")
+    used = {
+        name for name, text in re.findall(r"url\(#(h5remap-line-\d+)\)\">([^<]*)<", picture) if text.strip()
+    }
+    assert len(used) > 20
+    assert used <= set(re.findall(r'<clipPath id="(.*?)"', picture))
+
+
+def test_a_web_page_has_a_title(here: Path, run: Run) -> None:
+    (here / "multi.h5").rename(here / "a{b}<c>.h5")
+    assert run("inspect", "a{b}<c>.h5", "--html", "view.html").code == 0
+    assert "<title>h5remap inspect a{b}&lt;c&gt;.h5</title>" in (here / "view.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_no_picture_is_written_where_the_other_cannot_be(here: Path, run: Run) -> None:
-    outcome = run("inspect", "multi.h5", "--svg", "new.svg", "--html", "page.h5")
+    outcome = run("inspect", "multi.h5", "--svg", "new.svg", "--html", "there.html")
     assert (outcome.code, outcome.out) == (6, "")
     assert not (here / "new.svg").exists()
 
@@ -385,3 +441,25 @@ def test_completion_installs(tmp_path: Path, run: Run, shell: str, place: str) -
     )
     assert outcome.code == 0
     assert "_H5REMAP_COMPLETE" in (tmp_path / place).read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_check_exits_by_its_verdict(run: Run) -> None:
+    kernel = np.ones((3, 3), "<f4")
+
+    def named(*names: str) -> dict[str, dict[str, NDArray[np.generic]]]:
+        return {name: {f"{name}/kernel:0": kernel} for name in names}
+
+    save_weights(Path("model.h5"), named("a", "b"))
+    save_weights(Path("crossed.h5"), named("b", "a"))
+    save_weights(Path("renamed.h5"), named("x"))
+    layers = (layer("odd", "Odd"), layer("x", "Dense", units=3, use_bias=False))
+    Path("custom.json").write_text(json.dumps(stack(*layers)))
+    assert run("check", "model.h5", "--like", "model.h5").code == 0
+    crossed = run("check", "crossed.h5", "--like", "model.h5")
+    assert crossed.code == 3
+    assert "crossed  a" in crossed.out
+    assert run("check", "crossed.h5", "--like", "model.h5", "--by-order").code == 0
+    untold = run("check", "renamed.h5", "--like", "custom.json")
+    assert untold.code == 4
+    assert "Odd" in untold.out

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from remap.console.terminal import Meter, Terminal
+from remap.console.terminal import ProgressBar, Terminal
 from remap.console.text import Line
 
 pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
@@ -80,12 +80,12 @@ def test_a_refusal_is_red_on_a_terminal(multi: Path) -> None:
     assert "\x1b[1;31mError: " in on_a_terminal("-m", "remap", "extract", multi, "-o", multi)
 
 
-METER = """
+BAR = """
 import sys
 from remap.console import terminal
 from remap.console.terminal import Terminal
-terminal._PATIENCE = {patience}
-with terminal.Meter(Terminal(stderr=True), "writing") as shown:
+terminal._DELAY = {delay}
+with terminal.ProgressBar(Terminal(stderr=True), "writing") as shown:
     for done in range(0, 100_000_001, 10_000_000):
         shown(done, 100_000_000)
 print("end")
@@ -93,20 +93,20 @@ print("end")
 
 
 def test_long_work_shows_bytes_and_rate() -> None:
-    shown = on_a_terminal("-c", METER.format(patience=-1))
+    shown = on_a_terminal("-c", BAR.format(delay=-1))
     assert "writing" in shown
     assert "100.0 MB" in shown
     assert shown.endswith("end\n")
 
 
-@pytest.mark.parametrize(("patience", "environment"), [(60, {}), (-1, {"TERM": "dumb"})])
-def test_short_work_and_dumb_terminals_show_no_bar(patience: int, environment: dict[str, str]) -> None:
-    assert on_a_terminal("-c", METER.format(patience=patience), env=environment) == "end\n"
+@pytest.mark.parametrize(("delay", "environment"), [(60, {}), (-1, {"TERM": "dumb"})])
+def test_short_work_and_dumb_terminals_show_no_bar(delay: int, environment: dict[str, str]) -> None:
+    assert on_a_terminal("-c", BAR.format(delay=delay), env=environment) == "end\n"
 
 
 def test_a_pipe_gets_no_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remap.console.terminal._PATIENCE", -1)
-    with Meter(Terminal(stderr=True), "writing") as shown:
+    monkeypatch.setattr("remap.console.terminal._DELAY", -1)
+    with ProgressBar(Terminal(stderr=True), "writing") as shown:
         shown(5, 10)
     assert capsys.readouterr() == ("", "")
 
@@ -116,10 +116,10 @@ def test_a_bar_comes_late_and_then_keeps_up(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("rich.progress.Progress.update", lambda *_, completed: seen.append(completed))
     terminal = Terminal(stderr=True)
     terminal.live = True
-    with Meter(terminal, "writing") as shown:
-        monkeypatch.setattr("remap.console.terminal._PATIENCE", 3600)
+    with ProgressBar(terminal, "writing") as shown:
+        monkeypatch.setattr("remap.console.terminal._DELAY", 3600)
         shown(1, 10)
-        monkeypatch.setattr("remap.console.terminal._PATIENCE", -1)
+        monkeypatch.setattr("remap.console.terminal._DELAY", -1)
         shown(5, 10)
         shown(10, 10)
     assert seen == [5, 10]

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,17 @@ import h5py
 import pytest
 
 import remap
-from remap import OutputRefused, Undecided, UsageRefused, extract, plan
-from remap.checkpoint import Checkpoint
-from remap.conversion import _require_loadable
-from remap.conversion_plan import Plan
-from remap.hdf5.file_image import Layout
+from remap import (
+    InputRefused,
+    NothingToExtract,
+    OutputRefused,
+    RemapError,
+    Undecided,
+    UsageRefused,
+    extract,
+    plan,
+)
+from remap.results import report_of
 from tests.truth import differences
 
 Case = Callable[[str, str], Path]
@@ -30,18 +33,22 @@ def folder(case: Case) -> Path:
     return case("keras-2.2.4", "conv_bn")
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("x.H5", "lower case"),
-        ("x", "lower case"),
-        ("x.Keras", "call it x.h5"),
-    ],
-)
-def test_refuses_names_that_keras_would_misread(folder: Path, tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(UsageRefused, match=reason):
-        extract(folder / "multi.h5", tmp_path / name)
+@pytest.mark.parametrize("name", ["x.H5", "x", "x.Keras", "x.ckpt"])
+def test_refuses_names_that_no_keras_opens(folder: Path, tmp_path: Path, name: str) -> None:
+    for work in (extract, plan):
+        with pytest.raises(UsageRefused, match=r"use \.h5, \.keras or \.weights\.h5"):
+            work(folder / "multi.h5", tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "there", "there.h5", "absent/", "absent.h5/"])
+def test_refuses_a_directory_as_output(folder: Path, tmp_path: Path, name: str) -> None:
+    for directory in ("there", "there.h5"):
+        (tmp_path / directory).mkdir()
+    for work in (extract, plan):
+        with pytest.raises(OutputRefused, match="the output is a directory") as caught:
+            work(folder / "multi.h5", f"{tmp_path}/{name}")
+        assert caught.value.hint.endswith("ends in .h5, .keras or .weights.h5")
 
 
 def test_refuses_to_be_told_two_things(folder: Path, tmp_path: Path) -> None:
@@ -73,6 +80,8 @@ def test_never_replaces_the_reference_model(folder: Path, tmp_path: Path, link: 
     before = like.read_bytes()
     with pytest.raises(UsageRefused, match="the output is the reference model"):
         extract(folder / "multi_weights.h5", out, like=like, overwrite=True)
+    with pytest.raises(UsageRefused, match="the output is the reference model"):
+        plan(folder / "multi_weights.h5", out, like=like)
     assert out.read_bytes() == like.read_bytes() == before
 
 
@@ -84,6 +93,8 @@ def test_refuses_to_write_onto_its_input(folder: Path, tmp_path: Path) -> None:
     os.link(source, tmp_path / "same.h5")
     with pytest.raises(UsageRefused, match="input"):
         extract(source, tmp_path / "same.h5", overwrite=True)
+    with pytest.raises(UsageRefused, match="input"):
+        plan(source, tmp_path / "same.h5")
 
 
 def test_input_stays_as_it_was(folder: Path, tmp_path: Path) -> None:
@@ -169,33 +180,6 @@ def test_long_optimizer_lists_get_names_that_old_keras_reads_back(case: Case, tm
     assert not split or names[:2] == [b"w0", b"w1"]
 
 
-@pytest.mark.parametrize("era", ["keras-2.2.4", "tf.keras-2.3.4"])
-def test_swapping_two_tensors_of_equal_shape_is_seen(
-    case: Case, tmp_path: Path, era: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Let what was drawn give two tensors each other's places, and see the verification stop the output."""
-    module = importlib.import_module("remap.hdf5.output")
-    lay_out = module.lay_out
-
-    def swapping(plan: Plan) -> Layout:
-        layout: Layout = lay_out(plan)
-        for one, other in combinations(layout.places, 2):
-            if one.source.shape == other.source.shape and one.source.parameters > 1:
-                swapped = {one: replace(one, offset=other.offset), other: replace(other, offset=one.offset)}
-                return replace(layout, places=tuple(swapped.get(place, place) for place in layout.places))
-        raise AssertionError("no two tensors of equal shape")
-
-    monkeypatch.setattr(module, "lay_out", swapping)
-    with pytest.raises(OutputRefused, match="reads back from elsewhere"):
-        extract(case(era, "alternating_frozen") / "multi.h5", tmp_path / "out.h5")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_would_not_load_is_not_published(folder: Path) -> None:
-    with pytest.raises(OutputRefused, match="Keras would not load"):
-        _require_loadable(Checkpoint(root="/", layers=()), plan(folder / "multi.h5"))
-
-
 def test_values_of_the_output_are_those_of_the_wrapper(folder: Path, tmp_path: Path) -> None:
     remap.extract(folder / "multi.h5", tmp_path / "out.h5", weights_only=True)
     with h5py.File(folder / "multi.h5") as theirs, h5py.File(tmp_path / "out.h5") as ours:
@@ -209,3 +193,131 @@ def test_values_of_the_output_are_those_of_the_wrapper(folder: Path, tmp_path: P
             )
         )
     assert total == pytest.approx(sum(known))
+
+
+def test_the_name_of_the_output_chooses_the_format(case: Case, tmp_path: Path) -> None:
+    source = case("keras-2.2.4", "conv_bn") / "multi.h5"
+    report = extract(source, tmp_path / "single.keras")
+    assert report.kind == "full model"
+    with zipfile.ZipFile(tmp_path / "single.keras") as archive:
+        assert sorted(archive.namelist()) == ["config.json", "metadata.json", "model.weights.h5"]
+    assert extract(source, tmp_path / "single.weights.h5").kind == "weights"
+    assert (tmp_path / "single.weights.h5").read_bytes().startswith(b"\x89HDF")
+
+
+def test_a_single_model_is_converted_as_it_stands_and_says_so(case: Case, tmp_path: Path) -> None:
+    folder = case("keras-2.2.4", "conv_bn")
+    report = extract(folder / "single.h5", tmp_path / "single.keras")
+    assert any("there was no wrapper" in note for note in report.notes)
+    extract(folder / "multi.h5", tmp_path / "multi.keras")
+    assert (tmp_path / "single.keras").read_bytes() == (tmp_path / "multi.keras").read_bytes()
+
+
+def test_weights_files_give_the_same_with_a_like_file(case: Case, tmp_path: Path) -> None:
+    folder = case("keras-2.2.4", "nested_frozen_layers")
+    extract(folder / "multi.h5", tmp_path / "full.weights.h5")
+    extract(folder / "multi_weights.h5", tmp_path / "multi.weights.h5", like=folder / "single.json")
+    single = extract(
+        folder / "single_weights.h5", tmp_path / "single.weights.h5", like=folder / "single.json"
+    )
+    assert single.settled_by == "reference"
+    wanted = (tmp_path / "full.weights.h5").read_bytes()
+    assert (tmp_path / "multi.weights.h5").read_bytes() == wanted
+    assert (tmp_path / "single.weights.h5").read_bytes() == wanted
+
+
+def test_a_single_model_that_consists_of_models_is_converted_too(case: Case, tmp_path: Path) -> None:
+    folder = case("keras-2.2.4", "two_branches")
+    extract(folder / "multi.h5", tmp_path / "multi.keras")
+    extract(folder / "single.h5", tmp_path / "single.keras")
+    assert (tmp_path / "single.keras").read_bytes() == (tmp_path / "multi.keras").read_bytes()
+    extract(folder / "single.h5", tmp_path / "full.weights.h5")
+    extract(folder / "single_weights.h5", tmp_path / "flat.weights.h5", like=folder / "single.json")
+    assert (tmp_path / "full.weights.h5").read_bytes() == (tmp_path / "flat.weights.h5").read_bytes()
+    with pytest.raises(Undecided, match="holds 2 models"):
+        extract(folder / "single.h5", tmp_path / "single.h5")
+
+
+@pytest.mark.parametrize("form", ["keras", "weights.h5"])
+def test_models_of_which_one_is_a_wrapper_are_not_taken_for_a_single_one(
+    case: Case, tmp_path: Path, form: str
+) -> None:
+    with pytest.raises(Undecided, match="submodel='discriminator'"):
+        extract(case("keras-2.2.4", "gan_multi") / "multi.h5", tmp_path / f"out.{form}")
+
+
+def test_names_alone_are_not_enough_for_a_format_with_architecture(case: Case, tmp_path: Path) -> None:
+    folder = case("keras-2.2.4", "dense_plain")
+    with pytest.raises(Undecided, match="need the architecture"):
+        extract(folder / "multi_weights.h5", tmp_path / "o.keras")
+    with pytest.raises(Undecided, match="need the architecture"):
+        extract(folder / "single_weights.h5", tmp_path / "o.weights.h5")
+
+
+def test_a_like_file_of_another_model_is_refused(case: Case, tmp_path: Path) -> None:
+    weights = case("keras-2.2.4", "dense_plain") / "single_weights.h5"
+    with pytest.raises(Undecided, match="does not fit the checkpoint"):
+        extract(weights, tmp_path / "o.weights.h5", like=case("keras-2.2.4", "conv_bn") / "single.json")
+
+
+def test_what_keras_3_has_not_is_refused_by_name(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(InputRefused, match=r"LocallyConnected|Lambda"):
+        extract(case("keras-2.2.4", "many_layers") / "multi.h5", tmp_path / "o.keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_summary_counts_the_state_that_came_over(case: Case, tmp_path: Path) -> None:
+    kept = extract(case("keras-2.2.4", "conv_bn") / "multi.h5", tmp_path / "kept.keras")
+    assert kept.optimizer_tensors > 0
+    # Weights that were multiplied to make up for another slope no longer fit their moments.
+    anew = extract(case("keras-2.2.4", "recurrent") / "multi.h5", tmp_path / "anew.keras")
+    assert anew.optimizer_tensors == 0
+    assert any("optimizer state dropped" in note for note in anew.notes)
+
+
+def outcome(work: Callable[[], Any]) -> tuple[str, ...]:
+    """Tell what a call returns that a plan and a report share, or how it is refused."""
+    try:
+        found = work()
+    except RemapError as error:
+        return type(error).__name__, error.what, error.where, error.hint, repr(error.remedies)
+    report = found if hasattr(found, "target") else report_of(found, source="", target=None, size=0)
+    told = report.to_json()
+    return tuple(repr(told[name]) for name in told if name not in ("source", "target", "size"))
+
+
+@pytest.mark.parametrize("form", ["h5", "keras", "weights.h5"])
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [
+        ("conv_bn", "multi.h5"),
+        ("conv_bn", "multi_weights.h5"),
+        ("conv_bn", "single.h5"),
+        ("recurrent", "multi.h5"),
+        ("many_layers", "multi.h5"),
+        ("sequential_input", "multi.h5"),
+        ("gan_multi", "multi.h5"),
+        ("dense_plain", "multi_weights.h5"),
+    ],
+)
+def test_a_plan_says_what_the_conversion_will_do(
+    case: Case, tmp_path: Path, name: str, member: str, form: str
+) -> None:
+    """Whatever the conversion refuses before it writes, the plan for the same output refuses in the same words."""
+    source, target = case("keras-2.2.4", name) / member, tmp_path / f"out.{form}"
+    planned = outcome(lambda: plan(source, target))
+    assert list(tmp_path.iterdir()) == []
+    assert planned == outcome(lambda: extract(source, target))
+
+
+def test_a_plan_for_no_output_is_one_for_a_h5_file(folder: Path, tmp_path: Path) -> None:
+    assert plan(folder / "multi.h5") == plan(folder / "multi.h5", tmp_path / "out.h5")
+    with pytest.raises(NothingToExtract):
+        plan(folder / "single.h5")
+    assert plan(folder / "single.h5", tmp_path / "out.keras").model_config is not None
+
+
+def test_a_plan_for_an_output_that_exists_is_no_error(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.h5").write_text("precious")
+    assert plan(folder / "multi.h5", tmp_path / "out.h5").layers
+    assert (tmp_path / "out.h5").read_text() == "precious"

@@ -1,26 +1,28 @@
-"""Every byte of every tensor arrives and is seen to have arrived, in a thread or without."""
+"""Every byte of every tensor is copied and compared, in a thread or without, and every error of the disk is reported."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from remap.errors import OutputRefused
 from remap.hdf5 import copying
+from remap.hdf5.copying import FlushedAlong
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
-from tests.handmade import identity, save_full
+from tests.handmade import save_full, unchanged
 
 Copy = Callable[[int, int, int, int, int], int]
 
 real: Copy | None = getattr(os, "copy_file_range", None)
 
-pytestmark = pytest.mark.skipif(real is None, reason="this system copies nothing inside its kernel")
+needs_kernel_copy = pytest.mark.skipif(real is None, reason="this system copies nothing inside its kernel")
 
 
 @pytest.fixture(params=[False, True], ids=["at once", "in a thread"])
@@ -37,8 +39,13 @@ def _copied(source: Path, target: Path) -> list[int]:
     """Convert, and give the bytes done after each step."""
     done: list[int] = []
     with open_checkpoint(source) as opened:
-        plan = identity(opened.checkpoint)
-        publish(plan, opened, target, overwrite=False, progress=lambda count, _: done.append(count))
+        publish(
+            unchanged(opened.checkpoint),
+            opened,
+            target,
+            overwrite=False,
+            progress=lambda count, _: done.append(count),
+        )
     return done
 
 
@@ -59,6 +66,7 @@ def _as_it_is(*given: int) -> int:
     return real(*given)
 
 
+@needs_kernel_copy
 def test_every_byte_arrives_and_is_reported_once(
     tmp_path: Path, threaded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +96,7 @@ def _half_way(source: int, target: int, count: int, start: int, at: int) -> int:
     return _little(source, target, count, start, at)
 
 
+@needs_kernel_copy
 @pytest.mark.usefixtures("threaded")
 @pytest.mark.parametrize("copy", [_nothing, _little, _half_way])
 def test_what_the_kernel_leaves_arrives_too(
@@ -100,6 +109,7 @@ def test_what_the_kernel_leaves_arrives_too(
     assert other.read_bytes() == target.read_bytes()
 
 
+@needs_kernel_copy
 @pytest.mark.usefixtures("threaded")
 def test_every_single_bit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = save_full(tmp_path / "in.h5"), tmp_path / "out.h5"
@@ -131,6 +141,7 @@ def test_every_single_bit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                 assert not target.exists()
 
 
+@needs_kernel_copy
 def test_the_place_of_a_difference_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copying, "_BLOCK", 16)
 
@@ -148,6 +159,7 @@ def test_the_place_of_a_difference_is_told(tmp_path: Path, monkeypatch: pytest.M
     )
 
 
+@needs_kernel_copy
 def test_the_thread_has_ended_before_anybody_closes_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,11 +182,12 @@ def test_the_thread_has_ended_before_anybody_closes_a_file(
 
     source = save_full(tmp_path / "in.h5")
     with open_checkpoint(source) as opened, pytest.raises(KeyboardInterrupt):
-        publish(identity(opened.checkpoint), opened, tmp_path / "out.h5", overwrite=False, progress=enough)
+        publish(unchanged(opened.checkpoint), opened, tmp_path / "out.h5", overwrite=False, progress=enough)
     assert threading.active_count() == before
     assert [path.name for path in tmp_path.iterdir()] == ["in.h5"]
 
 
+@needs_kernel_copy
 def test_the_kernel_is_a_few_steps_ahead_and_no_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,4 +211,62 @@ def test_the_kernel_is_a_few_steps_ahead_and_no_further(
 
     source = save_full(tmp_path / "in.h5")
     with open_checkpoint(source) as opened, pytest.raises(KeyboardInterrupt):
-        publish(identity(opened.checkpoint), opened, tmp_path / "out.h5", overwrite=False, progress=first)
+        publish(unchanged(opened.checkpoint), opened, tmp_path / "out.h5", overwrite=False, progress=first)
+
+
+LARGE = 32 << 20
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[io.FileIO]:
+    with io.FileIO(tmp_path / "file", "wb") as file:
+        yield file
+
+
+def test_flushes_while_the_block_runs(file: io.FileIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = threading.Event()
+    monkeypatch.setattr("remap.hdf5.copying.os.fsync", lambda _: flushed.set())
+    with FlushedAlong(file, LARGE):
+        assert flushed.wait(30)
+
+
+def test_tells_what_the_disk_told(file: io.FileIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fail(_: int) -> None:
+        failed.set()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("remap.hdf5.copying.os.fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"), FlushedAlong(file, LARGE):
+        assert failed.wait(30)
+
+
+def test_an_error_of_the_block_goes_first(file: io.FileIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+
+    def fail(_: int) -> None:
+        failed.set()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("remap.hdf5.copying.os.fsync", fail)
+
+    def work() -> None:
+        assert failed.wait(30)
+        raise KeyError
+
+    with pytest.raises(KeyError), FlushedAlong(file, LARGE):
+        work()
+
+
+def test_leaves_small_files_alone(file: io.FileIO) -> None:
+    before = threading.active_count()
+    with FlushedAlong(file, LARGE - 1):
+        assert threading.active_count() == before
+
+
+def test_no_thread_outlives_the_block(file: io.FileIO) -> None:
+    before = threading.active_count()
+    with FlushedAlong(file, LARGE):
+        pass
+    assert threading.active_count() == before

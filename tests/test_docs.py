@@ -96,12 +96,6 @@ def test_a_package_index_can_show_the_description() -> None:
     text = hook.description(ROOT)
     assert _links(text) == []
     assert "![" not in text
-    for name, line in (
-        (
-            "multi_gpu",
-            "├── lambda_1 … lambda_4  × 4  Lambda                         cut the batch into slices",
-        ),
-        ("single", "├── block1_conv     Conv2D                  224"),
-    ):
-        assert line in hook.picture_text(ROOT / "docs" / "images" / f"{name}.svg").splitlines()
-        assert line in text
+    line = "├── lambda_1 … lambda_4  × 4  Lambda                         cut the batch into slices"
+    assert line in hook.picture_text(ROOT / "docs" / "images" / "multi_gpu.svg").splitlines()
+    assert line in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def _told(path: Path, *, compared: bool = False) -> dict[str, tuple[tuple[int, .
     """Give all that is read of a file's tensors, or the refusal."""
     source = Source.open(path)
     try:
-        opened = read_source(source, compared=compared)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("remap.hdf5.reader.CheckedFile", partial(CheckedFile, compared=compared))
+            opened = read_source(source)
     except InputRefused as refusal:
         return refusal.what
     finally:
@@ -275,7 +278,7 @@ def test_an_attribute_is_not_taken_for_the_address_where_addresses_are_short(
         offsets = [tensor.id.get_offset() for tensor in tensors]
         for tensor, offset in zip(tensors, [*offsets[:3], offsets[0]], strict=True):
             tensor.attrs["note"] = np.uint64(offset)
-    with closing(Source.open(path)) as source, CheckedFile(source) as gate:
-        found = list(gate.tensors(("group",), [f"tensor {number}" for number in range(4)]))
+    with closing(Source.open(path)) as source, CheckedFile(source) as checked:
+        found = list(checked.tensors(("group",), [f"tensor {number}" for number in range(4)]))
     assert [tensor.extent.offset for tensor in found] == offsets
     assert len(opened) == 4

@@ -107,7 +107,7 @@ def test_messages_in_a_continuation_follow_those_before_it(tmp_path: Path, new: 
     ],
 )
 def test_what_begins_otherwise_is_no_header(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(Refused, match="no form that the format knows"):
+    with pytest.raises(Refused, match="a version that the format does not define"):
         _header(tmp_path / "file", content)
 
 
@@ -122,12 +122,21 @@ def test_what_begins_otherwise_is_no_header(tmp_path: Path, content: bytes) -> N
         (_old(size=1 << 21), "larger than any"),
         (_old(size=500), "past the end"),
         (_new(struct.pack("<BHB", 1, 64, 0)), "within a message"),
-        (_old(_old_message(0x10, bytes(8))), "continues where nothing of it is"),
-        (_old(_old_message(0x10, struct.pack("<QQ", 0, 24), flags=2)), "continues where nothing of it is"),
+        (_old(_old_message(0x10, bytes(8))), "continues at a place that does not belong to it"),
+        (
+            _old(_old_message(0x10, struct.pack("<QQ", 0, 24), flags=2)),
+            "continues at a place that does not belong to it",
+        ),
         (_old(_old_message(0x10, struct.pack("<QQ", 1 << 40, 24))), "past the end"),
         (_old(_old_message(0x10, struct.pack("<QQ", 16, 24))), "larger than any"),  # continues in itself
-        (_new(_new_message(0x10, struct.pack("<QQ", 0, 24))), "continues where nothing of it is"),
-        (_new(_new_message(0x10, struct.pack("<QQ", 0, 7))), "continues where nothing of it is"),
+        (
+            _new(_new_message(0x10, struct.pack("<QQ", 0, 24))),
+            "continues at a place that does not belong to it",
+        ),
+        (
+            _new(_new_message(0x10, struct.pack("<QQ", 0, 7))),
+            "continues at a place that does not belong to it",
+        ),
     ],
 )
 def test_refuses_a_header_that_contradicts_itself(tmp_path: Path, content: bytes, words: str) -> None:
@@ -191,8 +200,8 @@ def test_what_the_superblock_says_behind_the_file_is_not_read(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (SIGNATURE, "version that the format does not know"),
-        (SIGNATURE + b"\4", "version that the format does not know"),
+        (SIGNATURE, "version that the format does not define"),
+        (SIGNATURE + b"\4", "version that the format does not define"),
         (SIGNATURE + b"\2\3\3", "damaged"),
         (SIGNATURE + b"\2\x08\x08" + bytes(20), "damaged"),
         (SIGNATURE + b"\2\x08\x08\0" + (512).to_bytes(8, "little") + bytes(30), "base address"),

@@ -84,7 +84,7 @@ def test_refuses_attributes_outside_the_header(tmp_path: Path) -> None:
 
 def test_refuses_a_header_of_no_known_form(tmp_path: Path) -> None:
     (tmp_path / "in.h5").write_bytes(b"\x07" * 100)
-    with pytest.raises(Refused, match="no form that the format knows"):
+    with pytest.raises(Refused, match="a version that the format does not define"):
         _read(tmp_path / "in.h5", 10)
 
 
@@ -112,9 +112,9 @@ def _attribute(data: bytes, *, version: int = 1, flags: int = 0, name: bytes = b
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        ((_message(0x0C, _attribute(bytes(16)), 2),), "messages that Keras's files never have"),  # shared
-        ((_message(0x01, bytes(8)),), "messages that Keras's files never have"),  # a dataset's
-        ((_message(0x30, bytes(8)),), "messages that Keras's files never have"),  # of nobody
+        ((_message(0x0C, _attribute(bytes(16)), 2),), "messages that Keras never writes"),  # shared
+        ((_message(0x01, bytes(8)),), "messages that Keras never writes"),  # a dataset's
+        ((_message(0x30, bytes(8)),), "messages that Keras never writes"),  # of nobody
         (
             (_message(0x15, b"\0\0" + b"\xff" * 22),),
             "densely",
@@ -122,14 +122,14 @@ def _attribute(data: bytes, *, version: int = 1, flags: int = 0, name: bytes = b
         ((_message(0x0C, _attribute(bytes(16))),) * 2, "two attributes of one name"),
         (
             (_message(0x0C, _attribute(bytes(16), version=2, flags=1)),),
-            "a form that Keras's files never have",
+            "a version that Keras never writes",
         ),
-        ((_message(0x0C, _attribute(bytes(16), version=4)),), "a form that Keras's files never have"),
+        ((_message(0x0C, _attribute(bytes(16), version=4)),), "a version that Keras never writes"),
         ((_message(0x0C, _attribute(bytes(16), name=b"names\0\0\0")),), "does not end where it should"),
         ((_message(0x0C, _attribute(bytes(16), name=b"names")),), "does not end where it should"),
         ((_message(0x0C, _attribute(bytes(16), name=b"")),), "does not end where it should"),
         ((_message(0x0C, struct.pack("<BxHHH", 1, 6, 900, 0) + b"names\0\0\0"),), "without content"),
-        ((_message(0x0C, _attribute(bytes(16), name=b"other\0")),), "not where its group keeps"),
+        ((_message(0x0C, _attribute(bytes(16), name=b"other\0")),), "not among the attributes in the header"),
         ((_message(0x0C, _attribute(bytes(24))),), "not as long as its shape says"),
         ((_message(0x0C, _attribute(bytes(8))),), "not as long as its shape says"),
     ],
@@ -150,7 +150,7 @@ def test_refuses_a_header_of_another_form_than_libhdf5_writes_for_keras(
         (b"\0\3\3\0" + b"\xff" * 24, False),
         (b"\0\0" + bytes(8) + b"\xff" * 8, True),
         (b"\0\1\3\0" + bytes(8) + b"\xff" * 8, True),
-        (b"\1\0" + b"\xff" * 16, True),  # of a version that the format does not know
+        (b"\1\0" + b"\xff" * 16, True),  # of a version that the format does not define
         (b"\0", True),
     ],
 )
@@ -170,7 +170,7 @@ def test_attributes_in_a_heap_of_their_own_are_refused(tmp_path: Path, content: 
 
 def test_refuses_a_file_whose_addresses_are_of_another_size(tmp_path: Path) -> None:
     header = _save(tmp_path / "in.h5")
-    with pytest.raises(Refused, match="built as Keras's never are"):
+    with pytest.raises(Refused, match="is one that Keras never writes"):
         _read(tmp_path / "in.h5", header, plain=False)
 
 
@@ -224,10 +224,10 @@ def test_an_empty_string_is_nowhere_or_an_object_of_no_bytes(
         (_heap((1, b"abc"), free=0), "contradicts itself"),  # for ever, in libhdf5
         (_heap((1, b"abc"), free=16), "contradicts itself"),
         (_heap((1, b"abc"), (2, bytes(5000))), "contradicts itself"),
-        (_heap((1, b"abc"), size=1 << 30), "there is no heap"),
-        (_heap((1, b"abc"), size=4088), "there is no heap"),
-        (b"GCOL\x02" + _heap((1, b"abc"))[5:], "there is no heap"),
-        (b"XCOL" + _heap((1, b"abc"))[4:], "there is no heap"),
+        (_heap((1, b"abc"), size=1 << 30), "there is no global heap"),
+        (_heap((1, b"abc"), size=4088), "there is no global heap"),
+        (b"GCOL\x02" + _heap((1, b"abc"))[5:], "there is no global heap"),
+        (b"XCOL" + _heap((1, b"abc"))[4:], "there is no global heap"),
         (_heap((1, b"abc"), size=5000), "points past the end"),
         (b"GC", "points past the end"),
     ],

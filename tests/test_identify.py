@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from remap.errors import InputRefused
-from remap.hdf5.identify import SIGNATURE, show
+from remap.hdf5.identify import SIGNATURE, show, url_in
 from remap.hdf5.reader import open_checkpoint
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def _npy() -> bytes:
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+SAFETENSORS = (16).to_bytes(8, "little") + b'{"__metadata__":' + bytes(8)
 FILES = {
     "empty": (b"", "the file is empty"),
     "lfs": (LFS, "Git LFS pointer"),
@@ -69,7 +70,14 @@ FILES = {
     "hdf4": (b"\x0e\x03\x13\x01" + bytes(100), "HDF4"),
     "pdf": (b"%PDF-1.4", "a PDF document"),
     "zeros": (bytes(10_000), "begins with zeros"),
-    "prefixed": (b"MATLAB" + bytes(506) + SIGNATURE, "HDF5 with something else put before it"),
+    "prefixed": (b"MATLAB" + bytes(506) + SIGNATURE, "HDF5 with other data before it"),
+    "tflite": (b"\x1c\0\0\0TFL3\x14\0", "a TensorFlow Lite model"),
+    "safetensors": (SAFETENSORS, "a safetensors file"),
+    "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x031.7", "an ONNX model"),
+    "onnx without a producer": (b"\x08\x08\x3a\x10\x0a" + bytes(20), "an ONNX model"),
+    "saved_model": (b"\x08\x01\x12\xe4Q\x0a\xb9\x0c\x12\x89", "part of a TensorFlow SavedModel"),
+    "gguf": (b"GGUF\x03\0\0\0", "a GGUF model"),
+    "control characters": (b"abc\x01\x02", "does not begin as an HDF5 file does"),
     "noise": (bytes(range(128, 256)), "does not begin as an HDF5 file does"),
 }
 
@@ -104,6 +112,26 @@ def test_says_what_a_directory_is(tmp_path: Path, member: str, words: str) -> No
     (tmp_path / member).touch()
     with pytest.raises(InputRefused, match=words):
         open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("s3://bucket/m.h5", "s3://bucket/m.h5"),
+        ("s3:/bucket/m.h5", "s3://bucket/m.h5"),
+        ("https:/example.org/m.h5", "https://example.org/m.h5"),
+        ("C:/models/m.h5", None),
+        ("models/a:/m.h5", None),
+        ("m.h5", None),
+    ],
+)
+def test_a_url_is_told_from_a_path(name: str, url: str | None) -> None:
+    assert url_in(name) == url
+
+
+def test_a_url_is_no_missing_file() -> None:
+    with pytest.raises(InputRefused, match=r"remote files are not supported yet: s3://bucket/m\.h5"):
+        open_checkpoint("s3:/bucket/m.h5")
 
 
 def test_never_opens_a_pickle(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_what_names_leave_open_is_said(case: Case) -> None:
     assert found.models[0].grouped
     assert [part.name for part in found.models[0].layers] == ["look", "read", "shape", "colour"]
     assert found.question
-    assert "--like" in found.hint
+    assert [remedy.option for remedy in found.remedies] == ["like", "plain"]
 
 
 def test_a_file_without_weights_is_no_error(tmp_path: Path) -> None:

@@ -77,12 +77,12 @@ def test_every_built_in_layer_owns_what_keras_gave_it(era: str) -> None:
                 *rest,
             ]
             model = parse_model(model_around(entry, config_with(entry, weights["flags"])), where=key)
-            outline = expected_model(model)
-            verdict = decide(flat, outline, apart=False)
-            if verdict.reading is None:
-                wrong.append(f"{key} {state}: {verdict}")
+            layers = expected_model(model)
+            choice = decide(flat, layers, inside=False)
+            if choice.reading is None:
+                wrong.append(f"{key} {state}: {choice}")
                 continue
-            owned = lists(outline, verdict.reading)
+            owned = lists(layers, choice.reading)
             expected = [flat.index(weight) for weight in (*middle, *rest)]
             got = list(owned[1]) if len(owned) == 3 else []
             if got != expected:
@@ -95,6 +95,6 @@ def test_no_built_in_layer_counts_as_custom(era: str) -> None:
     unknown = []
     for key, entry in zoo(era).items():
         model = parse_model(model_around(entry, entry["config"]), where=key)
-        if any(unit.open for unit in iter_layers(expected_model(model))):
+        if any(layer.custom for layer in iter_layers(expected_model(model))):
             unknown.append(key)
     assert [key for key in unknown if not any(part in key for part in LEFT_OPEN)] == []

@@ -80,7 +80,7 @@ def test_masks_that_meet_are_refused_whatever_stands_before_the_layer_that_uses_
     )
     assert "layer 'add' (Add), where masks meet" in [one.where for one in found]
     assert all(
-        "would be another in Keras 3" in one.what for one in found if one.where.startswith("layer 'add'")
+        "would be different in Keras 3" in one.what for one in found if one.where.startswith("layer 'add'")
     )
 
 
@@ -88,7 +88,7 @@ def test_masks_that_meet_are_refused_whatever_stands_before_the_layer_that_uses_
 def test_code_of_the_user_may_use_a_mask_that_would_be_another(user: str) -> None:
     (found, *_) = after_two_masks(ADD, ("own", user, {}, [["add"]]))
     assert isinstance(found, InputRefused)
-    assert "'own' works under would be another" in found.what
+    assert "'own' uses would be different" in found.what
 
 
 @pytest.mark.parametrize("reader", ["LSTM", "GlobalAveragePooling1D", "AnotherOfTheUser"])
@@ -102,7 +102,7 @@ def test_what_a_custom_layer_makes_of_a_mask_is_unknown(reader: str) -> None:
 def test_a_custom_layer_inside_time_distributed_may_use_the_mask() -> None:
     inner = {"layer": {"class_name": "OfTheUser", "config": {"name": "own"}}}
     (found,) = after_two_masks(("steps", "TimeDistributed", inner, [["mask_a"]]))
-    assert "'steps' works under would be another" in found.what
+    assert "'steps' uses would be different" in found.what
 
 
 @pytest.mark.parametrize("config", [{"mask_zero": True}, {"mask_value": 0.0}])
@@ -191,7 +191,7 @@ def test_models_that_call_models_twice_are_followed_in_linear_work(monkeypatch: 
 def test_models_called_in_more_ways_than_can_be_followed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert problems(masked(doubling(6, ends=3), ends=3)) == ()
     monkeypatch.setattr(masks, "_VISITS", 0)
-    with pytest.raises(InputRefused, match="in so many ways"):
+    with pytest.raises(InputRefused, match="in too many ways"):
         problems(masked(doubling(6, ends=3), ends=3))
 
 

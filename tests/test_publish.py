@@ -18,20 +18,18 @@ import pytest
 from remap.errors import InputRefused, OutputRefused, UsageRefused
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
-from tests.handmade import identity, save_full, save_weights
+from tests.handmade import save_full, save_weights, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from remap.checkpoint import Checkpoint
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_output_says_what_the_plan_says(tmp_path: Path) -> None:
+def test_output_says_what_is_described(tmp_path: Path) -> None:
     source, target = save_full(tmp_path / "in.h5"), tmp_path / "out.h5"
     with open_checkpoint(source) as opened:
-        size = publish(identity(opened.checkpoint), opened, target, overwrite=False)
+        size = publish(unchanged(opened.checkpoint), opened, target, overwrite=False)
         assert target.stat().st_size == size
         with open_checkpoint(target) as written:
             assert written.checkpoint == opened.checkpoint
@@ -44,10 +42,11 @@ def test_refuses_an_output_that_is_there(tmp_path: Path) -> None:
     target = tmp_path / "out.h5"
     target.write_bytes(b"precious")
     with open_checkpoint(save_weights(tmp_path / "in.h5")) as opened:
-        with pytest.raises(OutputRefused, match="already"):
-            publish(identity(opened.checkpoint), opened, target, overwrite=False)
+        with pytest.raises(OutputRefused, match="already") as caught:
+            publish(unchanged(opened.checkpoint), opened, target, overwrite=False)
+        assert [remedy.argument for remedy in caught.value.remedies] == ["overwrite=True"]
         assert target.read_bytes() == b"precious"
-        publish(identity(opened.checkpoint), opened, target, overwrite=True)
+        publish(unchanged(opened.checkpoint), opened, target, overwrite=True)
     assert target.read_bytes() != b"precious"
     assert _names(tmp_path) == ["in.h5", "out.h5"]
 
@@ -61,19 +60,20 @@ def test_refuses_the_input_as_output_by_whatever_name(tmp_path: Path, overwrite:
     with open_checkpoint(source) as opened:
         for name in ("in.h5", "hard.h5", "soft.h5"):
             with pytest.raises(UsageRefused, match="the output is the input"):
-                publish(identity(opened.checkpoint), opened, tmp_path / name, overwrite=overwrite)
+                publish(unchanged(opened.checkpoint), opened, tmp_path / name, overwrite=overwrite)
     assert source.read_bytes() == before
 
 
-def test_leaves_nothing_when_the_check_refuses(tmp_path: Path) -> None:
-    def refuse(checkpoint: Checkpoint) -> None:
-        raise OutputRefused(f"{len(checkpoint.layers)} layers are not to my taste")
+def test_leaves_nothing_when_verification_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OutputRefused("it differs")
 
+    monkeypatch.setattr("remap.hdf5.output.require_description", refuse)
     with (
         open_checkpoint(save_weights(tmp_path / "in.h5")) as opened,
-        pytest.raises(OutputRefused, match="3 layers are not to my taste"),
+        pytest.raises(OutputRefused, match="it differs"),
     ):
-        publish(identity(opened.checkpoint), opened, tmp_path / "out.h5", overwrite=False, check=refuse)
+        publish(unchanged(opened.checkpoint), opened, tmp_path / "out.h5", overwrite=False)
     assert _names(tmp_path) == ["in.h5"]
 
 
@@ -83,14 +83,14 @@ def _names(directory: Path) -> list[str]:
 
 def _convert(source: Path, target: Path, *, overwrite: bool = False) -> None:
     with open_checkpoint(source) as opened:
-        publish(identity(opened.checkpoint), opened, target, overwrite=overwrite)
+        publish(unchanged(opened.checkpoint), opened, target, overwrite=overwrite)
 
 
 def test_reports_progress_that_rises_to_the_end(tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
     with open_checkpoint(save_full(tmp_path / "in.h5")) as opened:
         publish(
-            identity(opened.checkpoint),
+            unchanged(opened.checkpoint),
             opened,
             tmp_path / "out.h5",
             overwrite=False,
@@ -119,7 +119,7 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
                 patch.delattr(os, "O_TMPFILE", raising=False)
             with pytest.raises(KeyboardInterrupt):
                 publish(
-                    identity(opened.checkpoint),
+                    unchanged(opened.checkpoint),
                     opened,
                     tmp_path / "out.h5",
                     overwrite=False,
@@ -134,8 +134,11 @@ def test_refuses_an_input_that_changes_meanwhile(tmp_path: Path) -> None:
     def change(*_: int) -> None:
         os.utime(source, ns=(0, 0))
 
-    with open_checkpoint(source) as opened, pytest.raises(InputRefused, match="changed by somebody else"):
-        publish(identity(opened.checkpoint), opened, tmp_path / "out.h5", overwrite=False, progress=change)
+    with (
+        open_checkpoint(source) as opened,
+        pytest.raises(InputRefused, match="was changed while it was read"),
+    ):
+        publish(unchanged(opened.checkpoint), opened, tmp_path / "out.h5", overwrite=False, progress=change)
     assert _names(tmp_path) == ["in.h5"]
 
 
@@ -210,7 +213,7 @@ def test_never_takes_the_place_of_a_file_that_appears_meanwhile(
         open_checkpoint(save_weights(tmp_path / "in.h5")) as opened,
         pytest.raises(OutputRefused, match="already"),
     ):
-        publish(identity(opened.checkpoint), opened, target, overwrite=False, progress=appear)
+        publish(unchanged(opened.checkpoint), opened, target, overwrite=False, progress=appear)
     assert target.read_bytes() == b"precious"
     assert _names(tmp_path) == ["in.h5", "out.h5"]
 
@@ -275,7 +278,9 @@ class TestPoorSystems:
 
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system knows no unnamed files")
-def test_without_proc_the_draft_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_the_unpublished_file_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("remap.hdf5.output.Path.exists", lambda _: False)
     _convert(save_weights(tmp_path / "in.h5"), tmp_path / "out.h5")
     assert _names(tmp_path) == ["in.h5", "out.h5"]
@@ -329,7 +334,7 @@ def test_a_full_disk_is_met_before_the_first_byte(tmp_path: Path, small_disk: Pa
     reports: list[int] = []
     with open_checkpoint(source) as opened, pytest.raises(OutputRefused, match="the disk is full"):
         publish(
-            identity(opened.checkpoint),
+            unchanged(opened.checkpoint),
             opened,
             small_disk / "out.h5",
             overwrite=False,

@@ -215,7 +215,7 @@ def test_says_that_a_file_is_in_the_new_format_of_keras_3(tmp_path: Path, inside
 def test_says_that_hdf5_is_not_keras(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file["measurements"] = np.arange(3.0)
-    with pytest.raises(InputRefused, match="no Keras checkpoint"):
+    with pytest.raises(InputRefused, match="not a Keras checkpoint"):
         open_checkpoint(tmp_path / "in.h5")
 
 

@@ -87,7 +87,7 @@ def test_notices_that_the_file_was_changed_meanwhile(file: Path) -> None:
         other.write(b"x")
     status = file.stat()
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    with pytest.raises(InputRefused, match="changed by somebody else"):
+    with pytest.raises(InputRefused, match="was changed while it was read"):
         source.require_unchanged()
     source.close()
 

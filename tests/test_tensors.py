@@ -58,12 +58,12 @@ def test_says_where_the_bytes_are() -> None:
         (_Storage(stored=1 << 40), "claims 24 bytes, and the file holds"),
         (_Storage(shape=(1 << 40, 1 << 40), stored=24), "claims 4,835,703,278,458,516,698,824,704 bytes"),
         (_Storage(offset=97), "ends at byte 121, and the file at 120"),
-        (_Storage(offset=None), "announced but never written"),
+        (_Storage(offset=None), "created but never written"),
         (_Storage(offset=None, shape=(0, 3)), None),
-        (_Storage(offset=None, external=1), "lie in another file"),
+        (_Storage(offset=None, external=1), "stored in another file"),
         (_Storage(offset=None, layout=h5d.CHUNKED), "stored in chunks"),
         (_Storage(offset=None, layout=h5d.CHUNKED, shape=(0,)), "stored in chunks"),
-        (_Storage(offset=None, layout=99), "stored in a way unknown to us"),
+        (_Storage(offset=None, layout=99), "stored in an unknown layout"),
     ],
 )
 def test_believes_nothing_that_contradicts_itself(storage: _Storage, words: str | None) -> None:

@@ -13,12 +13,14 @@ import pytest
 
 from remap.architecture import Layer, parse_model
 from remap.assignment.expected import expected_model, first_difference
-from remap.assignment.reference import reference_from_checkpoint
+from remap.assignment.loading import file_layers
+from remap.assignment.reference import Request, reference_from_checkpoint
 from remap.assignment.reference_order import contradicted_inside
-from remap.checking import wanted_by
+from remap.checking import layers_to_load
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, PlannedWeight
-from remap.keras3.conversion import tell_apart, translate
+from remap.keras3.conversion import translate
+from remap.planning import compose_for_keras3
 from remap.weight_names import layer_scope
 from tests.paper import dense, entry, listed
 
@@ -140,7 +142,7 @@ def many_layers_to_check(size: int) -> object:
     layers = [entry(f"d{number}", "Dense", units=number + 2, use_bias=False) for number in range(size)]
     config = json.dumps(entry("whole", "Sequential", layers=layers))
     like = Checkpoint(root="/", layers=groups_of(weights_of(size)), model_config=config)
-    return wanted_by(reference_from_checkpoint(like, where="paper"))
+    return layers_to_load(reference_from_checkpoint(like, where="paper"), file_layers(like.layers))
 
 
 PARTS = (
@@ -171,8 +173,7 @@ class Compared(str):
 
 
 def test_layers_of_a_flat_file_are_not_searched_one_by_one() -> None:
-    model = parse_model(json.dumps(stack(100)), where="paper")
     groups = tuple(replace(group, name=Compared(group.name)) for group in groups_of(weights_of(100)))
     Compared.comparisons = 0
-    tell_apart(Checkpoint(root="/", layers=groups), model)
+    compose_for_keras3(Checkpoint(root="/", layers=groups, model_config=json.dumps(stack(100))), Request())
     assert Compared.comparisons <= 500

@@ -1,16 +1,15 @@
-"""Which layer each weight of a nested model belongs to, and in which order: settled, or why not.
+"""Find which layer each weight of a model's flat list belongs to, and in which order, or say why that is not settled.
 
-The ladder: the file's own architecture, a like-file, the names alone. The first that answers counts.
+The file's own architecture settles it, else a reference model, else the names of the weights alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from remap.architecture import Layer
-from remap.assignment.decide import Verdict, decide, decide_by_reference
+from remap.assignment.decide import Choice, decide, decide_by_reference
 from remap.assignment.expected import (
     ExpectedLayer,
     ExpectedModel,
@@ -21,108 +20,134 @@ from remap.assignment.expected import (
     load_order,
     stored_once,
 )
-from remap.assignment.loading import FileLayer, ModelLayer, file_layers, load_by_order, model_layers
+from remap.assignment.loading import FileLayer, ModelLayer, file_layers, load_by_order, model_layers, narrowed
 from remap.assignment.reading import Lists, Reading, lists
-from remap.assignment.reference import Reference, named_by
-from remap.assignment.reference_order import ByName, contradicted_inside, listed_by_name, reference_lists
-from remap.checkpoint import Weight
-from remap.conversion_plan import PlannedLayer, PlannedWeight
-from remap.errors import Undecided
+from remap.assignment.reference import Order, Reference, Request, named_by
+from remap.assignment.reference_order import (
+    ByName,
+    contradicted_inside,
+    listed_by_name,
+    reference_lists,
+    require_same_model,
+)
+from remap.checkpoint import LayerGroup, Weight
+from remap.conversion_plan import PlannedLayer, PlannedWeight, SettledBy
+from remap.errors import GIVE_JSON, GIVE_WEIGHTS, Remedy, Undecided, UsageRefused
 from remap.recognize import Template
 from remap.weight_names import clean, layer_scope, uniquify
 
-__all__ = ["Assignment", "Order", "assign"]
+__all__ = ["Assignment", "assign"]
 
-Order = Literal["reference", "saved", "any"]
-"""Whose trainable flags the order inside nested models follows: those of the reference model, as far as one is given;
-those of the checkpoint; or nobody's, for a format that does not depend on flags."""
-
-_RETRAIN = (
-    "describe the model as it was saved: build it, set the same trainable flags, then write model.to_json() "
-    "or model.save_weights('like.h5') and give that with --like"
-)
-_BY_JSON = (
-    "give the architecture with --like: open('model.json', 'w').write(model.to_json()), from the code that built the "
-    "trained model"
-)
+_SAME_CODE = "describe the model as it was saved, with the code that built the trained model"
+_NOT_NEEDED = "was not needed: the file's own architecture settles the layers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """The layers of the output in order, what settled them, and what was taken on trust.
+    """The layers of the output.
 
-    `frozen` lists the layers and nested models that were frozen when the checkpoint was saved, as paths, as far as the
-    order of its weights shows it. `reordered` says that the order inside nested models is not the saved one, but that
-    of a reference model with other trainable flags.
+    Attributes:
+        layers: The layers in order.
+        settled_by: What settled them: ``architecture``, ``reference`` or ``names``.
+        architecture: The description of the model; None if there is none.
+        notes: What was assumed, changed, or not needed.
+        frozen: The layers and nested models that were frozen when the checkpoint was saved, as paths, as far as the order
+            of its weights shows it.
+        reordered: Whether the order inside nested models is not the saved one, but that of a reference model with other
+            trainable flags.
     """
 
     layers: tuple[PlannedLayer, ...]
-    settled_by: str
+    settled_by: SettledBy
     architecture: Layer | None = None
     notes: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     reordered: bool = False
 
 
-def assign(wrapper: Template, *, like: Reference | None, plain: bool, order: Order) -> Assignment:
-    """Settle the template's flat list by the file's own architecture, a reference model, or names alone.
+def assign(template: Template, request: Request) -> Assignment:
+    """Settle the flat list of a model by the file's own architecture, a reference model, or names alone.
 
     Args:
-        wrapper: The replicated model.
-        like: The reference model that the weights are to be loaded into.
-        plain: The user's word that nothing was frozen and no model is nested.
-        order: Whose trainable flags the order inside nested models follows.
+        template: The model.
+        request: What the caller wants.
 
     Returns:
         The layers in order, and what settled them.
 
     Raises:
-        Undecided: Where not exactly one answer is left; says what to give.
+        Undecided: If not exactly one answer is left; says what to give.
+        UsageRefused: If the architecture contradicts what the caller asked to assume.
     """
-    weights = wrapper.group.weights
-    where = wrapper.group.name
-    if wrapper.architecture is not None:
-        model = wrapper.architecture
-        model = named_by(model, like.layer_names) if like else model
-        return _by_own_architecture(weights, model, like, order, where)
-    if like is not None:
-        return _by_reference(weights, like, order)
-    return _by_names(weights, plain=plain, model=where)
+    weights = template.group.weights
+    where = template.group.name
+    if template.architecture is not None:
+        return _by_own_architecture(weights, template.architecture, request, where)
+    if request.like is not None:
+        return _by_reference(weights, request.like, request.order)
+    return _by_names(weights, plain=request.plain, model=where)
 
 
-def _by_own_architecture(
-    weights: Sequence[Weight], model: Layer, like: Reference | None, order: Order, where: str
-) -> Assignment:
-    outline = expected_model(model)
-    apart = order == "any" or (order == "reference" and like is not None)
-    verdict = decide(weights, outline, apart=apart)
-    if not verdict.fits and (once := stored_once(outline)) is not None:
-        outline, verdict = once, decide(weights, once, apart=apart)
-    if not verdict.fits:
+def _by_own_architecture(weights: Sequence[Weight], model: Layer, request: Request, where: str) -> Assignment:
+    like, order = request.like, request.order
+    model = named_by(model, like.layer_names) if like else model
+    expected = expected_model(model)
+    inside = order == "any" or (order == "reference" and like is not None)
+    choice = decide(weights, expected, inside=inside)
+    if not choice.fits and (once := stored_once(expected)) is not None:
+        expected, choice = once, decide(weights, once, inside=inside)
+    if not choice.fits:
         raise Undecided(
-            f"the file's own architecture does not fit its weights: {first_difference(weights, outline)}",
+            f"the file's own architecture does not fit its weights: {first_difference(weights, expected)}",
             where=where,
-            hint=_RETRAIN,
+            hint="convert the file as Keras saved it, before anything edited it",
         )
-    if verdict.reading is None:
+    if choice.reading is None and like is not None:
+        return _by_reference(weights, like, order)
+    if choice.reading is None:
         raise Undecided(
             "the architecture fits the weights in several ways: it does not say whether a nested model was "
             "frozen, nor which weights are a custom layer's, and neither shapes nor names tell",
             where=where,
-            hint="extract the weights only, with --like and a file of the single model",
+            remedies=(GIVE_WEIGHTS,),
         )
     _require_names(model, where)
     settled = Assignment(
-        layers=tuple(_planned(model, outline, verdict.reading, weights)),
+        layers=tuple(_planned(model, expected, choice.reading, weights)),
         settled_by="architecture",
         architecture=model,
-        notes=(*_trust(verdict, outline), *_name_notes(weights, outline, verdict.reading)),
-        frozen=tuple(_frozen(outline, verdict.reading)),
+        notes=(*_assumptions(choice, expected), *_name_notes(weights, expected, choice.reading)),
+        frozen=tuple(_frozen(expected, choice.reading)),
     )
-    if like is None or order != "reference":
-        return _with_flag_notes(settled, outline, verdict.reading, order)
-    lists = reference_lists(weights, outline, verdict.reading, like, own=True)
-    return _ordered(settled, weights, outline, verdict.reading, lists, like)
+    if request.plain:
+        _require_plain(expected, settled, where)
+        settled = replace(settled, notes=(*settled.notes, f"the assumption of a plain model {_NOT_NEEDED}"))
+    if like is None:
+        return _with_flag_notes(settled, expected, choice.reading, order)
+    if order != "reference":
+        require_same_model(weights, expected, choice.reading, like)
+        unused = replace(settled, notes=(*settled.notes, f"the reference model {_NOT_NEEDED}"))
+        return _with_flag_notes(unused, expected, choice.reading, order)
+    listed = reference_lists(weights, expected, choice.reading, like, own=True)
+    ordered = _ordered(settled, weights, expected, choice.reading, listed, like)
+    if ordered.reordered:
+        return ordered
+    return replace(
+        ordered, notes=(*ordered.notes, f"the reference model {_NOT_NEEDED}, and has the same order")
+    )
+
+
+def _require_plain(expected: ExpectedModel, settled: Assignment, where: str) -> None:
+    """Refuse an architecture that contradicts the assumption that nothing was frozen and no model is nested."""
+    nested = next((part.path[-1] for part in expected if isinstance(part, ExpectedSubmodel)), None)
+    if nested is not None or settled.frozen:
+        found = f"{nested!r} is a nested model" if nested else f"{settled.frozen[0]!r} was frozen"
+        raise UsageRefused(
+            "the assumption that nothing was frozen and no model is nested contradicts the file's own "
+            f"architecture: {found}",
+            where=where,
+            hint="leave the assumption out: the architecture settles the layers",
+        )
 
 
 def _by_reference(weights: Sequence[Weight], like: Reference, order: Order) -> Assignment:
@@ -131,52 +156,71 @@ def _by_reference(weights: Sequence[Weight], like: Reference, order: Order) -> A
     named = listed_by_name(weights, like.groups) if like.groups is not None else None
     if named is not None and named.exact and like.architecture is None:
         return _by_listed_names(weights, named, like, order)
-    outline = like.outline
+    expected = like.expected
     flags = like.architecture is not None
-    # A group of a reference file is one layer here: what is inside it `_unsure` looks at.
-    apart = order != "saved"
-    verdict = decide_by_reference(weights, outline, flags=flags, ordered=like.ordered, apart=apart)
-    if not verdict.fits and (once := stored_once(outline)) is not None:
-        outline = once
-        verdict = decide_by_reference(weights, once, flags=flags, ordered=like.ordered, apart=apart)
-    if verdict.reading is None and named is not None:
+    # Without an architecture a group is one expected layer: `_order_unknown` compares the layers inside it.
+    inside = order != "saved"
+    choice = decide_by_reference(weights, expected, flags=flags, ordered=like.ordered, inside=inside)
+    if not choice.fits and (once := stored_once(expected)) is not None:
+        expected = once
+        choice = decide_by_reference(weights, once, flags=flags, ordered=like.ordered, inside=inside)
+    if choice.reading is None and named is not None:
         return _by_listed_names(weights, named, like, order)
-    if not verdict.fits:
+    if not choice.fits:
         raise Undecided(
-            f"the reference model does not fit the checkpoint: {first_difference(weights, outline)}",
+            f"the reference model does not fit the checkpoint: {first_difference(weights, expected)}",
             where=like.where,
-            hint=_RETRAIN if flags else _BY_JSON,
+            hint=_SAME_CODE,
+            remedies=() if flags else (GIVE_JSON,),
         )
-    if verdict.reading is None or (
-        like.architecture is None and _unsure(weights, outline, verdict.reading, like)
+    if choice.reading is None or (
+        like.architecture is None and _order_unknown(weights, expected, choice.reading, like)
     ):
-        raise Undecided(
-            "the reference model fits the checkpoint in several ways: layers of equal shapes may have been frozen "
-            "or renamed, and the names do not tell which",
-            where=like.where,
-            hint=_RETRAIN if flags else _BY_JSON,
-        )
+        raise _several_fit(like, order)
     if like.architecture is not None:
-        layers = tuple(_planned(like.architecture, outline, verdict.reading, weights))
+        layers = tuple(_planned(like.architecture, expected, choice.reading, weights))
     else:
-        layers = tuple(_planned_groups(like.layer_names, outline, verdict.reading, weights))
+        layers = tuple(_planned_groups(like.layer_names, expected, choice.reading, weights))
     settled = Assignment(
         layers=layers,
         settled_by="reference",
         architecture=like.architecture,
-        notes=tuple(_trust(verdict, outline)),
-        frozen=tuple(_frozen(outline, verdict.reading)),
+        notes=tuple(_assumptions(choice, expected)),
+        frozen=tuple(_frozen(expected, choice.reading)),
     )
     if like.architecture is None or order != "reference":
-        return _with_flag_notes(settled, outline, verdict.reading, order)
-    lists = reference_lists(weights, outline, verdict.reading, like, own=False)
-    return _ordered(settled, weights, outline, verdict.reading, lists, like)
+        return _with_flag_notes(settled, expected, choice.reading, order)
+    listed = reference_lists(weights, expected, choice.reading, like, own=False)
+    return _ordered(settled, weights, expected, choice.reading, listed, like)
+
+
+def _several_fit(like: Reference, order: Order) -> Undecided:
+    remedies: tuple[Remedy, ...] = ()
+    hint = _SAME_CODE
+    if like.architecture is None:
+        remedies = (GIVE_JSON,)
+    elif order != "any":
+        hint = f"{_SAME_CODE} and the same trainable flags"
+    if like.groups is None:
+        remedies = (GIVE_WEIGHTS,)
+    return Undecided(
+        "the reference model fits the checkpoint in several ways: layers of equal shapes may have been frozen "
+        "or renamed, and the names do not tell which",
+        where=like.where,
+        hint=hint,
+        remedies=remedies,
+    )
 
 
 def _by_listed_names(weights: Sequence[Weight], named: ByName, like: Reference, order: Order) -> Assignment:
-    """Follow a reference file by the names of its weights; of what is inside nested models only they tell."""
+    """Follow a reference file by the names of its weights, which alone tell the order inside its nested models."""
+    inside = _inside_groups(weights, named, like) if order == "any" else {}
     layers = tuple(
-        PlannedLayer(name=group.name, weights=_named([weights[index] for index in listed]))
+        PlannedLayer(
+            name=group.name,
+            weights=_named([weights[index] for index in listed]),
+            children=inside.get(group.name, ()),
+        )
         for group, listed in zip(like.groups or (), named.lists, strict=True)
     )
     settled = Assignment(layers=layers, settled_by="reference", architecture=like.architecture)
@@ -197,7 +241,7 @@ def _by_listed_names(weights: Sequence[Weight], named: ByName, like: Reference, 
         raise Undecided(
             f"the order in which {moved[0]!r} was saved is not known: a layer in it stands in another place too",
             where=like.where,
-            hint="leave --keep-flags out for the order that the reference model loads",
+            hint="the order that the reference model loads is known: do not ask for the saved order",
         )
     layers = tuple(
         PlannedLayer(name=layer.name, weights=_named([weights[index] for index in saved]))
@@ -206,8 +250,28 @@ def _by_listed_names(weights: Sequence[Weight], named: ByName, like: Reference, 
     return replace(settled, layers=layers, notes=tuple(_flag_notes(moved)), frozen=_moved(weights, named))
 
 
+def _inside_groups(
+    weights: Sequence[Weight], named: ByName, like: Reference
+) -> dict[str, tuple[PlannedLayer, ...]]:
+    """Settle the layers inside each nested model of a reference file that has an architecture."""
+    if like.architecture is None:
+        return {}
+    listed = {group.name: owned for group, owned in zip(like.groups or (), named.lists, strict=True)}
+    found = {}
+    for layer in load_order(like.architecture):
+        inner = replace(layer.innermost, name=layer.name)
+        if inner.children is not None and listed.get(layer.name):
+            owned = tuple(weights[index] for index in listed[layer.name])
+            nested = Template(
+                group=LayerGroup(name=layer.name, weights=owned), architecture=None, replicas=None
+            )
+            own = replace(like, architecture=inner, groups=None)
+            found[layer.name] = assign(nested, Request(like=own, order="any")).layers
+    return found
+
+
 def _moved(weights: Sequence[Weight], named: ByName) -> tuple[str, ...]:
-    """Name the layers inside nested models that stand further back in the checkpoint than in the reference model."""
+    """List the layers inside nested models that stand further back in the checkpoint than in the reference model."""
     behind: list[str] = []
     for listed, saved in zip(named.lists, named.saved, strict=True):
         if listed == saved:
@@ -220,33 +284,35 @@ def _moved(weights: Sequence[Weight], named: ByName) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reversed(behind)))
 
 
-def _unsure(weights: Sequence[Weight], outline: ExpectedModel, reading: Reading, like: Reference) -> bool:
-    owned = dict(zip((part.path[-1] for part in outline), lists(outline, reading), strict=True))
+def _order_unknown(
+    weights: Sequence[Weight], expected: ExpectedModel, reading: Reading, like: Reference
+) -> bool:
+    owned = dict(zip((part.path[-1] for part in expected), lists(expected, reading), strict=True))
     return contradicted_inside(weights, like.groups or (), owned) is not None
 
 
 def _with_flag_notes(
-    settled: Assignment, outline: ExpectedModel, reading: Reading, order: Order
+    settled: Assignment, expected: ExpectedModel, reading: Reading, order: Order
 ) -> Assignment:
-    """Say of which nested models the saved order depends on flags, unless the output's format does not."""
+    """Note the nested models whose saved order depends on flags, unless the output's format does not depend on them."""
     if order == "any":
         return settled
-    return replace(settled, notes=(*settled.notes, *_flag_notes(list(_flagged(outline, reading)))))
+    return replace(settled, notes=(*settled.notes, *_flag_notes(list(_flagged(expected, reading)))))
 
 
 def _ordered(
     settled: Assignment,
     weights: Sequence[Weight],
-    outline: ExpectedModel,
+    expected: ExpectedModel,
     reading: Reading,
-    expected: Lists,
+    listed: Lists,
     like: Reference,
 ) -> Assignment:
     """Put the weights of nested models in the order that the reference model expects, and replay its loading."""
-    saved = lists(outline, reading)
-    by_name = {part.path[-1]: listed for part, listed in zip(outline, expected, strict=True)}
+    saved = lists(expected, reading)
+    by_name = {part.path[-1]: indices for part, indices in zip(expected, listed, strict=True)}
     moved = [
-        part.path[-1] for part, ours, theirs in zip(outline, saved, expected, strict=True) if ours != theirs
+        part.path[-1] for part, ours, theirs in zip(expected, saved, listed, strict=True) if ours != theirs
     ]
     layers = tuple(
         replace(layer, weights=_named([weights[index] for index in by_name[layer.name]]))
@@ -260,7 +326,7 @@ def _ordered(
         layers = tuple(sorted(layers, key=lambda layer: place[layer.name]))
     _require_loadable(layers, like)
     changed = bool(moved) or [layer.name for layer in layers] != names
-    notes = (*settled.notes, *_reordered_notes(moved), *_whole_notes(outline, reading, saved, expected))
+    notes = (*settled.notes, *_reordered_notes(moved), *_whole_notes(expected, reading, saved, listed))
     return replace(settled, layers=layers, notes=notes, reordered=changed)
 
 
@@ -271,57 +337,58 @@ def _require_loadable(layers: Sequence[PlannedLayer], like: Reference) -> None:
         for layer in layers
     ]
     if like.groups is not None:
-        # What stands in the file of a live model counts: its config lacks the flags of models.
+        # The order in the file counts: the config of a model that was not built from JSON lacks the flags of models.
         expected = [ModelLayer(name=layer.name, shapes=layer.shapes) for layer in file_layers(like.groups)]
     else:
-        weighted = {layer.name for layer in planned if layer.shapes}
-        # What a custom layer owns the checkpoint has shown.
-        expected = [
-            replace(layer, shapes=()) if layer.shapes is None and layer.name not in weighted else layer
-            for layer in model_layers(like)
-        ]
+        expected = narrowed(model_layers(like), planned)
     loading = load_by_order(planned, expected)
     if not loading.loads:
         raise Undecided(
             f"the reference model would not load the checkpoint's weights: {loading.first_complaint}",
             where=like.where,
-            hint="make the reference model with the code that built the trained model",
+            hint=_SAME_CODE,
         )
 
 
 def _require_names(model: Layer, where: str) -> None:
-    """Refuse a stack with a stack inside as Keras wrote it up to 2.2.2: a list, without the inner name."""
+    """Refuse a Sequential inside a Sequential as Keras wrote it up to 2.2.2: a list, without the inner name."""
     if any(not layer.name for layer in load_order(model)):
         raise Undecided(
-            "the architecture does not say what a model inside it is called",
+            "the architecture does not tell the name of a nested model",
             where=where,
-            hint="give a like-file that does: model.save_weights('like.h5') of the single model",
+            remedies=(GIVE_WEIGHTS,),
         )
 
 
 def _by_names(weights: Sequence[Weight], *, plain: bool, model: str) -> Assignment:
-    # Not before: making its patterns ready takes longer than the other rungs take for most files.
+    # Imported here because compiling its patterns takes longer than settling most files in another way.
     from remap.assignment.by_names import layers_by_name
 
+    found = layers_by_name(weights, plain=plain, model=model)
     layers = tuple(
         PlannedLayer(name=name, weights=_named([weights[index] for index in indices]))
-        for name, indices in layers_by_name(weights, plain=plain, model=model)
+        for name, indices in found.layers
     )
-    said = "as you say" if plain else "nothing in the names and shapes speaks against it"
+    reason = "as you say" if plain else "no name and no shape contradicts it"
+    order = [
+        f"assumed, not verified: the order of layers of equal shapes, which Keras does not notice ({doubt})"
+        for doubt in found.doubts[:1]
+    ]
     notes = (
-        f"taken on trust: nothing was frozen and no model is inside the model ({said})",
-        "taken on trust: layers bear the names in their weights' names; unless you know it, load by order",
+        f"assumed, not verified: nothing was frozen and no model is nested ({reason})",
+        *order,
+        "assumed, not verified: layers have the names in their weights' names; unless you know it, load by order",
     )
     return Assignment(layers=layers, settled_by="names", notes=notes)
 
 
 def _planned(
-    model: Layer, outline: ExpectedModel, reading: Reading, weights: Sequence[Weight]
+    model: Layer, expected: ExpectedModel, reading: Reading, weights: Sequence[Weight]
 ) -> Iterator[PlannedLayer]:
-    """Lay the reading out along the architecture, weightless layers included."""
-    owned = lists(outline, reading)
+    """Plan the layers of the architecture by a reading, layers without weights included."""
+    owned = lists(expected, reading)
     numbers = iter(range(len(reading.spans)))
-    parts = {part.path[-1]: (part, indices) for part, indices in zip(outline, owned, strict=True)}
+    parts = {part.path[-1]: (part, indices) for part, indices in zip(expected, owned, strict=True)}
     for layer in load_order(model):
         if layer.name not in parts:
             yield PlannedLayer(name=layer.name, weights=())
@@ -356,9 +423,9 @@ def _planned_part(
 
 
 def _planned_groups(
-    names: Sequence[str], outline: ExpectedModel, reading: Reading, weights: Sequence[Weight]
+    names: Sequence[str], expected: ExpectedModel, reading: Reading, weights: Sequence[Weight]
 ) -> Iterator[PlannedLayer]:
-    owned = dict(zip((part.path[-1] for part in outline), lists(outline, reading), strict=True))
+    owned = dict(zip((part.path[-1] for part in expected), lists(expected, reading), strict=True))
     for name in names:
         yield PlannedLayer(name=name, weights=_named([weights[index] for index in owned.get(name, ())]))
 
@@ -368,26 +435,26 @@ def _named(owned: Sequence[Weight]) -> tuple[PlannedWeight, ...]:
     return tuple(PlannedWeight(name=name, source=weight) for name, weight in zip(names, owned, strict=True))
 
 
-def _trust(verdict: Verdict, outline: ExpectedModel) -> Iterator[str]:
-    if verdict.basis == "names":
-        yield "positions and shapes left a choice; the names of the weights settled it"
-    elif verdict.basis == "flags":
-        yield "taken on trust: the trainable flags of the like-file are those of the checkpoint"
-    elif verdict.basis == "custom":
-        custom = ", ".join(unit.path[-1] for unit in iter_layers(outline) if unit.open)
-        yield f"taken on trust: custom layers ({custom}) own the weights that hang together by name and place"
+def _assumptions(choice: Choice, expected: ExpectedModel) -> Iterator[str]:
+    if choice.basis == "names":
+        yield "positions and shapes allow several orders; the names of the weights settled it"
+    elif choice.basis == "flags":
+        yield "assumed, not verified: the trainable flags of the reference model are those of the checkpoint"
+    elif choice.basis == "custom":
+        custom = ", ".join(layer.path[-1] for layer in iter_layers(expected) if layer.custom)
+        yield f"assumed, not verified: each custom layer ({custom}) owns the weights with a common scope"
 
 
-def _flagged(outline: ExpectedModel, reading: Reading) -> Iterator[str]:
-    """Name the nested models whose order in their groups depends on trainable flags."""
+def _flagged(expected: ExpectedModel, reading: Reading) -> Iterator[str]:
+    """List the nested models whose order in their groups depends on trainable flags."""
     numbers = iter(range(len(reading.spans)))
-    for part in outline:
-        units = list(iter_layers((part,)))
-        spans = tuple(reading.spans[next(numbers)] for _ in units)
+    for part in expected:
+        layers = list(iter_layers((part,)))
+        spans = tuple(reading.spans[next(numbers)] for _ in layers)
         if not isinstance(part, ExpectedSubmodel):
             continue
         saved = Reading(spans=spans, frozen=reading.frozen)
-        if _order(part, units, saved, thawed=False) != _order(part, units, saved, thawed=True):
+        if lists((part,), saved)[0] != _unfrozen_list(layers, saved):
             yield part.path[-1]
 
 
@@ -395,7 +462,7 @@ def _flag_notes(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         yield (
             f"the nested model {name!r} had frozen layers when it was saved; its group is in that order: "
-            "load it into a model with the same trainable flags, or give the model to load into with --like"
+            "load it into a model with the same trainable flags, or give the model to load into as the reference model"
         )
 
 
@@ -403,53 +470,49 @@ def _reordered_notes(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         yield (
             f"the nested model {name!r} has other trainable flags in the reference model than in the checkpoint; "
-            "its group is in the order that the reference model loads (--keep-flags: as it was saved)"
+            "its group is in the order that the reference model loads, not in the saved order"
         )
 
 
-def _whole_notes(outline: ExpectedModel, reading: Reading, saved: Lists, expected: Lists) -> Iterator[str]:
-    """Say where a nested model's own flag changed the order: JSON of old Keras does not have it."""
-    for part, ours, theirs in zip(outline, saved, expected, strict=True):
+def _whole_notes(expected: ExpectedModel, reading: Reading, saved: Lists, listed: Lists) -> Iterator[str]:
+    """Note the nested models whose own flag changed the order: JSON of old Keras does not have it."""
+    for part, ours, theirs in zip(expected, saved, listed, strict=True):
         inside = ["/".join(path) for path in sorted(reading.frozen) if path[: len(part.path)] == part.path]
         if ours != theirs and inside:
             yield (
                 f"{', '.join(inside)} was frozen as a whole when it was saved, which the config of a model does not "
-                "tell: where the code to load into freezes it too, use --keep-flags"
+                "tell: if the code to load into freezes it too, the saved order is the right one"
             )
 
 
-def _frozen(outline: ExpectedModel, reading: Reading) -> Iterator[str]:
-    """List what the checkpoint shows as frozen: nested models as a whole, and layers outside those."""
+def _frozen(expected: ExpectedModel, reading: Reading) -> Iterator[str]:
+    """List what the checkpoint shows to be frozen: nested models as a whole, and layers outside them."""
     yield from ("/".join(path) for path in sorted(reading.frozen))
-    for unit, span in zip(iter_layers(outline), reading.spans, strict=True):
-        inside = any(unit.path[: len(path)] == path for path in reading.frozen)
-        if unit.natural and span.others and not span.length and not inside and not unit.open:
-            yield "/".join(unit.path)
+    for layer, span in zip(iter_layers(expected), reading.spans, strict=True):
+        inside = any(layer.path[: len(path)] == path for path in reading.frozen)
+        if layer.trainable and span.others and not span.length and not inside and not layer.custom:
+            yield "/".join(layer.path)
 
 
-def _order(
-    part: ExpectedSubmodel, units: Sequence[ExpectedLayer], reading: Reading, *, thawed: bool
-) -> tuple[int, ...]:
-    """Give a nested model's list as saved, or as if nothing inside it were frozen."""
-    if not thawed:
-        return lists((part,), reading)[0]
+def _unfrozen_list(layers: Sequence[ExpectedLayer], reading: Reading) -> tuple[int, ...]:
+    """List the weights of a nested model as if nothing inside it were frozen."""
     upper: list[int] = []
     lower: list[int] = []
-    for unit, span in zip(units, reading.spans, strict=True):
+    for layer, span in zip(layers, reading.spans, strict=True):
         owned = (*span.trainable, *span.rest)
-        natural = span.length if unit.open else unit.natural
-        upper += owned[:natural]
-        lower += owned[natural:]
+        count = span.length if layer.custom else layer.trainable
+        upper += owned[:count]
+        lower += owned[count:]
     return (*upper, *lower)
 
 
-def _name_notes(weights: Sequence[Weight], outline: ExpectedModel, reading: Reading) -> Iterator[str]:
-    """Say how many weights do not bear the name of the layer they were given to."""
-    strangers = [
+def _name_notes(weights: Sequence[Weight], expected: ExpectedModel, reading: Reading) -> Iterator[str]:
+    """Note how many weights have another name than the layer that owns them."""
+    others = [
         weights[index].name
-        for unit, span in zip(iter_layers(outline), reading.spans, strict=True)
+        for layer, span in zip(iter_layers(expected), reading.spans, strict=True)
         for index in (*span.trainable, *span.rest)
-        if unit.path[-1] not in layer_scope(weights[index].name)
+        if layer.path[-1] not in layer_scope(weights[index].name)
     ]
-    if strangers:
-        yield f"{len(strangers)} weights rest on position: names like {strangers[0]} do not say their layer"
+    if others:
+        yield f"{len(others)} weights were placed by their position: names such as {others[0]} do not tell the layer"

@@ -1,9 +1,9 @@
-"""What the flat list of a nested model must look like, as far as an architecture tells.
+"""What an architecture says about the flat list of weights of a nested model.
 
 Keras lists a model's weights as all trainable ones in layer order, then all others in layer order, and does
 so again for every model inside it (`Container.trainable_weights` and `non_trainable_weights` in
-keras/engine/topology.py, `Network` in keras/engine/network.py; the same in tf.keras). An outline says for
-each layer which weights it brings and how many of them may stand in the trainable part.
+keras/engine/topology.py, `Network` in keras/engine/network.py; the same in tf.keras). An expected model says for each
+layer which weights it has and how many of them may stand in the trainable part.
 """
 
 from __future__ import annotations
@@ -39,22 +39,28 @@ __all__ = [
 class ExpectedLayer:
     """A layer that is not a model, or a whole group of which only the list of weights is known.
 
-    `slots` are its weights in the order of its own group: trainable, then the rest. `splits` says how many
-    of them may count as trainable, likeliest first: all that can be, or none when the layer may be frozen.
-    An `open` unit is a layer of the user's own class: any run of weights. `keys` are the names that a scope
-    may show for it; `names` the weight names a like-file gives, in order. `kind` is equal for layers that are
-    built alike. `natural` of the slots are trainable unless the layer is frozen. With `same_as` the layer is
-    that unit once more, stored once.
+    Attributes:
+        path: The names of the models around it, then its own.
+        slots: Its weights in the order of its own group: trainable ones, then the others.
+        splits: How many of them may count as trainable, likeliest first: all that can be, or none if it may be frozen.
+        custom: Whether its weights are not known, as those of a custom class; it then takes any run of weights.
+        keys: The names that the scope of its weights may have.
+        names: The names of its weights in a reference file, in order.
+        kind: A description that is equal for layers that are built alike.
+        class_name: Its class; "" if it is not known.
+        trainable: How many of the slots are trainable unless the layer is frozen.
+        same_as: The number of an earlier layer that is the same layer, stored once; None for any other layer.
     """
 
     path: tuple[str, ...]
     slots: tuple[Slot, ...] = ()
     splits: tuple[int, ...] = (0,)
-    open: bool = False
+    custom: bool = False
     keys: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     kind: str = ""
-    natural: int = 0
+    class_name: str = ""
+    trainable: int = 0
     same_as: int | None = None
 
 
@@ -62,8 +68,11 @@ class ExpectedLayer:
 class ExpectedSubmodel:
     """A nested model.
 
-    `trainable` is False where its config says that it was frozen as a whole. Keras 2 and tf.keras up to 2.4 do not
-    write that.
+    Attributes:
+        path: The names of the models around it, then its own.
+        children: Its layers that may have weights, in load order.
+        trainable: False if its config says that it was frozen as a whole, which Keras 2 and tf.keras up to 2.4 do not
+            write.
     """
 
     path: tuple[str, ...]
@@ -75,46 +84,62 @@ ExpectedModel = tuple[ExpectedLayer | ExpectedSubmodel, ...]
 
 
 def expected_model(model: Layer) -> ExpectedModel:
-    """Outline the layers of a model from its architecture, in load order; weightless ones are left out."""
+    """Describe the layers of a model by its architecture, in load order, without those that never have weights."""
     return tuple(_expected_part(layer, ()) for layer in load_order(model) if not is_weightless(layer))
 
 
 def expected_from_groups(groups: tuple[LayerGroup, ...]) -> ExpectedModel:
-    """Outline a model from a flat file of it, which tells names, order and shapes but no flags."""
+    """Describe a model by a flat file of it, which tells names, order and shapes but no flags."""
     return tuple(_expected_group(group) for group in groups if group.weights)
 
 
-def with_groups(outline: ExpectedModel, groups: tuple[LayerGroup, ...]) -> ExpectedModel | None:
-    """Add to an architecture what a flat file of the same model tells: shapes, names, custom layers' weights.
+def with_groups(expected: ExpectedModel, groups: tuple[LayerGroup, ...]) -> ExpectedModel | None:
+    """Add what a flat file of the same model tells: shapes, names, the weights of custom layers.
 
-    Gives None when the file does not have the same layers.
+    Returns:
+        The completed model, None if the file does not have the same layers.
     """
     listed = {part.path[-1]: part for part in expected_from_groups(groups)}
     parts: list[ExpectedLayer | ExpectedSubmodel] = []
-    for part in outline:
-        seen = listed.pop(part.path[-1], None)
+    for part in expected:
+        group = listed.pop(part.path[-1], None)
         if isinstance(part, ExpectedSubmodel):
             parts.append(part)
-        elif part.open and seen is None:
-            parts.append(replace(part, open=False, splits=(0,)))
-        elif part.open and isinstance(seen, ExpectedLayer):
-            parts.append(replace(seen, splits=seen.splits if part.splits[0] else (0,), kind=part.kind))
-        elif isinstance(seen, ExpectedLayer) and len(part.slots) == len(seen.slots):
-            parts.append(replace(seen, splits=part.splits, natural=part.natural, kind=part.kind))
-        elif part.slots or seen is not None:
+        elif part.custom and group is None:
+            parts.append(replace(part, custom=False, splits=(0,)))
+        elif part.custom and isinstance(group, ExpectedLayer):
+            parts.append(
+                replace(
+                    group,
+                    splits=group.splits if part.splits[0] else (0,),
+                    kind=part.kind,
+                    class_name=part.class_name,
+                )
+            )
+        elif isinstance(group, ExpectedLayer) and len(part.slots) == len(group.slots):
+            parts.append(
+                replace(
+                    group,
+                    splits=part.splits,
+                    trainable=part.trainable,
+                    kind=part.kind,
+                    class_name=part.class_name,
+                )
+            )
+        elif part.slots or group is not None:
             return None
     return None if listed else tuple(parts)
 
 
-def free_flags(outline: ExpectedModel) -> ExpectedModel:
-    """Leave open for every layer whether it was frozen: an architecture built anew does not tell."""
+def free_flags(expected: ExpectedModel) -> ExpectedModel:
+    """Allow every layer to be frozen or not: the architecture of a model that was built again does not tell."""
     return tuple(
         replace(part, children=free_flags(part.children))
         if isinstance(part, ExpectedSubmodel)
         else replace(
-            part, splits=(1, 0) if part.open else tuple(dict.fromkeys((*part.splits, part.natural, 0)))
+            part, splits=(1, 0) if part.custom else tuple(dict.fromkeys((*part.splits, part.trainable, 0)))
         )
-        for part in outline
+        for part in expected
     )
 
 
@@ -130,8 +155,8 @@ def load_order(model: Layer) -> Iterator[Layer]:
             yield layer
 
 
-def stored_once(outline: ExpectedModel) -> ExpectedModel | None:
-    """Let a layer that stands in two places of the tree own its weights in the first only; None without such.
+def stored_once(expected: ExpectedModel) -> ExpectedModel | None:
+    """Let a layer that stands in two places of the tree own its weights in the first only; None if there is no such layer.
 
     tf.keras from 2.0 drops repeated variables from a nested model's list (`_dedup_weights`).
     """
@@ -147,24 +172,24 @@ def stored_once(outline: ExpectedModel) -> ExpectedModel | None:
         if known == number:
             return part
         repeated = True
-        return replace(part, slots=(), splits=(0,), natural=0, names=(), open=False, same_as=known)
+        return replace(part, slots=(), splits=(0,), trainable=0, names=(), custom=False, same_as=known)
 
-    numbers = iter(range(sum(1 for _ in iter_layers(outline))))
-    result = tuple(once(part) for part in outline)
+    numbers = iter(range(sum(1 for _ in iter_layers(expected))))
+    result = tuple(once(part) for part in expected)
     return result if repeated else None
 
 
-def iter_layers(outline: ExpectedModel) -> Iterator[ExpectedLayer]:
-    """Yield the units of an outline in load order, those inside nested models included."""
-    for part in outline:
+def iter_layers(expected: ExpectedModel) -> Iterator[ExpectedLayer]:
+    """Yield the expected layers in load order, those inside nested models included."""
+    for part in expected:
         if isinstance(part, ExpectedSubmodel):
             yield from iter_layers(part.children)
         else:
             yield part
 
 
-def _natural(slots: tuple[Slot, ...]) -> int:
-    """Count the slots before the first that is never trainable."""
+def _trainable_count(slots: tuple[Slot, ...]) -> int:
+    """Count the slots before the first one that is never trainable."""
     return next((index for index, slot in enumerate(slots) if slot.leaf in NEVER_TRAINED), len(slots))
 
 
@@ -179,7 +204,12 @@ def _expected_part(layer: Layer, above: tuple[str, ...]) -> ExpectedLayer | Expe
     if owned is None:
         may_train = layer.trainable or _listed_when_frozen(layer)
         return ExpectedLayer(
-            path=path, open=True, keys=(layer.name,), kind=kind, splits=(1, 0) if may_train else (0,)
+            path=path,
+            custom=True,
+            keys=(layer.name,),
+            kind=kind,
+            class_name=layer.class_name,
+            splits=(1, 0) if may_train else (0,),
         )
     return ExpectedLayer(
         path=path,
@@ -187,15 +217,16 @@ def _expected_part(layer: Layer, above: tuple[str, ...]) -> ExpectedLayer | Expe
         splits=_splits(layer, owned),
         keys=(layer.name,),
         kind=kind,
-        natural=len(owned.trainable),
+        class_name=layer.class_name,
+        trainable=len(owned.trainable),
     )
 
 
 def _splits(layer: Layer, owned: OwnedWeights) -> tuple[int, ...]:
-    """Tell frozen from trainable by the flags in the config.
+    """Give the numbers of trainable weights that the flags in the config allow.
 
-    A wrapper and its inner layer each have a flag, and which one counts differs: the inner one in Keras 2.0,
-    the wrapper's for Bidirectional later on, either in tf.keras from 1.14. Where they differ both are tried.
+    A wrapper and its inner layer each have a flag, and which one counts depends on the release: the inner one in Keras
+    2.0, later the wrapper's for Bidirectional, either one in tf.keras from 1.14. If they differ, both are allowed.
     Keras 2.0 lists the weights of a frozen recurrent layer as trainable (`RNN.trainable_weights`).
     """
     every, none = len(owned.trainable), 0
@@ -217,51 +248,51 @@ def _is_frozen(cell: KerasObject) -> bool:
 
 
 def _without_name(layer: Layer) -> str:
-    """Describe how a layer is built, whatever it is called."""
+    """Describe how a layer is built, without its name."""
     return json.dumps(layer.config.without("name", "trainable").json(), sort_keys=True)
 
 
 def _expected_group(group: LayerGroup) -> ExpectedLayer:
     names = tuple(clean(weight.name) for weight in group.weights)
     slots = tuple(Slot(leaf(name), weight.shape) for name, weight in zip(names, group.weights, strict=True))
-    natural = _natural(slots)
-    # A custom layer's own non-trainable weights do not show in their names, and a nested model's list may
-    # end in the weights of its frozen layers: any shorter beginning may be the trainable part.
+    trainable = _trainable_count(slots)
+    # The names of a custom layer's weights do not tell which are trainable, and the list of a nested model may end with
+    # the weights of its frozen layers: any shorter beginning may be the trainable part.
     return ExpectedLayer(
         path=(group.name,),
         slots=slots,
-        splits=tuple(range(natural, -1, -1)),
+        splits=tuple(range(trainable, -1, -1)),
         keys=tuple(dict.fromkeys(scope(name) for name in names if scope(name))) or (group.name,),
         names=names,
-        natural=natural,
+        trainable=trainable,
     )
 
 
-def first_difference(weights: Sequence[Weight], outline: ExpectedModel) -> str:
-    """Put the first difference side by side: counts, then what only one of the two has, then the place."""
-    units = list(iter_layers(outline))
-    expected = sum(len(unit.slots) for unit in units)
-    custom = any(unit.open for unit in units)
-    if len(weights) != expected and not (custom and len(weights) > expected):
-        return f"the checkpoint has {len(weights):,} weights, the architecture {expected:,}"
+def first_difference(weights: Sequence[Weight], expected: ExpectedModel) -> str:
+    """Describe the first difference: counts, then what only one of the two has, then the place."""
+    layers = list(iter_layers(expected))
+    count = sum(len(layer.slots) for layer in layers)
+    custom = any(layer.custom for layer in layers)
+    if len(weights) != count and not (custom and len(weights) > count):
+        return f"the checkpoint has {len(weights):,} weights, the architecture {count:,}"
     have = Counter(leaf(clean(weight.name)) for weight in weights)
-    want = Counter(slot.leaf for unit in units for slot in unit.slots)
+    want = Counter(slot.leaf for layer in layers for slot in layer.slots)
     for name in want:
         if have[name] < want[name]:
-            owner = next(unit for unit in units if any(slot.leaf == name for slot in unit.slots))
+            owner = next(layer for layer in layers if any(slot.leaf == name for slot in layer.slots))
             return (
                 f"the architecture has {want[name]:,} weights named {name!r} (as in {owner.path[-1]!r}), "
                 f"the checkpoint {have[name]:,}"
             )
     left = _Left(weights)
-    for unit in units:
-        for slot in unit.slots:
+    for layer in layers:
+        for slot in layer.slots:
             if not left.take(slot):
                 near = left.first(slot.leaf)
                 shape = "" if near is None else f"; the checkpoint has {near.name!r} {near.shape}"
-                return f"layer {unit.path[-1]!r} wants {slot.leaf!r} {_shown(slot.shape)}{shape}"
+                return f"layer {layer.path[-1]!r} wants {slot.leaf!r} {_shown(slot.shape)}{shape}"
     return (
-        "the same weights, but in another order: the trainable flags of layers inside a model differ, "
+        "the same weights, but in another order: the trainable flags of layers inside nested models differ, "
         "or the layers do"
     )
 

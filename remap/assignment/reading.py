@@ -1,4 +1,4 @@
-"""One way to read a flat list: which weights each layer owns, and in which order a flat file holds them."""
+"""A reading of a flat list of weights: which weights each layer owns, and in which order a flat file lists them."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ __all__ = [
     "Span",
     "disorder",
     "distinction",
-    "keep_tidier",
+    "keep_better",
     "lay_out",
     "lists",
 ]
 
 
 class Instruction(NamedTuple):
-    """A layer to read (`unit`), the beginning of a nested model (`nest`), or without either its end."""
+    """A layer to read, the beginning of a nested model, or the end of one if neither is there."""
 
-    unit: ExpectedLayer | None
-    nest: ExpectedSubmodel | None
-    number: int  # of the unit, or of the instruction that ends the nested model
+    layer: ExpectedLayer | None
+    submodel: ExpectedSubmodel | None
+    number: int  # of the layer, or of the instruction that ends the nested model
     depth: int
 
 
 def lay_out(
-    outline: ExpectedModel, numbers: Iterator[int], depth: int, offset: int = 0
+    expected: ExpectedModel, numbers: Iterator[int], depth: int, offset: int = 0
 ) -> Iterator[Instruction]:
-    """Lay the outline out as one sequence."""
+    """List the expected model as one sequence of instructions."""
     position = offset
-    for part in outline:
+    for part in expected:
         if isinstance(part, ExpectedLayer):
             yield Instruction(part, None, next(numbers), depth)
             position += 1
@@ -55,68 +55,73 @@ def lay_out(
 
 
 Candidates = tuple[frozenset[int], ...]
-"""For each weight of the flat list the indices of the units that its name speaks for."""
+"""For each weight of the flat list the numbers of the expected layers that its name may mean."""
 
 
 class Problem:
-    """A list of `weights` and an `outline`, whose layers are the `units`.
+    """A flat list of weights and the expected model whose weights they are.
 
-    For each weight, `names` has its name as TensorFlow had it, `leaves` and `scopes` the two parts of that. `spare`
-    weights are in no layer that the outline accounts for. What a witness said is kept in `heard`. With `apart` two
-    readings differ where a layer inside a nested model owns other weights, and not only where a flat file in the saved
-    order would differ.
+    Attributes:
+        weights: The list.
+        expected: The expected model.
+        layers: Its layers in load order, those inside nested models included.
+        names: For each weight its name as TensorFlow had it.
+        spare: How many weights belong to layers of which the expected model does not tell the weights.
+        candidates: The candidates that each rule has found.
+        inside: Whether two readings differ if a layer inside a nested model owns other weights, and not only if a flat
+            file in the saved order would differ.
     """
 
     def __init__(
         self,
         weights: Sequence[Weight],
-        outline: ExpectedModel,
+        expected: ExpectedModel,
         names: Sequence[str] | None = None,
         *,
-        apart: bool = False,
+        inside: bool = False,
     ) -> None:
-        self.apart = apart
+        self.inside = inside
         self.weights = weights
-        self.outline = outline
-        self.units = tuple(iter_layers(outline))
+        self.expected = expected
+        self.layers = tuple(iter_layers(expected))
         self.names = [clean(weight.name) for weight in weights] if names is None else names
-        self.spare = len(weights) - sum(len(unit.slots) for unit in self.units)
-        self.heard: dict[Callable[[Problem], Candidates], Candidates] = {}
+        self.spare = len(weights) - sum(len(layer.slots) for layer in self.layers)
+        self.candidates: dict[Callable[[Problem], Candidates], Candidates] = {}
 
-    def flagged(self, outline: ExpectedModel) -> Problem:
-        """Give the case of the same weights and an outline that differs in its trainable flags only."""
-        case = Problem(self.weights, outline, self.names, apart=self.apart)
-        case.leaves, case.scopes, case.heard = self.leaves, self.scopes, self.heard
-        return case
+    def flagged(self, expected: ExpectedModel) -> Problem:
+        """Give the problem of the same weights and an expected model that differs in its trainable flags only."""
+        problem = Problem(self.weights, expected, self.names, inside=self.inside)
+        problem.leaves, problem.scopes, problem.candidates = self.leaves, self.scopes, self.candidates
+        return problem
 
     @cached_property
     def leaves(self) -> list[str]:
-        """Give what each weight is in its layer."""
+        """Give the last part of each name, which tells what a weight is in its layer."""
         return [leaf(name) for name in self.names]
 
     @cached_property
     def scopes(self) -> list[str]:
-        """Give what stands before the leaf."""
+        """Give the part of each name before the leaf."""
         return [scope(name) for name in self.names]
 
     @cached_property
     def program(self) -> list[Instruction]:
-        """Lay the outline out as one sequence."""
-        return list(lay_out(self.outline, iter(range(len(self.units))), 0))
+        """List the expected model as one sequence of instructions."""
+        return list(lay_out(self.expected, iter(range(len(self.layers))), 0))
 
     @cached_property
-    def last_open(self) -> int:
-        """Give the number of the last layer of the user's own class, -1 without one."""
-        return max((number for number, unit in enumerate(self.units) if unit.open), default=-1)
+    def last_custom(self) -> int:
+        """Give the number of the last custom layer, -1 if there is none."""
+        return max((number for number, layer in enumerate(self.layers) if layer.custom), default=-1)
 
     @cached_property
     def most(self) -> list[int]:
-        """Count the trainable weights that the instructions before each one bring at most."""
+        """Count the trainable weights that the instructions before each one take at most."""
         return [0, *accumulate(map(self._most, self.program))]
 
     @cached_property
     def least(self) -> list[list[int]]:
-        """Count, by depth, what they bring at least, without deeper ones: their model may be frozen."""
+        """Count by depth the trainable weights that they take at least, without deeper ones: their model may be frozen."""
         deepest = max((step.depth for step in self.program), default=0) + 1
         return [
             [0, *accumulate(_least(step) if step.depth == depth else 0 for step in self.program)]
@@ -124,19 +129,19 @@ class Problem:
         ]
 
     def _most(self, step: Instruction) -> int:
-        if step.unit is None:
+        if step.layer is None:
             return 0
-        if step.unit.open:
-            return len(self.weights) if step.unit.splits[0] else 0
-        return max(step.unit.splits)
+        if step.layer.custom:
+            return len(self.weights) if step.layer.splits[0] else 0
+        return max(step.layer.splits)
 
 
 def _least(step: Instruction) -> int:
-    return min(step.unit.splits) if step.unit is not None and not step.unit.open else 0
+    return min(step.layer.splits) if step.layer is not None and not step.layer.custom else 0
 
 
 Lists = tuple[tuple[int, ...], ...]
-"""For each part of an outline the indices of its weights in the order of its group in a flat file."""
+"""For each part of an expected model the indices of its weights in the order of its group in a flat file."""
 
 
 class Span(NamedTuple):
@@ -149,7 +154,7 @@ class Span(NamedTuple):
 
     @property
     def given(self) -> tuple[int, ...]:
-        """Name the weights, whichever part they stand in."""
+        """Identify the weights, whichever part they stand in."""
         if self.other == self.start + self.length or not self.others or not self.length:
             return (self.start if self.length else self.other, self.length + self.others)
         return self
@@ -167,17 +172,17 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A span for each unit in load order, and the paths of nested models that were frozen as a whole."""
+    """A span for each expected layer in load order, and the paths of nested models that were frozen as a whole."""
 
     spans: tuple[Span, ...]
     frozen: frozenset[tuple[str, ...]]
 
 
-def lists(outline: ExpectedModel, reading: Reading) -> Lists:
-    """Give what a flat file would hold; a nested model's group is again all trainable weights, then the rest."""
+def lists(expected: ExpectedModel, reading: Reading) -> Lists:
+    """List the weights of each group of a flat file; a nested model's group is all its trainable weights, then the rest."""
     spans = iter(reading.spans)
     return tuple(
-        (*trainable, *rest) for trainable, rest in (_parts(part, reading, spans) for part in outline)
+        (*trainable, *rest) for trainable, rest in (_parts(part, reading, spans) for part in expected)
     )
 
 
@@ -196,28 +201,28 @@ def _parts(part: object, reading: Reading, spans: Iterator[Span]) -> tuple[tuple
     return tuple(trainable), tuple(rest)
 
 
-def distinction(case: Problem, reading: Reading) -> Lists:
-    """Give what readings have to differ in: what each layer owns, or only what a flat file in the saved order would hold."""
-    if case.apart:
+def distinction(problem: Problem, reading: Reading) -> Lists:
+    """Give what makes two readings different: what each layer owns, or only what a flat file in the saved order holds."""
+    if problem.inside:
         return tuple((*span.trainable, *span.rest) for span in reading.spans)
-    return lists(case.outline, reading)
+    return lists(problem.expected, reading)
 
 
-def disorder(case: Problem, reading: Reading) -> int:
-    """Count the scopes that a reading mixes within custom layers."""
+def disorder(problem: Problem, reading: Reading) -> int:
+    """Count how many scopes too many the weights of custom layers have."""
     mixed = 0
-    if case.last_open < 0:
+    if problem.last_custom < 0:
         return 0
-    for unit, span in zip(case.units, reading.spans, strict=True):
-        if unit.open:
+    for layer, span in zip(problem.layers, reading.spans, strict=True):
+        if layer.custom:
             indices = (*span.trainable, *span.rest)
-            heads = {case.scopes[index].partition("/")[0] for index in indices}
+            heads = {problem.scopes[index].partition("/")[0] for index in indices}
             mixed += max(len(heads) - 1, 0)
     return mixed
 
 
-def keep_tidier(kept: dict[Lists, Reading], case: Problem, listed: Lists, reading: Reading) -> None:
-    """Keep a reading unless one that makes the same flat file, `listed`, was kept and has no more disorder."""
-    rival = kept.get(listed)
-    if rival is None or disorder(case, reading) < disorder(case, rival):
+def keep_better(kept: dict[Lists, Reading], problem: Problem, listed: Lists, reading: Reading) -> None:
+    """Keep a reading unless an equal one that has no more disorder was kept; `listed` is what makes it different."""
+    other = kept.get(listed)
+    if other is None or disorder(problem, reading) < disorder(problem, other):
         kept[listed] = reading

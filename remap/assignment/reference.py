@@ -1,8 +1,9 @@
-"""What a like-file says of the single model: its architecture, or a flat file's list of layers."""
+"""What the caller says of the single model: a reference model, and the options of the conversion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from remap.architecture import Layer, parse_model
 from remap.assignment.expected import (
@@ -13,18 +14,25 @@ from remap.assignment.expected import (
     with_groups,
 )
 from remap.checkpoint import Checkpoint, LayerGroup
-from remap.errors import Undecided
+from remap.errors import GIVE_JSON, Undecided
 from remap.recognize import replicas_by_surroundings, unwrap
 
-__all__ = ["Reference", "named_by", "reference_from_checkpoint", "reference_from_json"]
+__all__ = ["Order", "Reference", "Request", "named_by", "reference_from_checkpoint", "reference_from_json"]
+
+Order = Literal["reference", "saved", "any"]
+"""Whose trainable flags the order inside nested models follows: those of the reference model, as far as one is given;
+those of the checkpoint; or nobody's, for a format that does not depend on flags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """A description of the single model that came from outside the checkpoint.
+    """A description of the single model that does not come from the checkpoint.
 
-    `groups` are the layers of a flat file, `architecture` is the model's config; one of them is there.
-    `ordered` says that layers are listed as the Kerases that wrote multi-GPU checkpoints list them.
+    Attributes:
+        where: The file, for messages.
+        architecture: The config of the model; None if the file has none.
+        groups: The layers of a Keras .h5 file; None if it is another kind of file. At least one of the two is there.
+        ordered: Whether the layers are listed in the order of the Keras releases that wrote multi-GPU checkpoints.
     """
 
     where: str
@@ -33,12 +41,12 @@ class Reference:
     ordered: bool = True
 
     @property
-    def outline(self) -> ExpectedModel:
-        """Outline the model, with all that is known of it."""
+    def expected(self) -> ExpectedModel:
+        """Give the layers of the model, with all that is known of their weights."""
         if self.architecture is None:
             return expected_from_groups(self.groups or ())
-        outline = expected_model(self.architecture)
-        return (with_groups(outline, self.groups) if self.groups else None) or outline
+        expected = expected_model(self.architecture)
+        return (with_groups(expected, self.groups) if self.groups else None) or expected
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -48,34 +56,58 @@ class Reference:
         return tuple(layer.name for layer in load_order(self.architecture))
 
 
-def reference_from_json(text: str, *, where: str) -> Reference:
-    """Take a model's JSON: `model.to_json()` of any Keras, the `config.json` of a `.keras` archive.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the caller wants of a conversion.
 
-    The JSON of a wrapper counts for the model in it. Raises InputRefused for anything else.
+    Attributes:
+        like: The reference model that the weights are to be loaded into.
+        plain: Whether to assume that nothing was frozen and that the model has no nested model.
+        submodel: Which of several models to extract.
+        weights_only: Whether to leave architecture and training state out.
+        order: Whose trainable flags the order inside nested models follows.
+    """
+
+    like: Reference | None = None
+    plain: bool = False
+    submodel: str | None = None
+    weights_only: bool = False
+    order: Order = "reference"
+
+
+def reference_from_json(text: str, *, where: str) -> Reference:
+    """Read a reference model from JSON: `model.to_json()` of any Keras, the `config.json` of a `.keras` archive.
+
+    The JSON of a multi-GPU wrapper describes its template.
+
+    Raises:
+        InputRefused: If the text is not the JSON of a model.
     """
     model = parse_model(text, where=where)
     found = unwrap(model)
-    # Keras 3 sorts branches by rules of its own; it alone writes `registered_name`.
+    # Keras 3 sorts branches by other rules; it alone writes `registered_name`.
     return Reference(
         where=where, architecture=found[0] if found else model, ordered='"registered_name"' not in text
     )
 
 
 def reference_from_checkpoint(checkpoint: Checkpoint, *, where: str) -> Reference:
-    """Take a Keras .h5 of the single model, with or without its architecture.
+    """Read a reference model from a Keras .h5 file of the single model, with or without its architecture.
 
-    Raises Undecided for a file that is itself a wrapper without architecture, InputRefused for a broken
-    architecture.
+    Raises:
+        Undecided: If the file is a multi-GPU wrapper without an architecture, or has no weights.
+        InputRefused: If its architecture is damaged.
     """
     ordered = not (checkpoint.keras_version or "").startswith("3")
     groups = checkpoint.layers
     if checkpoint.model_config is None:
         if not checkpoint.weighted or replicas_by_surroundings(checkpoint) is not None:
-            fault = "is a multi-GPU checkpoint itself" if checkpoint.weighted else "holds no weights"
+            problem = "is a multi-GPU checkpoint itself" if checkpoint.weighted else "holds no weights"
             raise Undecided(
-                f"the like-file {fault}, so it does not list the single model's layers",
+                f"the reference model {problem}, so it does not list the single model's layers",
                 where=where,
-                hint="make it with model.save_weights('like.h5') from the code of the single model",
+                hint="write it with the code that builds the single model",
+                remedies=(GIVE_JSON,),
             )
         return Reference(where=where, groups=groups, ordered=ordered)
     model = parse_model(checkpoint.model_config, where=f"{where}, model_config")
@@ -87,7 +119,7 @@ def reference_from_checkpoint(checkpoint: Checkpoint, *, where: str) -> Referenc
 
 
 def named_by(model: Layer, names: tuple[str, ...]) -> Layer:
-    """Name the layers of a stack whose config does not (Keras up to 2.2.2), where the names fit the rest."""
+    """Name the layers of a Sequential whose config does not (Keras up to 2.2.2), if the other names are the same."""
     layers = tuple(load_order(model))
     if all(layer.name for layer in layers) or len(layers) != len(names):
         return model

@@ -1,9 +1,9 @@
 """The order in which a reference model's `load_weights` expects the weights of nested models.
 
-The group of a nested model in a flat file is one list: what trains, then what does not, in layer order. Its order depends
-on the trainable flags of the model that *loads* it, and where shapes are equal no Keras notices another order. So the
-weights that the checkpoint's own flags placed are listed again by the flags of the reference model: by the names of its
-weights where it is a file, by its config where it is JSON.
+The group of a nested model in a flat file is one list: trainable weights, then all others, in layer order. Its order
+depends on the trainable flags of the model that *loads* it, and where shapes are equal no Keras notices another order. So
+the weights, which the checkpoint has in the order of its own flags, are listed in the order of the reference model's flags:
+by the names of its weights if it is a file, by its config if it is JSON.
 
 Keras up to 2.3, tf.keras and tf_keras list a model as `Network.trainable_weights` and `non_trainable_weights` say
 (keras/engine/network.py), and rebuild a model from JSON without the flag of a nested model itself. Keras 3 asks each
@@ -19,41 +19,39 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from remap.assignment.decide import Verdict, decide, decide_by_reference
+from remap.assignment.decide import Choice, decide, decide_by_reference
 from remap.assignment.expected import ExpectedLayer, ExpectedModel, ExpectedSubmodel, iter_layers, stored_once
 from remap.assignment.reading import Lists, Reading, Span
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup, Weight
-from remap.errors import Undecided
+from remap.errors import GIVE_JSON, GIVE_WEIGHTS, Undecided
 from remap.weight_names import clean, family, layer_scope, same_but_for_numbers
 
-__all__ = ["ByName", "contradicted_inside", "listed_by_name", "reference_lists"]
+__all__ = ["ByName", "contradicted_inside", "listed_by_name", "reference_lists", "require_same_model"]
 
 # More combinations of flags that the config leaves open are not tried.
 _MOST_COMBINATIONS = 256
 
 _SAME_CODE = "make the reference model with the code that built the trained model"
-_SAVE_WEIGHTS = "give the weights of the very model to load into: model.save_weights('like.h5')"
+_ITS_WEIGHTS = "give a weights file of the model to load into"
 
 Sides = tuple[tuple[int, ...], tuple[int, ...]]
-"""What of a layer trains and what does not, as indices into the checkpoint's list."""
+"""The trainable weights of a layer and the others, as indices into the checkpoint's list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByName:
     """The checkpoint's weights in the order of a reference file's groups, matched by the names of the weights.
 
-    `lists` has for each group of the file, those without weights included, the indices of its weights. `saved` has the
-    same in the order of the checkpoint's list, nothing for a group of which a shared layer hides that. `exact` says that
-    the names are the same, and not only numbered alike.
+    Attributes:
+        lists: For each group of the file, also those without weights, the indices of its weights.
+        saved: The same in the order of the checkpoint's list; empty for a group whose order a shared layer hides.
+        exact: Whether the names are the same, and not only numbered alike.
     """
 
     lists: Lists
     saved: Lists
     exact: bool
-
-
-# --- by the names of a reference file ---------------------------------------------------------------------------------
 
 
 def listed_by_name(weights: Sequence[Weight], groups: Sequence[LayerGroup]) -> ByName | None:
@@ -82,7 +80,7 @@ def listed_by_name(weights: Sequence[Weight], groups: Sequence[LayerGroup]) -> B
 
 
 def _slotless(name: str) -> str:
-    """Drop the device slot, which Keras 3 does not write."""
+    """Remove the device slot, which Keras 3 does not write."""
     return clean(name).partition(":")[0]
 
 
@@ -91,9 +89,9 @@ def _as_they_are(ours: Sequence[str], _: Sequence[str]) -> list[str] | None:
 
 
 def _renumbered(ours: Sequence[str], theirs: Sequence[str]) -> list[str] | None:
-    """Give our layers their numbers, where each family of automatic names is off by one number throughout.
+    """Renumber our layers as theirs, if the automatic names of each class differ by one constant number.
 
-    A session that had built other models before goes on counting.
+    A session that has built other models before continues counting.
     """
     lowest_ours, lowest_theirs = _lowest(ours), _lowest(theirs)
     if lowest_ours.keys() != lowest_theirs.keys():
@@ -101,22 +99,22 @@ def _renumbered(ours: Sequence[str], theirs: Sequence[str]) -> list[str] | None:
     names = []
     for name in ours:
         head, slash, rest = name.partition("/")
-        kin, number = family(head)
-        moved = number + lowest_theirs[kin] - lowest_ours[kin]
-        names.append((f"{kin}_{moved}" if moved else kin) + slash + rest)
+        class_name, number = family(head)
+        moved = number + lowest_theirs[class_name] - lowest_ours[class_name]
+        names.append((f"{class_name}_{moved}" if moved else class_name) + slash + rest)
     return names
 
 
 def _lowest(names: Iterable[str]) -> dict[str, int]:
     lowest: dict[str, int] = {}
     for name in names:
-        kin, number = family(name.partition("/")[0])
-        lowest[kin] = min(lowest.get(kin, number), number)
+        class_name, number = family(name.partition("/")[0])
+        lowest[class_name] = min(lowest.get(class_name, number), number)
     return lowest
 
 
 def _without_counter(ours: Sequence[str], _: Sequence[str]) -> list[str] | None:
-    """Take one counter off every scope: TensorFlow 1 counts up what is built twice in one session."""
+    """Remove one counter from every scope: TensorFlow 1 adds one to what is built twice in one session."""
     names = []
     for name in ours:
         head, slash, rest = name.partition("/")
@@ -138,7 +136,7 @@ def _same_shapes(weights: Sequence[Weight], groups: Sequence[LayerGroup], lists:
 def _is_a_list_of(weights: Sequence[Weight], lists: Lists) -> bool:
     """Tell whether Keras writes such a list for these groups: twice through the groups, each layer in its own order.
 
-    Every group has one run in the part that trains and one in the rest, whatever was frozen inside it.
+    Every group has one run in the trainable part and one in the rest, whatever was frozen inside it.
     """
     owner: dict[int, int] = {}
     for number, listed in enumerate(lists):
@@ -158,7 +156,7 @@ def _is_a_list_of(weights: Sequence[Weight], lists: Lists) -> bool:
 
 
 def _saved(lists: Lists) -> Lists:
-    """Put each group in the checkpoint's order, where no weight of another group says that it had a different one."""
+    """Put each group in the checkpoint's order, unless a weight that another group shares hides that order."""
     uses = Counter(index for listed in lists for index in listed)
     saved = []
     for listed in lists:
@@ -218,80 +216,74 @@ def _repeats_bare_names(weights: Sequence[Weight]) -> bool:
 
 
 def _numbered_alike(pairs: Sequence[tuple[str, str]]) -> bool:
-    """Tell whether names that differ do so by numbers only, in the same order on both sides.
-
-    The pairs are one to one.
-    """
+    """Tell whether names differ by numbers only, in the same order on both sides. The pairs are one to one."""
     if all(ours == theirs for theirs, ours in pairs):
         return True
     partner = dict(pairs)
     seen: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for theirs, ours in pairs:
-        (their_kin, their_number), (our_kin, our_number) = family(theirs), family(ours)
+        (their_class, their_number), (our_class, our_number) = family(theirs), family(ours)
         if partner.get(ours, ours) != ours:
             return False
-        if their_kin != our_kin and theirs not in (our_kin, ours):
+        if their_class != our_class and theirs not in (our_class, ours):
             return False
-        seen[their_kin, our_kin].append((their_number, our_number))
+        seen[their_class, our_class].append((their_number, our_number))
     # The order of their numbers is that of ours.
     return all(
         sorted(numbers) == sorted(numbers, key=lambda pair: (pair[1], pair[0])) for numbers in seen.values()
     )
 
 
-# --- by the layers of an architecture ---------------------------------------------------------------------------------
-
-
 def reference_lists(
-    weights: Sequence[Weight], outline: ExpectedModel, reading: Reading, like: Reference, *, own: bool
+    weights: Sequence[Weight], expected: ExpectedModel, reading: Reading, like: Reference, *, own: bool
 ) -> Lists:
-    """List the weights of each part of an outline as the reference model's `load_weights` expects them.
+    """List the weights of each part of an expected model as the reference model's `load_weights` expects them.
 
     Args:
         weights: The checkpoint's list.
-        outline: The layers by which the list was read.
+        expected: The layers by which the list was read.
         reading: Which weights each layer owns.
         like: The reference model.
-        own: Whether the outline's flags are the checkpoint's own, and not the reference model's.
+        own: Whether the expected model's flags are the checkpoint's own, and not the reference model's.
 
     Returns:
-        For each part of the outline the indices of its weights.
+        For each part of the expected model the indices of its weights.
 
     Raises:
-        Undecided: Where the reference model does not tell the order, or is another model.
+        Undecided: If the reference model does not tell the order, or is another model.
     """
     spans = iter(reading.spans)
-    placed = [(part, [next(spans) for _ in iter_layers((part,))]) for part in outline]
+    placed = [(part, [next(spans) for _ in iter_layers((part,))]) for part in expected]
     if like.groups is not None:
         return _lists_by_groups(weights, placed, like)
-    theirs = _matched(outline, like)
-    shown = _shown_to_train(outline, reading) if own else frozenset()
+    theirs = _matched(expected, like)
+    trained = _certainly_trainable(expected, reading) if own else frozenset()
     return tuple(
-        _lists_by_flags(part, owned, theirs, like, shown)
+        _lists_by_flags(part, owned, theirs, like, trained)
         if isinstance(part, ExpectedSubmodel)
         else _of(owned[0])
         for part, owned in placed
     )
 
 
-def _shown_to_train(outline: ExpectedModel, reading: Reading) -> frozenset[tuple[str, ...]]:
-    """Find the custom layers of which every weight that was read as trainable is.
+def _certainly_trainable(expected: ExpectedModel, reading: Reading) -> frozenset[tuple[str, ...]]:
+    """Find the custom layers all of whose weights that were read as trainable certainly are.
 
-    A layer that certainly trains has to stand behind it in the same list: where nothing does, the last of its weights
-    may as well be the first of those that do not train.
+    A layer that certainly has trainable weights has to follow in the same list: if none does, the last of the weights may
+    as well be the first of those that are not trainable.
     """
     placed = [
-        (unit, span, _list_of(unit.path, reading))
-        for unit, span in zip(iter_layers(outline), reading.spans, strict=True)
+        (layer, span, _list_of(layer.path, reading))
+        for layer, span in zip(iter_layers(expected), reading.spans, strict=True)
     ]
     last: dict[tuple[str, ...], int] = {}
-    for unit, span, whose in placed:
-        if not unit.open and min(unit.splits):
-            last[whose] = max(last.get(whose, -1), span.start)
+    for layer, span, listed_in in placed:
+        if not layer.custom and min(layer.splits):
+            last[listed_in] = max(last.get(listed_in, -1), span.start)
     return frozenset(
-        unit.path
-        for unit, span, whose in placed
-        if unit.open and unit.splits[0] and not span.others and span.start < last.get(whose, -1)
+        layer.path
+        for layer, span, listed_in in placed
+        if layer.custom and layer.splits[0] and not span.others and span.start < last.get(listed_in, -1)
     )
 
 
@@ -299,6 +291,44 @@ def _list_of(path: tuple[str, ...], reading: Reading) -> tuple[str, ...]:
     """Give the innermost frozen model around a layer, whose list its weights are in."""
     ends = range(len(path), 0, -1)
     return next((path[:end] for end in ends if path[:end] in reading.frozen), ())
+
+
+def require_same_model(
+    weights: Sequence[Weight], expected: ExpectedModel, reading: Reading, like: Reference
+) -> None:
+    """Refuse a reference model that is another model than the checkpoint's, whatever its trainable flags are.
+
+    Args:
+        weights: The checkpoint's list.
+        expected: The layers by which the list was read.
+        reading: Which weights each layer owns.
+        like: The reference model.
+
+    Raises:
+        Undecided: If it has other layers, or layers with other weights.
+    """
+    if like.groups is not None:
+        spans = iter(reading.spans)
+        owned = [[next(spans) for _ in iter_layers((part,))] for part in expected]
+        listed = [[index for span in each for index in _of(span)] for each in owned]
+        names = [part.path[-1] for part, indices in zip(expected, listed, strict=True) if indices]
+        for indices, group in zip(filter(None, listed), _paired(names, like), strict=True):
+            if Counter(weights[index].shape for index in indices) != Counter(
+                weight.shape for weight in group.weights
+            ):
+                raise _another_model(like)
+        return
+    if not like.ordered and dict(_walked(expected)).keys() != dict(_walked(like.expected)).keys():
+        return  # layers with other names in another order cannot be compared
+    theirs = _matched(expected, like)
+    for layer, span in zip(iter_layers(expected), reading.spans, strict=True):
+        other = theirs[layer.path]
+        if layer.same_as is None and isinstance(other, ExpectedLayer) and not other.custom:
+            shapes = [weights[index].shape for index in _of(span)]
+            if len(shapes) != len(other.slots) or not all(
+                slot.fits(shape) for slot, shape in zip(other.slots, shapes, strict=True)
+            ):
+                raise _another_model(like)
 
 
 def _of(span: Span) -> tuple[int, ...]:
@@ -310,7 +340,7 @@ def _lists_by_groups(
     placed: Sequence[tuple[ExpectedLayer | ExpectedSubmodel, list[Span]]],
     like: Reference,
 ) -> Lists:
-    """Follow the groups of a file: by the names of weights, else by reading each group as the model it is."""
+    """Follow the groups of a file: by the names of weights, else by reading each group as a list of the nested model."""
     parts = [(part, owned) for part, owned in placed if any(map(_of, owned))]
     groups = _paired([part.path[-1] for part, _ in parts], like)
     named = listed_by_name(weights, groups)
@@ -339,7 +369,7 @@ def _lists_by_groups(
 
 
 def _paired(names: Sequence[str], like: Reference) -> list[LayerGroup]:
-    """Find for each layer its group in the reference file: by name where all names are the same, else by place."""
+    """Find the group of each layer in the reference file: by name if all names are the same, else by position."""
     groups = {group.name: group for group in like.groups or () if group.weights}
     if groups.keys() == set(names):
         return [groups[name] for name in names]
@@ -357,32 +387,34 @@ def _listed_as_read(
     like: Reference,
     matched: Mapping[tuple[str, ...], ExpectedLayer | ExpectedSubmodel] | None,
 ) -> tuple[int, ...]:
-    """Read a group of the file by the flags of the model it was saved from, or by no flags where they are not known."""
-    units = list(iter_layers(part.children))
+    """Read a group of the file by the flags of the model that it was saved from, or by none if they are not known."""
+    layers = list(iter_layers(part.children))
     theirs = part if matched is None else matched[part.path]
     if matched is not None and isinstance(theirs, ExpectedSubmodel):
-        outline = _as_listed(theirs, like)
-        verdict = decide(group.weights, outline, apart=True)
-        if not verdict.fits and (once := stored_once(outline)) is not None:
-            verdict = decide(group.weights, once, apart=True)
-    elif any(unit.same_as is not None for unit in units):
-        verdict = Verdict()  # in which of its places the layer is listed is not known
+        expected = _as_listed(theirs, like)
+        choice = decide(group.weights, expected, inside=True)
+        if not choice.fits and (once := stored_once(expected)) is not None:
+            choice = decide(group.weights, once, inside=True)
+    elif any(layer.same_as is not None for layer in layers):
+        choice = Choice()  # in which of its places the layer is listed is not known
     else:
-        verdict = decide_by_reference(
-            group.weights, part.children, flags=False, ordered=like.ordered, apart=True
+        choice = decide_by_reference(
+            group.weights, part.children, flags=False, ordered=like.ordered, inside=True
         )
-    if verdict.reading is None:
+    if choice.reading is None:
         raise Undecided(
             f"the reference model does not tell in which order it loads the nested model {part.path[-1]!r}",
             where=like.where,
-            hint=_SAVE_WEIGHTS + ", in a session that has built nothing before",
+            hint=_ITS_WEIGHTS + ", written in a session that has built nothing before",
+            remedies=(GIVE_JSON, GIVE_WEIGHTS),
         )
     read = {
-        unit.path: _of(span) for unit, span in zip(iter_layers((theirs,)), verdict.reading.spans, strict=True)
+        layer.path: _of(span)
+        for layer, span in zip(iter_layers((theirs,)), choice.reading.spans, strict=True)
     }
     at: dict[int, int] = {}
-    for unit, span in zip(units, owned, strict=True):
-        places = read.get(unit.path if matched is None else matched[unit.path].path, ())
+    for layer, span in zip(layers, owned, strict=True):
+        places = read.get(layer.path if matched is None else matched[layer.path].path, ())
         if len(_of(span)) != len(places):
             raise _another_model(like)
         at.update(zip(places, _of(span), strict=True))
@@ -396,12 +428,12 @@ def _as_listed(nest: ExpectedSubmodel, like: Reference) -> ExpectedModel:
     return nest.children if like.ordered or nest.trainable else _all_frozen(nest.children)
 
 
-def _all_frozen(outline: ExpectedModel) -> ExpectedModel:
+def _all_frozen(expected: ExpectedModel) -> ExpectedModel:
     return tuple(
         replace(part, children=_all_frozen(part.children))
         if isinstance(part, ExpectedSubmodel)
         else replace(part, splits=(0,))
-        for part in outline
+        for part in expected
     )
 
 
@@ -414,10 +446,10 @@ def _another_model(like: Reference) -> Undecided:
 
 
 def _matched(
-    outline: ExpectedModel, like: Reference
+    expected: ExpectedModel, like: Reference
 ) -> dict[tuple[str, ...], ExpectedLayer | ExpectedSubmodel]:
-    """Find for each layer of an outline the same layer of the reference model: by name, else by place."""
-    ours, theirs = dict(_walked(outline)), dict(_walked(like.outline))
+    """Find for each expected layer the same layer of the reference model: by name, else by position."""
+    ours, theirs = dict(_walked(expected)), dict(_walked(like.expected))
     if ours.keys() == theirs.keys():
         pairs = [(part, theirs[path]) for path, part in ours.items()]
     else:
@@ -429,8 +461,8 @@ def _matched(
     return {part.path: other for part, other in pairs}
 
 
-def _walked(outline: ExpectedModel) -> Iterator[tuple[tuple[str, ...], ExpectedLayer | ExpectedSubmodel]]:
-    for part in outline:
+def _walked(expected: ExpectedModel) -> Iterator[tuple[tuple[str, ...], ExpectedLayer | ExpectedSubmodel]]:
+    for part in expected:
         yield part.path, part
         if isinstance(part, ExpectedSubmodel):
             yield from _walked(part.children)
@@ -443,7 +475,7 @@ def _alike(ours: ExpectedLayer | ExpectedSubmodel, theirs: ExpectedLayer | Expec
             and isinstance(theirs, ExpectedSubmodel)
             and len(ours.children) == len(theirs.children)
         )
-    if ours.open or theirs.open or ours.same_as is not None:
+    if ours.custom or theirs.custom or ours.same_as is not None:
         return True
     return [slot.leaf for slot in ours.slots] == [slot.leaf for slot in theirs.slots]
 
@@ -453,57 +485,58 @@ def _lists_by_flags(
     owned: Sequence[Span],
     theirs: Mapping[tuple[str, ...], ExpectedLayer | ExpectedSubmodel],
     like: Reference,
-    shown: frozenset[tuple[str, ...]],
+    trained: frozenset[tuple[str, ...]],
 ) -> tuple[int, ...]:
-    """List a nested model by the flags of the reference model's config."""
-    units = list(iter_layers((part,)))
+    """List the weights of a nested model by the flags of the reference model's config."""
+    layers = list(iter_layers((part,)))
     choices = [
-        _counts(unit, theirs[unit.path], span, known=unit.path in shown)
-        for unit, span in zip(units, owned, strict=True)
+        _counts(layer, theirs[layer.path], span, known=layer.path in trained)
+        for layer, span in zip(layers, owned, strict=True)
     ]
     if prod(map(len, choices)) > _MOST_COMBINATIONS:
-        raise _untold(part, like)
+        raise _unknown_flags(part, like)
     # A reference model may list the same layers in another order: Keras 3 sorts branches by rules of its own.
-    nest = theirs[part.path]
-    place = {theirs[unit.path].path: number for number, unit in enumerate(units)}
-    turn = [place[unit.path] for unit in iter_layers((nest,))]
-    if len(turn) != len(units):
+    submodel = theirs[part.path]
+    place = {theirs[layer.path].path: number for number, layer in enumerate(layers)}
+    turn = [place[layer.path] for layer in iter_layers((submodel,))]
+    if len(turn) != len(layers):
         raise _another_model(like)
     lists = set()
     for counts in itertools.product(*choices):
-        for whole in _whole_models(nest, like):
+        for whole in _whole_models(submodel, like):
             sides = [
                 (_of(span)[:count], _of(span)[count:]) for span, count in zip(owned, counts, strict=True)
             ]
-            lists.add(whole(nest, iter([sides[number] for number in turn])))
+            lists.add(whole(submodel, iter([sides[number] for number in turn])))
     if len(lists) != 1:
-        raise _untold(part, like)
+        raise _unknown_flags(part, like)
     return lists.pop()
 
 
 def _counts(
-    unit: ExpectedLayer, theirs: ExpectedLayer | ExpectedSubmodel, span: Span, *, known: bool
+    layer: ExpectedLayer, theirs: ExpectedLayer | ExpectedSubmodel, span: Span, *, known: bool
 ) -> tuple[int, ...]:
-    """Say how many weights of a layer train in the reference model; several where its config leaves that open."""
+    """Give how many weights of a layer are trainable in the reference model; several if its config does not tell."""
     if not isinstance(theirs, ExpectedLayer):
         return (0,)
     count = len(_of(span))
-    if unit.open:
+    if layer.custom:
         if not theirs.splits[0]:
             return (0,)
-        # Where its weights stand in one piece, the part that trains may end anywhere in it.
+        # If its weights stand in one piece, the trainable part may end anywhere in it.
         apart = span.length > 0 and span.others > 0 and span.other != span.start + span.length
         return (span.length,) if apart or known or not count else tuple(range(count + 1))
     splits = tuple(dict.fromkeys(min(split, count) for split in theirs.splits))
-    # A wrapper and what it wraps may have different flags; which one counts the checkpoint's Keras has shown.
+    # A wrapper and its inner layer may have different flags; the checkpoint shows which one counts in its Keras.
     return (span.length,) if span.length in splits else splits
 
 
-def _untold(part: ExpectedSubmodel, like: Reference) -> Undecided:
+def _unknown_flags(part: ExpectedSubmodel, like: Reference) -> Undecided:
     return Undecided(
         f"the reference model's config does not tell which weights of the nested model {part.path[-1]!r} are trainable",
         where=like.where,
-        hint=_SAVE_WEIGHTS,
+        hint=_ITS_WEIGHTS,
+        remedies=(GIVE_WEIGHTS,),
     )
 
 
@@ -511,19 +544,19 @@ _Lister = Callable[[ExpectedLayer | ExpectedSubmodel, Iterator[Sides]], tuple[in
 
 
 def _whole_models(theirs: ExpectedLayer | ExpectedSubmodel, like: Reference) -> tuple[_Lister, ...]:
-    """Say in which ways the flags of models themselves may count."""
-    frozen = frozenset(nest.path for nest in _nests(theirs) if not nest.trainable)
+    """Give the ways in which the flags of models themselves may count."""
+    frozen = frozenset(submodel.path for submodel in _submodels(theirs) if not submodel.trainable)
     if not like.ordered:
         return (_one_by_one,) if theirs.path in frozen else (_by_layers(frozenset()),)
     # JSON has the flag, but a model that is built from it does not: the two may expect different orders.
     return (_by_layers(frozenset()), _by_layers(frozen)) if frozen else (_by_layers(frozenset()),)
 
 
-def _nests(part: ExpectedLayer | ExpectedSubmodel) -> Iterator[ExpectedSubmodel]:
+def _submodels(part: ExpectedLayer | ExpectedSubmodel) -> Iterator[ExpectedSubmodel]:
     if isinstance(part, ExpectedSubmodel):
         yield part
         for child in part.children:
-            yield from _nests(child)
+            yield from _submodels(child)
 
 
 def _one_by_one(_: ExpectedLayer | ExpectedSubmodel, sides: Iterator[Sides]) -> tuple[int, ...]:

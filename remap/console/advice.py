@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
-from remap.console.text import Line, command, wrapped
-from remap.errors import OutputRefused, RemapError, UsageRefused
+from remap.console.invocation import Invocation
+from remap.console.text import Line, labelled, wrapped
+from remap.errors import OutputRefused, RemapError, Remedy, UsageRefused
 from remap.hdf5.identify import show
 from remap.results import Inspection
 
-__all__ = ["advice_lines", "commands_in", "failure_json", "failure_lines", "load_lines", "output_name"]
+__all__ = ["advice_lines", "failure_json", "failure_lines", "load_lines", "output_name", "remedy_lines"]
 
-DESCRIBE = "open('model.json', 'w').write(model.to_json())"
-
-# Options that a hint may name, and the value to show for them where the hint has none of its own.
-_OPTION = re.compile(r"--(like|plain|submodel|overwrite|weights-only)\b(?: ([\w./-]*\w))?")
-_VALUES = {"like": "model.json", "submodel": "NAME"}
+_INDENT = "  "
 
 
 def advice_lines(inspection: Inspection, *, width: int | None) -> Iterator[Line]:
@@ -26,100 +23,162 @@ def advice_lines(inspection: Inspection, *, width: int | None) -> Iterator[Line]
     for note in inspection.notes:
         yield from wrapped(f"Note: {show(note)}", "yellow", width, rest="      ")
     if inspection.kind == "empty":
-        yield Line("There is nothing in it to load or to extract.")
+        yield Line("It holds no weights: there is nothing to load or to extract.")
     elif inspection.kind == "single":
         yield Line("Already a single model; load it as it is:")
-        yield from (Line("  ", line) for line in load_lines(inspection.source, inspection.content))
+        yield from _load(inspection, width)
     elif inspection.kind == "several":
         yield Line("To load the file as a whole:")
-        yield from (Line("  ", line) for line in load_lines(inspection.source, inspection.content))
-        yield Line("To take one of the models out of it:")
+        yield from _load(inspection, width)
+        yield Line("To extract one of the models:")
         for model in inspection.models:
-            target = output_name(model.name)
-            yield Line(
-                "  ", (command("extract", inspection.source, "-o", target, "--submodel", model.name), "cyan")
-            )
+            yield _command(_extraction(inspection.source, submodel=model.name))
     else:
-        yield from _extraction(inspection, width)
+        yield from _extract(inspection, width)
 
 
-def _extraction(inspection: Inspection, width: int | None) -> Iterator[Line]:
-    words = ("extract", inspection.source, "-o", output_name(inspection.source))
-    if inspection.settled_by is not None:
-        yield Line("To get the single model:")
-        yield Line("  ", (command(*words), "cyan"))
-        return
-    yield from wrapped(f"Still open: {show(inspection.question)}", "yellow", width, rest="  ")
-    yield from wrapped(
-        "Its layers are shown as the names of their weights group them, in the order of the file.", "", width
+def _load(inspection: Inspection, width: int | None) -> Iterator[Line]:
+    lines = load_lines(
+        inspection.source,
+        inspection.content,
+        custom_objects=inspection.custom_objects,
+        obstacle=inspection.keras3_obstacle,
     )
-    yield Line("To get the single model:")
-    if "--plain" in inspection.hint:
-        yield Line("  ", (command(*words, "--plain"), "cyan"))
-        yield Line("      if nothing was frozen and no model is inside the model; otherwise")
-    yield Line("  ", (command(*words, "--like", "model.json"), "cyan"))
-    yield Line("      with model.json written by the code of the single model, on any machine:")
-    yield Line("      ", (DESCRIBE, "cyan"))
+    for text, style in lines:
+        yield from wrapped(text, style, width if style != "cyan" else None, first=_INDENT, rest=_INDENT)
+    formats = [remedy for remedy in inspection.remedies if remedy.option == "target"]
+    conversion = Invocation(
+        command="extract",
+        source=inspection.source,
+        options=(("target", PurePath(inspection.source).name),),
+    )
+    yield from remedy_lines(formats, conversion, width, indent=_INDENT)
 
 
-def load_lines(target: str, content: str) -> Iterator[tuple[str, str]]:
-    """Give the line of Python by which Keras loads a file, and what Keras 3 needs besides; text and style."""
-    if content == "full model":
-        yield f"model = keras.models.load_model({show(repr(target))})", "cyan"
-        if not target.endswith(".keras"):
-            yield "(in Keras 3 with compile=False)", "dim"
-    else:
+def _extract(inspection: Inspection, width: int | None) -> Iterator[Line]:
+    extraction = _extraction(inspection.source)
+    if inspection.settled_by is None:
+        yield from wrapped(f"Undecided: {show(inspection.question)}", "yellow", width, rest=_INDENT)
+        if inspection.hint:
+            yield from wrapped(show(inspection.hint), "", width)
+        yield from wrapped(
+            "The tree shows groups of weights with a common name, in the order of the file.", "", width
+        )
+    yield Line("To extract the single model:")
+    if inspection.settled_by is not None:
+        yield _command(extraction)
+    if inspection.keras3_obstacle:
+        note = f"For Keras 3, which cannot open that .h5 file because of {show(inspection.keras3_obstacle)}:"
+        yield from wrapped(note, "", width)
+    yield from remedy_lines(inspection.remedies, extraction, width, indent=_INDENT)
+
+
+def _extraction(source: str, *, submodel: str | None = None) -> Invocation:
+    extraction = Invocation(
+        command="extract", source=source, options=(("target", output_name(submodel or source)),)
+    )
+    return (
+        extraction if submodel is None else extraction.with_remedy(Remedy(option="submodel", value=submodel))
+    )
+
+
+def _command(invocation: Invocation) -> Line:
+    return Line(_INDENT, (invocation.line, "cyan"))
+
+
+def load_lines(
+    target: str,
+    content: str,
+    *,
+    custom_objects: Sequence[str] = (),
+    obstacle: str = "",
+) -> Iterator[tuple[str, str]]:
+    """Give the line of Python by which Keras loads a file, and what to know about it; text and style.
+
+    Args:
+        target: The file.
+        content: ``full model`` or ``weights``.
+        custom_objects: The names that `load_model` has to be given.
+        obstacle: Why Keras 3 cannot open the file.
+    """
+    if content != "full model":
         yield f"model.load_weights({show(repr(target))})", "cyan"
+        return
+    objects = ", ".join(f"{show(repr(name))}: ..." for name in custom_objects)
+    needed = f", custom_objects={{{objects}}}" if objects else ""
+    yield f"model = keras.models.load_model({show(repr(target))}{needed})", "cyan"
+    if needed:
+        yield "(the file opens only with these functions and classes)", "dim"
+    if obstacle:
+        yield f"(not in Keras 3, because of {show(obstacle)})", "yellow"
+    elif not target.endswith(".keras"):
+        yield "(in Keras 3 with compile=False)", "dim"
 
 
 def output_name(source: str) -> str:
     """Suggest what to call the single model of a file or of a layer."""
-    name = Path(source).name
-    stem = re.sub(r"(\.weights)?\.(h5|hdf5|keras|hdf)$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.weights)?\.(h5|hdf5|keras|hdf)$", "", PurePath(source).name, flags=re.IGNORECASE)
     plain = re.sub(r"[^\w.-]+", "_", stem).strip("._-")
     return f"{plain or 'model'}_single.h5"
 
 
-def commands_in(hint: str, invocation: Sequence[str]) -> list[str]:
-    """Turn the options that a hint names into whole commands, made of the one that was refused."""
-    found = []
-    for option, value in _OPTION.findall(hint):
-        if f"--{option}" in invocation:
+def remedy_lines(
+    remedies: Sequence[Remedy], invocation: Invocation, width: int | None, *, indent: str
+) -> Iterator[Line]:
+    """Write each remedy as a whole command, with its condition and the code to run first."""
+    for remedy in remedies:
+        if not invocation.accepts(remedy):
             continue
-        words = [f"--{option}"]
-        if option in _VALUES:
-            words.append(_VALUES[option] if value in ("", "FILE", "NAME") else value)
-        found.append(command(*invocation, *words))
-    return list(dict.fromkeys(found))
+        helped = invocation.with_remedy(remedy)
+        if helped == invocation and not remedy.code:
+            continue
+        yield Line(indent, (helped.line, "cyan"))
+        if remedy.when:
+            yield from _remark(f"if {show(remedy.when)}", width, indent)
+        if remedy.code:
+            yield from _remark(
+                "after this in Python, where the model can be built, on any machine:", width, indent
+            )
+            yield Line(indent, _INDENT, (show(remedy.code), "cyan"))
 
 
-def failure_lines(error: RemapError, invocation: Sequence[str]) -> Iterator[Line]:
-    """Say what, where, and what to do, each on one line however long; then commands, ready to paste.
+def _remark(text: str, width: int | None, indent: str) -> Iterator[Line]:
+    start = indent + _INDENT
+    yield from wrapped(text, "", width, first=start, rest=start)
 
-    `invocation` is the command that was refused: its name, the file, its options.
+
+def failure_lines(error: RemapError, invocation: Invocation, *, width: int | None) -> Iterator[Line]:
+    """Say what is wrong, where, and what to do; then commands, ready to paste.
+
+    Args:
+        error: The refusal.
+        invocation: The command that was refused.
+        width: Columns to fit into; file names, commands and code are not broken.
     """
-    yield Line(("Error: ", "bold red"), (show(error.what), "red"))
+    yield from labelled("Error: ", show(error.what), width, label_style="bold red", style="red")
     if error.where:
-        yield Line(("   in: ", "bold"), show(_place(error, invocation)))
+        yield from labelled("   in: ", show(_place(error, invocation)), width, label_style="bold")
+    label = "  try: "
     if error.hint:
-        hint = error.hint.replace("h5remap inspect FILE", command("inspect", invocation[1]))
-        yield Line(("  try: ", "bold"), show(hint))
-    for line in commands_in(error.hint, invocation):
-        yield Line("       ", (line, "cyan"))
+        yield from labelled(label, show(error.hint), width, label_style="bold")
+        label = "   or: "
+    for remedy in error.remedies:
+        lines = list(remedy_lines([remedy], invocation, width, indent=" " * len(label)))
+        if lines:
+            yield Line((label, "bold"), *lines[0].spans[1:])
+            yield from lines[1:]
+            label = "   or: "
 
 
-def _place(error: RemapError, invocation: Sequence[str]) -> str:
+def _place(error: RemapError, invocation: Invocation) -> str:
     """Name the file as well where an error knows only the place in it."""
-    files = [invocation[1], *(word for word in invocation[2:] if not word.startswith("-"))]
     inside = not isinstance(error, UsageRefused | OutputRefused)
-    return (
-        f"{error.where} in {files[0]}"
-        if inside and not any(show(word) in show(error.where) for word in files)
-        else error.where
-    )
+    if not inside or any(show(name) in show(error.where) for name in invocation.files):
+        return error.where
+    return invocation.source if error.where == "/" else f"{error.where} in {invocation.source}"
 
 
-def failure_json(error: RemapError, invocation: Sequence[str]) -> dict[str, Any]:
+def failure_json(error: RemapError, invocation: Invocation) -> dict[str, Any]:
     """Give a refusal as a JSON document; its `version` rises when a field changes its meaning."""
     return {
         "format": "h5remap-error",
@@ -129,5 +188,9 @@ def failure_json(error: RemapError, invocation: Sequence[str]) -> dict[str, Any]
         "what": error.what,
         "where": error.where,
         "hint": error.hint,
-        "commands": commands_in(error.hint, invocation),
+        "remedies": [
+            remedy.to_json()
+            | {"command": invocation.with_remedy(remedy).line if invocation.accepts(remedy) else None}
+            for remedy in error.remedies
+        ],
     }

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from remap.assignment.loading import Loading, LoadStep
 from remap.checking import Check, misfits
 from remap.console.advice import output_name
-from remap.console.text import Line, cell_width, command, count, elided, shape, wrapped
+from remap.console.invocation import Invocation
+from remap.console.text import Line, cell_width, count, elided, labelled, shape, wrapped
 from remap.hdf5.identify import show
 from remap.layers.weights import Shape
 
@@ -18,16 +19,22 @@ _LEAST_ROOM = 16
 
 def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterator[Line]:
     """Lay out a check: the verdict, the layers in the order of loading, loading by name, warnings."""
-    if check.loads:
-        sure = "" if not check.unknown else f", as far as {show(check.like)} tells"
-        yield (
-            Line(
-                ("Loads in a wrong order: ", "bold red"),
-                f"load_weights takes all {_met(check.by_order)}, crosswise",
-            )
-            if check.crossed
-            else Line(("Loads: ", "bold green"), f"load_weights takes all {_met(check.by_order)}{sure}")
+    if check.verdict == "crossed":
+        crossed = "load_weights takes the file, but layers get the weights of other layers"
+        yield from labelled("Crossed: ", crossed, width, label_style="bold red")
+        accepting = Invocation(
+            command="check", source=check.source, options=(("like", check.like), ("by_order", True))
         )
+        yield Line("If the order is right nevertheless:")
+        yield Line("  ", (accepting.line, "cyan"))
+    elif check.verdict == "cannot tell":
+        classes = ", ".join(show(name) for name in check.by_order.undecided)
+        depends = f"it depends on custom classes ({classes})"
+        yield from labelled("Cannot tell: ", depends, width, label_style="bold yellow")
+    elif check.loads:
+        sure = "" if not check.unknown else f", as far as {show(check.like)} tells"
+        loads = f"load_weights takes all {_met(check.by_order)}{sure}"
+        yield from labelled("Loads: ", loads, width, label_style="bold green")
     else:
         yield Line(("Does not load.", "bold red"))
         yield from _complaint(check.by_order_words, width)
@@ -39,15 +46,20 @@ def check_lines(check: Check, *, width: int | None, ascii_only: bool) -> Iterato
         yield from wrapped(f"Warning: {show(warning)}", "yellow", width, rest="  ")
     if check.unknown:
         yield from wrapped(
-            f"Compared in part only: {count(check.unknown, 'shape')}. {show(check.like)} does not tell "
-            "what follows from the layers before. An .h5 of the model as --like does.",
+            f"{count(check.unknown, 'shape')} compared in part only: {show(check.like)} does not give the sizes that "
+            "follow from earlier layers. An .h5 file of the model as --like does.",
             "yellow",
             width,
             rest="  ",
         )
     if check.multi_gpu:
-        yield Line("This is a multi-GPU checkpoint; to get the single model out of it:")
-        yield Line("  ", (command("extract", check.source, "-o", output_name(check.source)), "cyan"))
+        extraction = Invocation(
+            command="extract",
+            source=check.source,
+            options=(("target", output_name(check.source)), ("like", check.like)),
+        )
+        yield Line("This is a multi-GPU checkpoint; to extract the single model:")
+        yield Line("  ", (extraction.line, "cyan"))
 
 
 def _complaint(words: Sequence[str], width: int | None) -> Iterator[Line]:
@@ -72,7 +84,7 @@ def _by_name(check: Check, width: int | None) -> Iterator[Line]:
         )
         yield from _complaint(check.by_name_words, width)
     elif not met:
-        yield Line(("With by_name=True it loads nothing, and Keras does not say so.", "yellow"))
+        yield from wrapped("With by_name=True it loads nothing, and Keras does not say so.", "yellow", width)
     elif met < wanted:
         yield from wrapped(
             f"With by_name=True it loads {met:,} of {count(wanted, 'layer')} and leaves the rest as it was.",
@@ -110,7 +122,7 @@ def _cells(step: LoadStep) -> tuple[str, str, str, str]:
     if want is None:
         return ("extra", *names, _shapes(have.shapes))
     if not step.complaint:
-        return ("ok", *names, _shapes(have.shapes))
+        return ("crossed" if step.crossed else "ok", *names, _shapes(have.shapes))
     wanted = len(want.shapes or ())
     if wanted != len(have.shapes):
         return ("count", *names, f"model wants {wanted:,}, file has {len(have.shapes):,}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from remap.console.advice import load_lines
-from remap.console.text import Line, bytes_in_words, cell_width, count, parameters, shape, wrapped
+from remap.console.advice import load_lines, remedy_lines
+from remap.console.invocation import Invocation
+from remap.console.text import Line, bytes_in_words, cell_width, count, labelled, parameters, shape
 from remap.hdf5.identify import show
 from remap.results import Move, Report
 
@@ -19,14 +20,20 @@ _SETTLED_BY = {
 _INDENT = " " * 14
 
 
-def report_lines(report: Report, *, width: int | None) -> Iterator[Line]:
-    """Say what came out, how it was settled, what was left behind, and how Keras loads it."""
+def report_lines(report: Report, invocation: Invocation, *, width: int | None) -> Iterator[Line]:
+    """Say what was written, how it was settled, what was left behind, and how Keras loads it.
+
+    Args:
+        report: What `extract` gave.
+        invocation: The command that it ran by.
+        width: Columns to fit into.
+    """
     content = report.kind
     if report.optimizer_tensors:
         content += f" with optimizer state ({count(report.optimizer_tensors, 'tensor')})"
     if report.target is None:
         yield Line(("Nothing was written.", "bold"))
-        yield from _entry("it would be", f"a {content}", width)
+        yield from _entry("would write", content, width)
     else:
         yield Line((show(report.target), "bold green"))
         yield from _entry("written", f"{content}, {bytes_in_words(report.size)}, verified", width)
@@ -44,9 +51,16 @@ def report_lines(report: Report, *, width: int | None) -> Iterator[Line]:
         yield from _entry("note", show(note), width, style="yellow")
     if report.target is not None:
         label = "load it"
-        for text, style in load_lines(report.target, report.kind):
-            yield from _entry(label, text, None, style=style)
+        lines = load_lines(
+            report.target,
+            report.kind,
+            custom_objects=report.custom_objects,
+            obstacle=report.keras3_obstacle,
+        )
+        for text, style in lines:
+            yield from _entry(label, text, width if style != "cyan" else None, style=style)
             label = ""
+        yield from remedy_lines(report.remedies, invocation, width, indent=_INDENT)
 
 
 def mapping_lines(moves: Sequence[Move], *, ascii_only: bool) -> Iterator[Line]:
@@ -68,7 +82,4 @@ def mapping_lines(moves: Sequence[Move], *, ascii_only: bool) -> Iterator[Line]:
 
 
 def _entry(label: str, text: str, width: int | None, *, style: str = "") -> Iterator[Line]:
-    room = None if width is None else width - len(_INDENT)
-    for number, line in enumerate(wrapped(text, style, room)):
-        start = f"  {label}".ljust(len(_INDENT)) if not number else _INDENT
-        yield Line(start, *line.spans)
+    return labelled(f"  {label}".ljust(len(_INDENT)), text, width, style=style)

@@ -7,7 +7,8 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from remap.console.text import TIE, Line, bytes_in_words, command, count, dtype, parameters, shape, wrapped
+from remap.console.invocation import command_line
+from remap.console.text import TIE, Line, bytes_in_words, count, dtype, parameters, shape, wrapped
 from remap.console.tree import Row, Run, folded, tree_lines
 from remap.errors import UsageRefused
 from remap.hdf5.identify import show
@@ -19,13 +20,13 @@ __all__ = ["Selection", "overview_lines"]
 # Numbers, and the letter that ResNets put behind theirs: res4b_branch2a.
 _NUMBERS = re.compile(r"\d+(?:[a-z](?![a-z]))?")
 _REMARKS: dict[Flag, str] = {
-    "nested": "a model inside the model",
+    "nested": "nested model",
     "shared": "shared",
     "frozen": "frozen",
     "custom": "custom layer",
     "cudnn": "CuDNN",
-    "code": "Python code inside",
-    "split names": "list of names split",
+    "code": "Python code",
+    "split names": "split list of names",
 }
 _ROLES: dict[Role, str] = {"slice": "cuts a slice of the batch", "merge": "joins the replicas"}
 
@@ -55,9 +56,9 @@ def overview_lines(
         layers = tuple(_matching(layers, selection.pattern, ()))
         if not layers:
             raise UsageRefused(
-                "no layer has a name like that",
+                "no layer has a matching name",
                 where=f"--layer {selection.pattern}",
-                hint="see all names with: " + command("inspect", inspection.source, "--all"),
+                hint=command_line("inspect", inspection.source, "--all") + " shows all names",
             )
     rows = _Rows(inspection, selection, ascii_only=ascii_only)
     yield from wrapped(_verdict(inspection), "bold", width, rest="  ")
@@ -117,7 +118,7 @@ def _about(inspection: Inspection) -> str:
 def _matching(
     layers: Iterable[InspectedLayer], pattern: str, above: tuple[str, ...]
 ) -> Iterator[InspectedLayer]:
-    """Keep the layers that match by name or path, with all inside them, and what leads to them."""
+    """Keep the layers that match by name or path, with all layers inside them, and the models that hold them."""
     for layer in layers:
         path = (*above, layer.name)
         if fnmatchcase(layer.name, pattern) or fnmatchcase("/".join(path), pattern):
@@ -127,7 +128,7 @@ def _matching(
 
 
 class _Rows:
-    """The layers as rows of a tree, as far as they are to be seen."""
+    """The layers as rows of a tree, as far as the selection shows them."""
 
     def __init__(self, inspection: Inspection, selection: Selection, *, ascii_only: bool) -> None:
         mark = "<- " if ascii_only else "◀ "
@@ -246,5 +247,5 @@ def _numbers(layer: InspectedLayer, weight: InspectedWeight) -> tuple[str, ...]:
 
 
 def _name(layer: InspectedLayer, weight: InspectedWeight) -> str:
-    """Leave out the layer's own name where the weight's begins with it; any other may be evidence."""
+    """Leave out the layer's name at the beginning of a weight's name; any other name is shown."""
     return show(clean(weight.name).removeprefix(f"{layer.name}/").removesuffix(":0"))

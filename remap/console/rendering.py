@@ -1,7 +1,8 @@
-"""A view kept as a file: a picture or a web page."""
+"""Lines with Rich: in colour on a terminal, as a picture, as a web page, in a notebook."""
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import re
@@ -14,13 +15,45 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from remap.console.text import Line
-from remap.errors import OutputRefused
+from remap.errors import OutputRefused, UsageRefused
 from remap.hdf5.identify import show
 from remap.hdf5.output import new_file
 
-__all__ = ["html_page", "print_coloured", "require_new", "save_html", "save_svg", "svg_picture"]
+__all__ = [
+    "html_fragment",
+    "html_page",
+    "print_coloured",
+    "require_extensions",
+    "require_new",
+    "save_html",
+    "save_svg",
+    "svg_picture",
+]
 
 _NARROWEST = 60
+_FONTS = "font-family:Menlo,'DejaVu Sans Mono',consolas,'Courier New',monospace"
+_PRE = f'<pre style="{_FONTS};line-height:normal;overflow-x:auto;padding:0.5em;'
+# A replacement field of Rich stands in single braces.
+_FRAGMENT = _PRE + 'color:{foreground};background-color:{background}">{code}</pre>'
+_PAGE = (
+    """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="UTF-8">
+<title>TITLE</title>
+<style>
+{stylesheet}
+body {{ color: {foreground}; background-color: {background}; }}
+</style>
+</head>
+<body>
+"""
+    + _PRE
+    + """">{code}</pre>
+</body>
+</html>
+"""
+)
 
 
 def print_coloured(lines: Iterable[Line], stream: TextIO) -> None:
@@ -31,15 +64,43 @@ def print_coloured(lines: Iterable[Line], stream: TextIO) -> None:
 
 def svg_picture(lines: Iterable[Line], *, title: str) -> str:
     """Draw lines as a terminal window, in whatever fixed-width font the viewer has."""
+    # Rich draws no more of the last line than another clips, so an empty one is put after it.
+    recorded = _recorded([*lines, Line()])
     # Rich would derive the id from its own rendering; a fixed one makes the same picture every time.
-    text = _recorded(list(lines)).export_svg(title=show(title), theme=MONOKAI, unique_id="h5remap")
-    # Its fonts would come over the network, from a place that the viewer of a picture did not ask for.
+    text = recorded.export_svg(title=show(title), theme=MONOKAI, unique_id="h5remap")
+    # Its fonts would be fetched over the network, from a place that the viewer of a picture did not ask for.
     return re.sub(r"\s*@font-face \{.*?\}", "", text, flags=re.DOTALL)
 
 
-def html_page(lines: Iterable[Line]) -> str:
+def html_page(lines: Iterable[Line], *, title: str) -> str:
     """Give lines as a web page."""
-    return _recorded(list(lines)).export_html(theme=MONOKAI)
+    escaped = html.escape(show(title)).replace("{", "{{").replace("}", "}}")
+    page = _PAGE.replace("TITLE", escaped)
+    return _recorded(list(lines)).export_html(theme=MONOKAI, code_format=page)
+
+
+def html_fragment(lines: Iterable[Line]) -> str:
+    """Give lines as a part of a web page, with all its styles inside."""
+    recorded = _recorded(list(lines))
+    return recorded.export_html(theme=MONOKAI, code_format=_FRAGMENT, inline_styles=True)
+
+
+def require_extensions(svg: Path | None, html: Path | None) -> None:
+    """Refuse a name for a picture or a web page that says it is another format.
+
+    Raises:
+        UsageRefused: If one of the names has another extension.
+    """
+    for target, format_name, extensions in (
+        (svg, "an SVG picture", (".svg",)),
+        (html, "a web page", (".html", ".htm")),
+    ):
+        if target is not None and target.suffix.lower() not in extensions:
+            raise UsageRefused(
+                f"this option writes {format_name}, and the extension says otherwise",
+                where=show(str(target)),
+                hint=f"give a name that ends in {extensions[0]}",
+            )
 
 
 def _recorded(lines: list[Line]) -> Console:
@@ -65,9 +126,9 @@ def save_svg(lines: Sequence[Line], target: Path, *, title: str) -> None:
     _create(target, svg_picture(lines, title=title))
 
 
-def save_html(lines: Sequence[Line], target: Path) -> None:
+def save_html(lines: Sequence[Line], target: Path, *, title: str) -> None:
     """Write lines as a web page; raises OutputRefused when the file is there or cannot be written."""
-    _create(target, html_page(lines))
+    _create(target, html_page(lines, title=title))
 
 
 def require_new(target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where text goes: how wide it may be, whether it is coloured, which characters it may use."""
+"""The terminal: its width, colours and characters, and a progress bar."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from remap.console.text import Line
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Meter", "Terminal", "drop_rest"]
+__all__ = ["ProgressBar", "Terminal", "drop_rest"]
 
 
 def drop_rest(stream: TextIO) -> None:
-    """Let what a stream still holds, and all that follows, go nowhere, where nobody takes it."""
+    """Discard what a stream still holds, and all that follows, if it cannot be written."""
     try:
         stream.flush()
     except OSError:
@@ -27,7 +27,7 @@ def drop_rest(stream: TextIO) -> None:
 
 
 class Terminal:
-    """An output stream for lines that are already as wide as they shall be.
+    """An output stream for lines that already fit its width.
 
     `width` is None where nothing has to fit: in a pipe or a file, unless COLUMNS says otherwise. Colours and
     other attributes go to a terminal only (`styled`), and not with NO_COLOR or TERM=dumb; what moves the
@@ -45,7 +45,7 @@ class Terminal:
         self.ascii_only = not (self._stream.encoding or "").lower().startswith("utf")
 
     def print(self, lines: Iterable[Line]) -> None:
-        """Print lines; a message that stderr does not take is dropped, for there is nobody to tell."""
+        """Print lines; a message that cannot be written to stderr is dropped."""
         try:
             self._write(lines)
             self._stream.flush()
@@ -58,16 +58,16 @@ class Terminal:
         if not self.styled:
             self._stream.writelines(f"{line.plain}\n" for line in lines)
             return
-        # Not before: loading Rich takes a fifth of a short command's time.
+        # Imported here because Rich takes a fifth of a short command's time.
         from remap.console.rendering import print_coloured
 
         print_coloured(lines, self._stream)
 
 
-_PATIENCE = 0.5
+_DELAY = 0.5  # seconds
 
 
-class Meter:
+class ProgressBar:
     """A progress bar with bytes and rate that appears on stderr once the work has taken half a second.
 
     Call it with bytes done and bytes in all. A context manager that takes the bar away at the end.
@@ -79,7 +79,7 @@ class Meter:
         self._started = time.monotonic()
         self._bar: tuple[Progress, TaskID] | None = None
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(
@@ -93,13 +93,13 @@ class Meter:
         if not self._live:
             return
         if self._bar is None:
-            if time.monotonic() - self._started < _PATIENCE:
+            if time.monotonic() - self._started < _DELAY:
                 return
-            self._bar = self._appear(total)
+            self._bar = self._show(total)
         progress, task = self._bar
         progress.update(task, completed=done)
 
-    def _appear(self, total: int) -> tuple[Progress, TaskID]:
+    def _show(self, total: int) -> tuple[Progress, TaskID]:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

@@ -1,8 +1,7 @@
-"""A line of text in stretches, each with a style; cheap where no style is shown."""
+"""Lines of styled text, and numbers, shapes and types as text."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from unicodedata import combining, east_asian_width
 
@@ -11,10 +10,10 @@ __all__ = [
     "Line",
     "bytes_in_words",
     "cell_width",
-    "command",
     "count",
     "dtype",
     "elided",
+    "labelled",
     "parameters",
     "shape",
     "wrapped",
@@ -24,7 +23,7 @@ TIE = "\u00a0"
 
 
 class Line:
-    """A line of text; `style` and those of its stretches are Rich's words for them (``bold red``)."""
+    """A line of text that consists of spans, each with a style in the notation of Rich (``bold red``)."""
 
     __slots__ = ("spans",)
 
@@ -34,17 +33,17 @@ class Line:
             self.add(span) if isinstance(span, str) else self.add(*span)
 
     def add(self, text: str, style: str = "") -> None:
-        """Put a stretch at the end."""
+        """Add a span at the end."""
         if text:
             self.spans.append((text, style))
 
     def pad(self, width: int) -> None:
-        """Fill up with blanks to so many columns."""
+        """Add blanks up to a number of columns."""
         self.add(" " * (width - self.width))
 
     @property
     def plain(self) -> str:
-        """Give the text alone, without blanks at its end."""
+        """Give the text without styles and without blanks at its end."""
         return "".join(text for text, _ in self.spans).rstrip(" ")
 
     @property
@@ -61,7 +60,7 @@ def cell_width(text: str) -> int:
 
 
 def elided(text: str, room: int | None, dots: str) -> str:
-    """Leave out the middle of a text that is too wide; its ends tell most, numbers are at the end."""
+    """Leave out the middle of a text that is too wide: names differ most at their ends."""
     if room is None or cell_width(text) <= room:
         return text
     head, tail = text, ""
@@ -75,7 +74,7 @@ def elided(text: str, room: int | None, dots: str) -> str:
 
 
 def wrapped(text: str, style: str, width: int | None, *, first: str = "", rest: str = "") -> Iterator[Line]:
-    """Break a sentence at its blanks where it has to fit; `first` and `rest` stand before the lines.
+    """Break a sentence at its blanks to fit into a width; `first` and `rest` stand before the lines.
 
     A no-break space (TIE) becomes a blank at which it is not broken.
     """
@@ -87,6 +86,15 @@ def wrapped(text: str, style: str, width: int | None, *, first: str = "", rest: 
             longer = rest + word
         current, empty = longer, False
     yield Line((current.replace(TIE, " "), style))
+
+
+def labelled(
+    label: str, text: str, width: int | None, *, label_style: str = "", style: str = ""
+) -> Iterator[Line]:
+    """Put a label before a sentence, and go on below the sentence where it has to be broken."""
+    room = None if width is None else width - cell_width(label)
+    for number, line in enumerate(wrapped(text, style, room)):
+        yield Line(" " * cell_width(label) if number else (label, label_style), *line.spans)
 
 
 _KINDS = {"f": "float", "i": "int", "u": "uint", "b": "bool"}
@@ -125,28 +133,3 @@ def dtype(short: str) -> str:
     kind = _KINDS[short[1]]
     name = kind if kind == "bool" else f"{kind}{8 * int(short[2:])}"
     return f"{name} big-endian" if short[0] == ">" else name
-
-
-def command(name: str, file: str, *options: str) -> str:
-    """Give a command that can be pasted into a shell: its name, the file, its options."""
-    # What begins with a dash would be taken for an option.
-    path = f"./{file}" if file.startswith("-") else file
-    return " ".join(("h5remap", *map(_quoted, (name, path, *options))))
-
-
-def _quoted(word: str) -> str:
-    """Quote a word for a shell, and escape what no terminal should be sent, as $'...' of bash and zsh does."""
-    if word.isprintable():
-        return shlex.quote(word)
-    escaped = (
-        char
-        if char.isprintable() and char not in "\\'"
-        else "".join(f"\\{byte:03o}" for byte in _encoded(char))
-        for char in word
-    )
-    return f"$'{''.join(escaped)}'"
-
-
-def _encoded(char: str) -> bytes:
-    """Encode a character; a byte of a file name that is no UTF-8 is itself."""
-    return char.encode("utf-8", "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass")

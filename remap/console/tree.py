@@ -1,4 +1,4 @@
-"""Rows that hang below each other, as lines of text in columns."""
+"""A tree of rows, as lines of text in columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from remap.console.text import Line, cell_width, elided
+from remap.console.text import Line, cell_width, elided, wrapped
 
 __all__ = ["Row", "Run", "folded", "tree_lines"]
 
@@ -26,7 +26,7 @@ class Run:
 
 
 def folded(items: Sequence[Item], key: Callable[[Item], Hashable]) -> Iterator[Item | Run]:
-    """Yield the items, and in place of the repeats of a cycle of like items a Run.
+    """Yield the items, with a Run in place of the repetitions of a cycle of equal items.
 
     A cycle is shown once. Only what comes three times or more and hides six items or more is folded.
     """
@@ -115,34 +115,73 @@ class _Drawing:
             yield from self.branch(row.rows, below)
 
     def _row(self, row: Row, guide: str, inner: str) -> Iterator[Line]:
-        """Keep to the columns where that fits, else close up behind the name, else go on below."""
+        """Keep to the columns where that fits, else to the first one; what does not fit goes below."""
         room = None if self._width is None else self._width - cell_width(guide)
         head = Line((guide, "dim"), (elided(row.name, room, self._dots), row.style))
-        parts = [
-            (text, style)
-            for text, style in ((row.kind.strip(), ""), (row.size, ""), (row.remark, row.remark_style))
-            if text
-        ]
-        if not parts:
-            yield head
+        parts = [(text, style) for text, style in ((row.kind.strip(), ""), (row.size, "")) if text]
+        remark = (row.remark, row.remark_style)
+        if not parts and not row.remark:
+            yield from self._sentence(row, guide, inner) if " " in row.name else (head,)
             return
+        whole = self._in_columns(head, row)
+        if self._fits(whole, remark):
+            yield self._with(whole, [remark])
+        elif self._fits(whole):
+            yield whole
+            yield from self._below(remark, inner)
+        elif self._fits(self._padded(head), *parts, remark):
+            yield self._with(self._padded(head), [*parts, remark])
+        else:
+            closed_up = self._padded(head) if self._fits(self._padded(head), *parts) else head
+            yield from self._flowing(closed_up, parts, inner)
+            yield from self._below(remark, inner)
+
+    def _fits(self, line: Line, *parts: tuple[str, str]) -> bool:
+        width = cell_width(self._with(line, parts).plain)
+        return self._width is None or width <= self._width
+
+    @staticmethod
+    def _with(line: Line, parts: Iterable[tuple[str, str]]) -> Line:
+        longer = Line(*line.spans)
+        for text, style in parts:
+            if text:
+                longer.add("  ")
+                longer.add(text, style)
+        return longer
+
+    def _padded(self, head: Line) -> Line:
         line = Line(*head.spans)
         line.pad(self._name)
+        return line
+
+    def _in_columns(self, head: Line, row: Row) -> Line:
+        line = self._padded(head)
         self._add(line, row.kind, self._kind, "dim" if row.style == "dim" else "")
         if row.size or row.remark:
             self._add(line, row.size.rjust(self._size), self._size, "")
-            self._add(line, row.remark, 0, row.remark_style)
-        if self._width is not None and line.width > self._width:
-            line = Line(*head.spans)
-            if self._name + sum(2 + cell_width(text) for text, _ in parts) <= self._width:
-                line.pad(self._name)
-            for text, style in parts:
-                if line.width + 2 + cell_width(text) > self._width:
-                    yield line
-                    line = Line((inner, "dim"))
-                line.add("  ")
-                line.add(text, style)
+        return line
+
+    def _flowing(self, head: Line, parts: Iterable[tuple[str, str]], inner: str) -> Iterator[Line]:
+        line = head
+        for part in parts:
+            if not self._fits(line, part):
+                yield line
+                line = Line((inner, "dim"))
+            line = self._with(line, [part])
         yield line
+
+    def _below(self, remark: tuple[str, str], inner: str) -> Iterator[Line]:
+        text, style = remark
+        start = f"{inner}  "
+        if text and self._width is not None:
+            for line in wrapped(text, style, self._width - cell_width(start)):
+                yield Line((start, "dim"), *line.spans)
+
+    def _sentence(self, row: Row, guide: str, inner: str) -> Iterator[Line]:
+        """Break a row that is a sentence between words."""
+        room = None if self._width is None else self._width - cell_width(inner) - 2
+        for number, line in enumerate(wrapped(row.name, row.style, room)):
+            yield Line((f"{inner}  " if number else guide, "dim"), *line.spans)
 
     @staticmethod
     def _add(line: Line, text: str, column: int, style: str) -> None:

@@ -1,6 +1,6 @@
 """A zip archive as bytes around one large member whose bytes come later.
 
-Members are stored as they are, as Keras stores them, and dated 1980-01-01, the first day the format knows,
+Members are stored as they are, as Keras stores them, and dated 1980-01-01, the first day of the format,
 so that the same content gives the same bytes. The form is that of APPNOTE.TXT 6.3 (PKWARE), with its 64-bit
 fields only where a number needs them.
 """
@@ -30,7 +30,7 @@ class Archive:
 
     @property
     def start(self) -> int:
-        """Tell at which byte of the archive the large member's own bytes begin."""
+        """Give the offset of the large member's own bytes in the archive."""
         return len(self.head(0))
 
     def head(self, checksum: int) -> bytes:

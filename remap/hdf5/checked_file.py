@@ -1,10 +1,10 @@
-"""The one door into an HDF5 file: nothing is opened, read or believed before it was checked.
+"""Checked access to an HDF5 file: nothing is opened, read or used before it was checked.
 
-Keras closed the same class of holes patch after patch (external links and storage: CVE-2026-1669; declared
-shapes: CVE-2026-0897) because its checks stood at call sites. Here every access goes through one object,
-which accepts hard links only, part by part, bounds every attribute before it is read, and takes a tensor only
-when it is plain numbers stored in this file once. Tensors are never read through HDF5: the gate says where
-their bytes lie.
+Keras fixed the same class of vulnerabilities patch after patch (external links and storage: CVE-2026-1669; declared
+shapes: CVE-2026-0897) because its checks stood at call sites. Here every access goes through one object, which accepts
+hard links only, part by part of a path, limits every attribute before it is read, and accepts a tensor only when it is
+plain numbers stored in this file once. Tensors are never read through HDF5: the checked file gives the offsets of their
+bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from remap.hdf5.identify import SIGNATURE, identify, show
 from remap.hdf5.object_headers import HeaderCache, Strings, read_superblock
 from remap.hdf5.source import DAMAGED, UNFINISHED, Refused
 from remap.hdf5.tensors import Tensor, check_tensor
+from remap.weight_names import path_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,39 +31,22 @@ if TYPE_CHECKING:
     from remap.hdf5.object_headers import Superblock
     from remap.hdf5.source import Source
 
-__all__ = ["NAMES", "Attributes", "CheckedFile", "GroupCache", "path_parts"]
-
-_DEPTH = 64
-"""Parts a name may have; the deepest that real models reach is about ten."""
-_ODD = frozenset({"", ".", ".."})
-
-
-def path_parts(name: str) -> tuple[bytes, ...]:
-    """Split a name at its slashes into path parts, each of which can only mean itself.
-
-    HDF5 drops empty parts and takes ``.`` for the group itself, ``..`` misleads people, and characters that
-    cannot be printed do harm where they are. Raises Refused for a name with such a part, or with more parts
-    than any model's.
-    """
-    parts = name.split("/")
-    if not name.isprintable() or not _ODD.isdisjoint(parts) or len(parts) > _DEPTH:
-        raise Refused(f"the name {show(name)[:200]!r} does not lead to one place in a file")
-    return tuple(name.encode().split(b"/"))
+__all__ = ["NAMES", "Attributes", "CheckedFile", "GroupCache"]
 
 
 class GroupCache:
-    """The open groups on the way to the one last asked for: most paths share all but their last parts.
+    """The open groups along the path last asked for: most paths share all but their last parts.
 
-    `step` opens the group of a path in its parent. No more handles are kept than a path has parts.
+    `open_group` opens the group of a path in its parent. No more handles are kept than a path has parts.
     """
 
-    def __init__(self, root: Any, step: Callable[[Any, tuple[bytes, ...]], Any]) -> None:
-        self._step = step
+    def __init__(self, root: Any, open_group: Callable[[Any, tuple[bytes, ...]], Any]) -> None:
+        self._open_group = open_group
         self._groups = [root]
         self._path: tuple[bytes, ...] = ()
 
     def to(self, path: tuple[bytes, ...]) -> Any:
-        """Give the group under a path; raises what `step` raises."""
+        """Give the group of a path; raises what `open_group` raises."""
         groups = self._groups
         if path != self._path:
             common = 0
@@ -73,7 +57,7 @@ class GroupCache:
             del groups[common + 1 :]
             self._path = path[:common]
             for depth in range(common + 1, len(path) + 1):
-                groups.append(self._step(groups[-1], path[:depth]))
+                groups.append(self._open_group(groups[-1], path[:depth]))
                 self._path = path[:depth]
         return groups[-1]
 
@@ -93,10 +77,10 @@ _KERAS = frozenset({"backend", "keras_version", "layer_names"})
 class Attributes:
     """The attributes of the groups of one file.
 
-    Both methods take an open group and raise Refused for what is not text or larger than any that Keras
-    writes, in whatever flavour: fixed length or variable, ASCII or UTF-8. libhdf5 reads every attribute, by the
-    types in memory that h5py uses; what would harm it is checked before. All attributes that are read have no more
-    bytes together than the file: several groups may refer to the same large attribute.
+    Both methods take an open group and raise Refused for what is not text, of fixed or variable length, ASCII or UTF-8,
+    or is larger than any that Keras writes. libhdf5 reads every attribute, with the types in memory that h5py uses;
+    what it cannot read safely is checked before. All attributes that are read have no more bytes together than the file:
+    several groups may refer to the same large attribute.
     """
 
     def __init__(self, source: Source, superblock: Superblock) -> None:
@@ -146,7 +130,7 @@ class Attributes:
         if count == 0:
             return shape, []
         if not isinstance(kind, h5t.TypeStringID):
-            raise Refused("this attribute is no text, where Keras stores text")
+            raise Refused("this attribute is not text, where Keras stores text")
         variable = kind.is_variable_str()
         size, stored = kind.get_size(), attribute.get_storage_size()
         if stored > _TEXT or count > NAMES or stored != count * (_REFERENCE if variable else size):
@@ -155,7 +139,9 @@ class Attributes:
             return shape, self._variable(attribute, h5o.get_info(group).addr, name, shape)
         self._count(stored)
         if kind.get_strpad() not in (h5t.STR_NULLPAD, h5t.STR_NULLTERM):
-            raise Refused("this attribute's text is padded as neither Keras nor h5py pad it")
+            raise Refused(
+                "the text of this attribute is padded with spaces, which neither Keras nor h5py does"
+            )
         values = np.empty(count, dtype=f"S{size}")
         memory = h5t.py_create(values.dtype)
         memory.set_cset(kind.get_cset())  # libhdf5 does not convert between ASCII and UTF-8
@@ -168,7 +154,7 @@ class Attributes:
             raise Refused("the attributes have more bytes together than the file")
 
     def _variable(self, attribute: Any, header: int, name: bytes, shape: tuple[int, ...]) -> list[bytes]:
-        """Read variable-length strings when everything on the way to them was found to be sound."""
+        """Read variable-length strings after every structure that refers to them was checked."""
         expected = self._strings.check(header, name, prod(shape), _TEXT)
         self._count(sum(map(len, expected)))
         values = np.empty(len(expected), dtype=object)
@@ -194,15 +180,15 @@ _PIECES = 1024
 _BEING_WRITTEN = 0x01 | 0x04
 """Bytes of the superblock: its version, and from the third on a mark while a program writes the file."""
 _LIBRARY = (KeyError, OSError, RuntimeError, ValueError, TypeError, SystemError, MemoryError, OverflowError)
-"""What h5py raises for what libhdf5 says."""
+"""What h5py raises for errors of libhdf5."""
 
 
 class CheckedFile:
-    """A checked view of one open HDF5 file, in a `with` statement after which libhdf5 holds nothing of it.
+    """Checked access to one open HDF5 file, in a `with` statement that ends with libhdf5 closing the file.
 
-    A path is a tuple of names, each a path itself; that of the root is empty. Every method raises
-    InputRefused: when libhdf5 fails, when an object is not what Keras writes, or when what the file claims
-    cannot be true of a file of its size. `compared` says that the file's bytes are known to be those that libhdf5 wrote.
+    A path is a tuple of names, each of which may be a path itself; that of the root is empty. Every method raises
+    InputRefused: when libhdf5 fails, when an object is not what Keras writes, or when a size in the file is impossible
+    in a file of its size. `compared` says that the bytes of the file are known to be those that libhdf5 wrote.
     """
 
     def __init__(self, source: Source, *, compared: bool = False) -> None:
@@ -220,7 +206,7 @@ class CheckedFile:
             try:
                 root = h5g.open(self._file, b"/")
                 self._objects[h5o.get_info(root).addr] = ()
-                self._way = GroupCache(root, partial(_descend, self._objects))
+                self._groups = GroupCache(root, partial(_descend, self._objects))
                 source.raise_fault()
             except BaseException:
                 with suppress(*_LIBRARY):
@@ -234,7 +220,7 @@ class CheckedFile:
         try:
             self._file.close()
         except _LIBRARY as failure:
-            # libhdf5 may meet damage only when it lets go of what it holds; what was found before says more.
+            # libhdf5 may meet damage only when it closes what it has open; an earlier error tells more.
             if error is None:
                 self._source.raise_fault()
                 what, hint = _explain(str(failure))
@@ -243,10 +229,10 @@ class CheckedFile:
             self._source.raise_fault()
 
     def has(self, *path: str) -> bool:
-        """Say whether anything is under a path; what it is shows when it is used."""
-        with _Guard(self._source) as place:
-            parts = place.enter(_parts(path))
-            return bool(self._way.to(parts[:-1]).links.exists(parts[-1]))
+        """Tell whether an object has this path, of whatever kind."""
+        with _Guard(self._source) as guard:
+            parts = guard.enter(_parts(path))
+            return bool(self._groups.to(parts[:-1]).links.exists(parts[-1]))
 
     def members(self, path: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """List what a group holds: the names of the groups in it, and those of the datasets.
@@ -255,7 +241,7 @@ class CheckedFile:
         """
         with _Guard(self._source) as place:
             above = place.enter(_parts(path))
-            group = self._way.to(above)
+            group = self._groups.to(above)
             found: list[bytes] = []
             self._listed += group.get_num_objs()
             if self._listed > NAMES:
@@ -277,8 +263,8 @@ class CheckedFile:
 
     def text(self, path: tuple[str, ...], attribute: str) -> str | None:
         """Read an attribute of a group that holds one text; None when it is not there."""
-        with _Guard(self._source, attribute) as place:
-            return self._attributes.text(self._way.to(place.enter(_parts(path))), attribute)
+        with _Guard(self._source, attribute) as guard:
+            return self._attributes.text(self._groups.to(guard.enter(_parts(path))), attribute)
 
     def names(self, path: tuple[str, ...], attribute: str) -> tuple[str, ...] | None:
         """Read an attribute that holds a list of names, whole or split into `attribute0`, `attribute1`, ….
@@ -288,8 +274,8 @@ class CheckedFile:
         to 2.3.1 (keras/utils/io_utils.py) reads an object of that name before the pieces: with both it is refused.
         """
         found: list[str] = []
-        with _Guard(self._source, attribute) as place:
-            opened = self._way.to(place.enter(_parts(path)))
+        with _Guard(self._source, attribute) as guard:
+            opened = self._groups.to(guard.enter(_parts(path)))
             whole = self._attributes.names(opened, attribute)
             if whole is not None:
                 return whole
@@ -309,22 +295,22 @@ class CheckedFile:
         `H5Dict` of Keras 2.2.3 to 2.3.1 (keras/utils/io_utils.py), by which its `load_model` reads, would take the
         attribute; `load_weights` and all other releases take the object.
         """
-        with _Guard(self._source) as place:
-            self._attributes.require_none(self._way.to(place.enter(_parts(path))), names)
+        with _Guard(self._source) as guard:
+            self._attributes.require_none(self._groups.to(guard.enter(_parts(path))), names)
 
     def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
-        """Check datasets under a group and say what they are and where their bytes are, in order."""
+        """Check datasets under a group and give shape, type and extent of each, in order."""
         source = self._source
         known: set[bytes] = set()
-        with _Guard(source) as place:
-            above = place.enter(_parts(path))
-            group = self._way.to(above)
+        with _Guard(source) as guard:
+            above = guard.enter(_parts(path))
+            group = self._groups.to(above)
             self._attributes.require_none(group, names)
             for name in names:
-                parts = path_parts(name)
-                whole = place.enter(above + parts)
-                # Opening a group only to go through it costs as much as opening a dataset. So libhdf5 goes
-                # through what was found to be a hard link before, and no further.
+                parts = _split(name)
+                whole = guard.enter(above + parts)
+                # Opening a group above a dataset costs as much as opening the dataset. So libhdf5 follows a path of
+                # links of which each was found to be a hard link before.
                 for depth in range(1, len(parts)):
                     between = b"/".join(parts[:depth])
                     if between not in known:
@@ -334,7 +320,7 @@ class CheckedFile:
                 header = _hard_link(group, leaf)
                 other = self._objects.setdefault(header, whole)
                 if other is not whole:
-                    # Refuse at once: many groups whose lists lead to the same tensors would be quadratic work.
+                    # Refuse at once: many groups that list the same tensors would be quadratic work.
                     if other == whole:
                         raise Refused("this tensor is listed twice")
                     raise Refused(f"this tensor shares its bytes with {show(_joined(other))}")
@@ -348,13 +334,19 @@ class CheckedFile:
                 source.raise_fault()
                 yield tensor
 
+    def counts(self, path: tuple[str, ...]) -> tuple[int, int]:
+        """Count the attributes of a group, and the objects in it."""
+        with _Guard(self._source) as guard:
+            group = self._groups.to(guard.enter(_parts(path)))
+            return h5a.get_num_attrs(group), group.get_num_objs()
+
     def require_disjoint(self) -> None:
-        """Refuse a file in which two names stand for the same bytes: a small file could become a huge one."""
+        """Refuse a file in which two tensors share bytes: a small file could become a huge one."""
         self._extents.sort()
         end, before = 0, ""
-        with _Guard(self._source) as place:
+        with _Guard(self._source) as guard:
             for offset, size, parts in self._extents:
-                place.enter(parts)
+                guard.enter(parts)
                 if offset < end:
                     raise Refused(f"this tensor shares its bytes with {show(before)}")
                 end, before = offset + size, _joined(parts)
@@ -385,11 +377,18 @@ def _open(source: Source) -> Any:
         access.set_fileobj_driver(h5fd.fileobj_driver, source)
         return h5f.open(b"h5remap", h5f.ACC_RDONLY, fapl=access)
     finally:
-        access.close()  # it holds the source, and libhdf5 must not let go of that after the interpreter's end
+        access.close()  # it holds the source, which libhdf5 must not release after the interpreter's end
 
 
 def _parts(path: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(part for name in path for part in path_parts(name))
+    return tuple(part for name in path for part in _split(name))
+
+
+def _split(name: str) -> tuple[bytes, ...]:
+    try:
+        return path_parts(name)
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def _joined(parts: tuple[bytes, ...]) -> str:
@@ -409,7 +408,7 @@ def _claim_group(objects: dict[int, tuple[bytes, ...]], header: int, parts: tupl
 
 
 def _hard_link(group: Any, path: bytes) -> int:
-    """Say where the object at the end of a path of hard links begins; refuse what is no hard link itself."""
+    """Give the address of the object at the end of a path of hard links; refuse a link of another kind."""
     try:
         link = group.links.get_info(path)
     except _LIBRARY as error:
@@ -427,7 +426,7 @@ def _last(path: bytes) -> str:
 
 
 class _Guard:
-    """Turn a refusal, or whatever libhdf5 says, into InputRefused with its place; a disk fault goes first."""
+    """Turn Refused, and errors of libhdf5, into InputRefused with the path; an error in reading the file comes first."""
 
     __slots__ = ("_attribute", "_parts", "_source")
 
@@ -437,7 +436,7 @@ class _Guard:
         self._attribute = attribute
 
     def enter(self, parts: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Say that from now on this path is worked on."""
+        """Set the path that errors name from now on."""
         self._parts = parts
         return parts
 
@@ -459,7 +458,7 @@ class _Guard:
 
 
 def _explain(words: str) -> tuple[str, str]:
-    """Say what libhdf5 said, and what to do about it, in words that help."""
+    """Explain an error of libhdf5, and give a hint."""
     if "truncated file" in words:
         return "the file is cut short", "the copy or the saving did not finish: get it again"
     return f"HDF5 cannot read this: {show(words)}", DAMAGED

@@ -1,7 +1,7 @@
-"""Superblocks and object headers as bytes, for what libhdf5 has to be spared and what it need not be asked again.
+"""Superblocks, object headers and global heaps as bytes: checks before libhdf5 reads them, and a cache of headers.
 
-Nothing here decides what a file says: libhdf5 does. The structures are followed by the HDF5 File Format Specification
-3.0 (sections II.A and IV.A) and every form that it does not define, or that Keras's files never need, is refused.
+Nothing here decides what a file says: libhdf5 does. The structures are parsed by the HDF5 File Format Specification
+3.0 (sections II.A, III.E and IV.A), and every form that it does not define, or that files of Keras never need, is refused.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ _FORMS = 8
 
 
 class Superblock(NamedTuple):
-    """Where HDF5's part of a file ends, and whether everything about it has the form that Keras's files have.
+    """The end of the HDF5 data in a file, and whether the superblock has the form that files of Keras have.
 
-    `plain` is addresses and lengths of 8 bytes, and nothing that changes how the rest of the file is read: no
-    superblock extension (which may hold an image of the metadata cache), no driver's own information.
+    `plain` means addresses and lengths of 8 bytes, and nothing that changes how the rest of the file is read: no
+    superblock extension (which may hold an image of the metadata cache), no driver information block.
     """
 
     end: int
@@ -100,7 +100,7 @@ def read_superblock(source: Source) -> Superblock:
     head = read_bytes(source, 0, min(source.size, 200), source.size)
     version = head[len(SIGNATURE)] if len(head) > len(SIGNATURE) else 255
     if version > 3:
-        raise Refused("its superblock has a version that the format does not know")
+        raise Refused("its superblock has a version that the format does not define")
     new = version >= 2
     start, at = (12, 9) if new else (24 if version == 0 else 28, 13)
     size, length = head[at : at + 2].ljust(2, b"\0")
@@ -109,7 +109,7 @@ def read_superblock(source: Source) -> Superblock:
     fields = [head[start + size * number : start + size * (number + 1)] for number in range(4)]
     base, end = int.from_bytes(fields[0], "little"), int.from_bytes(fields[2], "little")
     if base:
-        raise Refused("its base address is not its beginning: something that was put before it was cut off")
+        raise Refused("its base address is not zero: it was cut out of a larger file")
     other = fields[1] if new else fields[3]
     plain = size == length == _ADDRESS and other == b"\xff" * size
     return Superblock(min(end, source.size), plain)
@@ -118,7 +118,7 @@ def read_superblock(source: Source) -> Superblock:
 def read_header(
     source: Source, address: int, end: int, *, pieces: int = _PIECES, size: int = _PIECE
 ) -> Header:
-    """Read all messages of the object header at `address` (section IV.A.1), of which none may lie behind `end`.
+    """Read all messages of the object header at `address` (section IV.A.1), all of which must lie before `end`.
 
     Raises Refused for a header that the format does not allow, that has more than `pieces` pieces, of which one has
     more than `size` bytes, or all have more bytes together than the file. Checksums are left to libhdf5.
@@ -129,11 +129,11 @@ def read_header(
         return _new_header(source, address, limits, head)
     if head[:1] == b"\1" and len(head) >= _OLD_PREFIX.size:
         return _old_header(source, address, limits, head)
-    raise Refused("an object's header has no form that the format knows")
+    raise Refused("an object header has a version that the format does not define")
 
 
 def read_bytes(source: Source, offset: int, size: int, end: int) -> bytes:
-    """Read bytes that may not lie behind `end`; raises Refused when they do."""
+    """Read bytes that must lie before `end`; raises Refused where they do not."""
     if offset + size > end:
         raise Refused("it points past the end of the file")
     data = bytearray(size)
@@ -153,13 +153,13 @@ def _old_header(source: Source, address: int, limits: _Limits, head: bytes) -> H
     _, count, _, size = _OLD_PREFIX.unpack_from(head)
     pieces = [(address + _OLD_PREFIX.size, size)]
     messages: list[Message] = []
-    for start, length in _growing(pieces, limits):
+    for start, length in _each_piece(pieces, limits):
         for message in _old_messages(read_bytes(source, start, length, limits.end), start):
             messages.append(message)
             if message.kind == _CONTINUATION:
                 pieces.append(_continuation(message))
     if len(messages) != count:
-        raise Refused("an object's header does not hold as many messages as it says")
+        raise Refused("an object header does not have as many messages as it says")
     return Header(new=False, pieces=len(pieces), size=_OLD_PREFIX.size + size, messages=tuple(messages))
 
 
@@ -168,29 +168,29 @@ def _new_header(source: Source, address: int, limits: _Limits, head: bytes) -> H
     begin = 6 + (16 if flags & _TIMES else 0) + (4 if flags & _PHASES else 0)
     width = 1 << (flags & _WIDTH)
     if version != 2 or flags & _UNDEFINED_FLAGS or len(head) < begin + width:
-        raise Refused("an object's header has no form that the format knows")
+        raise Refused("an object header has a version that the format does not define")
     size = int.from_bytes(head[begin : begin + width], "little")
     begin += width
     pieces = [(address + begin, size)]
     messages: list[Message] = []
-    for start, length in _growing(pieces, limits):
+    for start, length in _each_piece(pieces, limits):
         data = read_bytes(source, start, length + _CHECKSUM, limits.end)[:length]
         for message in _new_messages(data, start, ordered=bool(flags & _ORDER)):
             messages.append(message)
             if message.kind == _CONTINUATION:
                 block, length = _continuation(message)
                 if length < len(_BLOCK) + _CHECKSUM or read_bytes(source, block, 4, limits.end) != _BLOCK:
-                    raise Refused("an object's header continues where nothing of it is")
+                    raise Refused("an object header continues at a place that does not belong to it")
                 pieces.append((block + len(_BLOCK), length - len(_BLOCK) - _CHECKSUM))
     return Header(new=True, pieces=len(pieces), size=begin + size, messages=tuple(messages))
 
 
-def _growing(pieces: list[tuple[int, int]], limits: _Limits) -> Iterator[tuple[int, int]]:
-    """Give the pieces of a header, to which the caller adds."""
+def _each_piece(pieces: list[tuple[int, int]], limits: _Limits) -> Iterator[tuple[int, int]]:
+    """Give the pieces of a header, to which the caller adds those that it finds while it reads them."""
     total = 0
     for number, piece in enumerate(pieces):
         if number == limits.pieces or piece[1] > limits.size or total > limits.end:
-            raise Refused("an object's header is larger than any that Keras makes")
+            raise Refused("an object header is larger than any that Keras writes")
         total += piece[1]
         yield piece
 
@@ -199,11 +199,11 @@ def _old_messages(data: bytes, start: int) -> Iterator[Message]:
     place = 0
     while place < len(data):
         if place + _OLD_MESSAGE.size > len(data):
-            raise Refused("an object's header ends within a message")
+            raise Refused("an object header ends within a message")
         kind, size, flags = _OLD_MESSAGE.unpack_from(data, place)
         place += _OLD_MESSAGE.size
         if size % 8 or place + size > len(data):
-            raise Refused("an object's header ends within a message")
+            raise Refused("an object header ends within a message")
         yield Message(kind, flags, start + place, data[place : place + size])
         place += size
 
@@ -215,28 +215,28 @@ def _new_messages(data: bytes, start: int, *, ordered: bool) -> Iterator[Message
         kind, size, flags = _NEW_MESSAGE.unpack_from(data, place)
         place += head
         if place + size > len(data):
-            raise Refused("an object's header ends within a message")
+            raise Refused("an object header ends within a message")
         yield Message(kind, flags, start + place, data[place : place + size])
         place += size
 
 
 def _continuation(message: Message) -> tuple[int, int]:
     if len(message.content) < _RANGE.size or message.flags & SHARED:
-        raise Refused("an object's header continues where nothing of it is")
+        raise Refused("an object header continues at a place that does not belong to it")
     offset, size = _RANGE.unpack_from(message.content)
     return offset, size
 
 
 class HeaderCache:
-    """Headers of sound tensors met so far in one file, to tell the next tensors of the same header without libhdf5.
+    """Object headers of the datasets of one file that libhdf5 opened, to avoid opening others with equal headers.
 
-    A checkpoint has thousands of tensors of few shapes, and opening one takes libhdf5 fifty microseconds. What it says
-    of a dataset follows from the bytes of its header alone, if all messages are in one piece, none is shared, and each
-    is of a kind that refers to nothing else but the tensor's own address. So a header of the same bytes but for this
-    address, at the same place in the only layout message, says the same.
+    A checkpoint has thousands of tensors of few shapes, and opening one takes libhdf5 fifty microseconds. What it
+    reports of a dataset follows from the bytes of its header alone, if all messages are in one piece, none is shared, and
+    each is of a kind that refers to nothing but the address of the dataset's own data. So a header whose bytes are equal
+    except for this address, at the same position in the only layout message, means the same.
 
-    Headers of the newer form carry a checksum, which only libhdf5 looks at: they are kept for a file that was
-    `compared` with what libhdf5 wrote, and for no other.
+    Headers of version 2 have a checksum, which only libhdf5 verifies: they are cached only for a file that was `compared`
+    with what libhdf5 wrote.
     """
 
     def __init__(self, source: Source, superblock: Superblock, *, compared: bool) -> None:
@@ -246,7 +246,7 @@ class HeaderCache:
         self._forms: dict[tuple[int, int], dict[bytes, Tensor]] = {}
 
     def find(self, address: int) -> Tensor | None:
-        """Tell what the tensor is whose header begins at this byte, if another header said the same."""
+        """Give the tensor whose header is at this address, if an equal header is known."""
         end = self._superblock.end
         for (length, place), known in self._forms.items():
             if address + length > end:
@@ -258,14 +258,14 @@ class HeaderCache:
             alike = known.get(bytes(head))
             if alike is not None:
                 size = alike.extent.size
-                # What is wrong with an address outside of the file, libhdf5 may say.
+                # An address outside of the file is left to libhdf5, which reports the error.
                 return (
                     Tensor(alike.shape, alike.dtype, Extent(offset, size)) if offset + size <= end else None
                 )
         return None
 
     def learn(self, address: int, tensor: Tensor) -> None:
-        """Keep what libhdf5 said of a tensor, if it follows from the bytes of its header alone."""
+        """Keep what libhdf5 reported of a dataset, if it follows from the bytes of its header alone."""
         if not self._superblock.plain or not tensor.extent.size:
             return
         try:
@@ -283,7 +283,7 @@ class HeaderCache:
 
 
 def _place_of_address(header: Header, extent: Extent) -> int | None:
-    """Say at which byte of the file a plain dataset's header has the address of its tensor; None if it is not plain."""
+    """Give the offset in the file of the data address in the header of a plain dataset; None if it is not plain."""
     kinds = [message.kind for message in header.messages if message.kind != _NIL]
     if header.pieces > 1 or len(set(kinds)) != len(kinds) or not _PLAIN_DATASET.issuperset(kinds):
         return None
@@ -299,7 +299,7 @@ def _place_of_address(header: Header, extent: Extent) -> int | None:
 
 
 _GROUP = frozenset({0x00, 0x02, 0x06, 0x0A, ATTRIBUTE, 0x0D, 0x0E, 0x10, 0x11, 0x12, ATTRIBUTE_INFO, 0x16})
-"""Kinds of messages that the header of a group may have, the old and the new form of group together."""
+"""Types of messages that the header of a group may have, of the old and the new form of group together."""
 _HEAP = 16 << 20
 """Bytes a heap may have; libhdf5 makes them as large as the largest string in them."""
 _SMALLEST_HEAP = 4096
@@ -315,7 +315,7 @@ _HEAP_OBJECT = Struct("<HHxxxxQ")
 
 
 class Strings:
-    """The variable-length strings of one file.
+    """The variable-length strings of one file, in its global heaps (section III.E).
 
     The heaps that are read have no more bytes together than the file: heaps that overlap are refused, and so are
     headers whose pieces overlap.
@@ -330,16 +330,18 @@ class Strings:
         self._last: tuple[int, dict[bytes, bytes]] = -1, {}
 
     def check(self, address: int, attribute: bytes, count: int, limit: int) -> list[bytes]:
-        """Check an attribute of `count` strings of the group whose header begins at `address`; give the strings.
+        """Check an attribute of `count` strings of the group whose header is at `address`, and give the strings.
 
-        Raises Refused when they have more than `limit` bytes together or something on the way to them is
-        not as the format says, and InputRefused when the file cannot be read.
+        Raises Refused when they have more than `limit` bytes together, or a structure that refers to them is
+        not as the format defines it, and InputRefused when the file cannot be read.
         """
         if not self._superblock.plain:
-            raise Refused("the file is built as Keras's never are (sizes of addresses, superblock extension)")
+            raise Refused(
+                "its superblock is one that Keras never writes (size of addresses, superblock extension)"
+            )
         data = self._attributes(address).get(attribute)
         if data is None:
-            raise Refused("it is not where its group keeps its attributes")
+            raise Refused("it is not among the attributes in the header of its group")
         # Attributes of the old form are filled up to a multiple of eight bytes.
         if not 0 <= len(data) - count * _REFERENCE.size < 8:
             raise Refused("the attribute is not as long as its shape says")
@@ -373,23 +375,23 @@ class Strings:
         """List the strings of a heap: offset in the file and size by number."""
         signature, version, size = _HEAP_HEAD.unpack(self._take(heap, _HEAP_HEAD.size))
         if signature != b"GCOL" or version != 1 or not _SMALLEST_HEAP <= size <= _HEAP:
-            raise Refused("there is no heap where its strings should be")
+            raise Refused("there is no global heap where its strings should be")
         data = self._take(heap, size)
         self._read += size
         if self._read > self._superblock.end:
-            raise Refused("the heaps of its strings have more bytes together than the file")
+            raise Refused("the global heaps of its strings have more bytes together than the file")
         found: dict[int, tuple[int, int]] = {}
         place = _HEAP_HEAD.size
         while place + _HEAP_OBJECT.size <= size:
             index, _, length = _HEAP_OBJECT.unpack_from(data, place)
             start = place + _HEAP_OBJECT.size
-            if index == 0:  # the room that is left, its own head included
+            if index == 0:  # the free space, its own header included
                 if length != size - place:
-                    raise Refused("the heap of its strings contradicts itself")
+                    raise Refused("the global heap of its strings contradicts itself")
                 break
             place = start + -(-length // 8) * 8
             if place > size or index in found:
-                raise Refused("the heap of its strings contradicts itself")
+                raise Refused("the global heap of its strings contradicts itself")
             found[index] = heap + start, length
         return found
 
@@ -402,9 +404,9 @@ def _attributes_of(header: Header) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for message in header.messages:
         if message.kind not in _GROUP or message.flags & SHARED:
-            raise Refused("its group's header has messages that Keras's files never have")
+            raise Refused("the header of its group has messages that Keras never writes")
         if message.kind == ATTRIBUTE_INFO and (not header.new or _is_dense(message.content)):
-            raise Refused("its group's attributes are stored as Keras's never are (densely)")
+            raise Refused("the attributes of its group are stored densely, as Keras never does")
         if message.kind == ATTRIBUTE:
             other, data = _attribute(message)
             if other in found:
@@ -414,7 +416,7 @@ def _attributes_of(header: Header) -> dict[bytes, bytes]:
 
 
 def _is_dense(content: bytes) -> bool:
-    """Tell whether an Attribute Info message (section IV.A.2.v) says that attributes lie in a heap of their own."""
+    """Tell whether an Attribute Info message (section IV.A.2.v) says that attributes are in a fractal heap."""
     if len(content) < 2 or content[0] != 0:
         return True
     start = 2 + (2 if content[1] & _ORDERED else 0)
@@ -428,8 +430,8 @@ def _attribute(message: Message) -> tuple[bytes, bytes]:
         raise Refused("its group has an attribute without content")
     version, flags, *sizes = _ATTRIBUTE_HEAD.unpack_from(content)
     if version not in (1, 2, 3) or (version > 1 and flags):
-        raise Refused("its group has an attribute of a form that Keras's files never have")
-    start = _ATTRIBUTE_HEAD.size + (version == 3)  # the third form says how the name is encoded
+        raise Refused("its group has an attribute of a version that Keras never writes")
+    start = _ATTRIBUTE_HEAD.size + (version == 3)  # version 3 also tells how the name is encoded
     name = content[start : start + sizes[0]]
     if not name or name.find(b"\0") != sizes[0] - 1:
         raise Refused("its group has an attribute whose name does not end where it should")

@@ -1,4 +1,4 @@
-"""All-or-nothing output: a file that is written, verified and on the disk before it has a name."""
+"""Atomic output: a file is written, verified and on the disk before it has a name."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import errno
 import io
 import os
 import stat
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remap.errors import InputRefused, OutputRefused, UsageRefused
-from remap.hdf5.copying import FlushedAlong, require_structure, verify, write
-from remap.hdf5.file_image import lay_out
-from remap.hdf5.identify import show
-from remap.hdf5.reader import read_source
-from remap.hdf5.source import Source
+from remap.errors import OutputRefused, Remedy, UsageRefused
+from remap.formats.archive import Archive
+from remap.hdf5.copying import FlushedAlong, Progress, write_at, write_image
+from remap.hdf5.file_image import build_image
+from remap.hdf5.identify import show, url_in
+from remap.hdf5.verification import read_back, require_description, require_stored, require_structure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from remap.checkpoint import Checkpoint
-    from remap.conversion_plan import Plan
+    from remap.formats.description import FileDescription
     from remap.hdf5.reader import OpenedCheckpoint
 
-__all__ = ["Meter", "new_file", "publication", "publish", "status_of"]
+__all__ = ["new_file", "publish", "require_other_file", "status_of"]
 
 
 @contextlib.contextmanager
@@ -41,16 +41,16 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[io.FileIO]:
         hint = "give the name of a file in it" if stat.S_ISDIR(status.st_mode) else "give the name of a file"
         raise OutputRefused(f"the output is {what}", where=show(str(path)), hint=hint)
     if not overwrite and os.path.lexists(path):
-        raise _there(path)
-    with _told(path), _draft(path.parent) as draft:
-        yield draft.file
+        raise _exists_already(path)
+    with _reported(path), _unpublished(path.parent) as unpublished:
+        yield unpublished.file
         if status is not None and hasattr(os, "fchmod"):
-            os.fchmod(draft.file.fileno(), stat.S_IMODE(status.st_mode) & 0o777)
-        draft.name_it(path, overwrite=overwrite)
+            os.fchmod(unpublished.file.fileno(), stat.S_IMODE(status.st_mode) & 0o777)
+        unpublished.publish_as(path, overwrite=overwrite)
 
 
 def status_of(path: Path) -> os.stat_result | None:
-    """Tell what there is of that name, links followed; None for nothing. Raises OutputRefused for other errors."""
+    """Give the status of a path, links followed; None where there is nothing. Raises OutputRefused for other errors."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -59,8 +59,8 @@ def status_of(path: Path) -> os.stat_result | None:
         raise _refused(path, error) from error
 
 
-class _Draft:
-    """A file that nobody can see yet; `name` is None where it has none at all."""
+class _Unpublished:
+    """A file that is not published yet; `name` is a temporary one, or None where it has none at all."""
 
     def __init__(self, file: io.FileIO, directory: Path, name: Path | None) -> None:
         self.file = file
@@ -72,7 +72,7 @@ class _Draft:
         with contextlib.suppress(OSError):
             self.file.close()
 
-    def name_it(self, path: Path, *, overwrite: bool) -> None:
+    def publish_as(self, path: Path, *, overwrite: bool) -> None:
         """Give the file its name in one step, never over another file unless told to."""
         if self.name is None and not overwrite:
             _link_descriptor(self.file.fileno(), path)
@@ -90,23 +90,23 @@ class _Draft:
 
 
 @contextlib.contextmanager
-def _draft(directory: Path) -> Iterator[_Draft]:
-    """Make a draft that is gone at the end, unless it was given its name."""
+def _unpublished(directory: Path) -> Iterator[_Unpublished]:
+    """Create a file that is gone at the end, unless it was given its name."""
     descriptor, name = _create(directory)
     file = io.FileIO(descriptor, "r+b")
-    draft = _Draft(file, directory, name)
+    unpublished = _Unpublished(file, directory, name)
     try:
-        yield draft
+        yield unpublished
     finally:
-        draft.close()
-        if draft.name is not None:
-            draft.name.unlink(missing_ok=True)
+        unpublished.close()
+        if unpublished.name is not None:
+            unpublished.name.unlink(missing_ok=True)
 
 
 def _create(directory: Path) -> tuple[int, Path | None]:
     if hasattr(os, "O_TMPFILE"):
-        # Refused by file systems that know no such files, each with an error of its own; what truly is wrong
-        # with the directory, the named way below meets again.
+        # Refused by file systems that know no such files, each with an error of its own; creating a file with a
+        # name, below, meets again whatever else is wrong with the directory.
         with contextlib.suppress(OSError):
             descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
             if Path(f"/proc/self/fd/{descriptor}").exists():
@@ -122,7 +122,7 @@ def _hidden(directory: Path) -> Path:
 
 
 def _link_descriptor(descriptor: int, path: Path) -> None:
-    with _opened(path.parent) as directory:
+    with _open_directory(path.parent) as directory:
         # With a directory given, Python asks the system to follow the link in /proc to the file itself.
         os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=directory, follow_symlinks=True)
 
@@ -133,22 +133,22 @@ def _link_or_rename(name: Path, path: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # No hard links here (FAT, some network file systems). Windows's rename never replaces; elsewhere this
-        # leaves a moment between looking and renaming.
+        # No hard links here (FAT, some network file systems). Renaming on Windows never replaces a file; elsewhere
+        # another program could create it between the test and the renaming.
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         name.rename(path)
 
 
 def _sync_directory(path: Path) -> None:
-    """Put the name on the disk too, where the system can: the content is there already."""
+    """Flush the directory to the disk, where the system can: the content of the file is there already."""
     if hasattr(os, "O_DIRECTORY"):
-        with contextlib.suppress(OSError), _opened(path) as directory:
+        with contextlib.suppress(OSError), _open_directory(path) as directory:
             os.fsync(directory)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _open_directory(path: Path) -> Iterator[int]:
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield directory
@@ -158,8 +158,8 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say in words what the system says about the output."""
+def _reported(path: Path) -> Iterator[None]:
+    """Turn an error of the system about the output into OutputRefused."""
     try:
         yield
     except OSError as error:
@@ -170,69 +170,62 @@ def _refused(path: Path, error: OSError | ValueError) -> OutputRefused:
     number = error.errno if isinstance(error, OSError) else None
     where = show(str(path))
     if number == errno.EEXIST:
-        return _there(path)
+        return _exists_already(path)
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return OutputRefused("the disk is full", where=where, hint="free some room or write to another disk")
+        return OutputRefused("the disk is full", where=where, hint="free some space or write to another disk")
     if number in (errno.ENOENT, errno.ENOTDIR):
-        return OutputRefused("there is no such directory", where=show(str(path.parent)), hint="make it first")
+        url = url_in(str(path))
+        if url is not None:
+            what = f"remote files are not supported yet: {url}"
+            return OutputRefused(what, hint="write to this machine, then upload the file")
+        return OutputRefused(
+            "there is no such directory", where=show(str(path.parent)), hint="create it first"
+        )
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return OutputRefused(
         f"the output cannot be written: {reason}", where=where, hint="write to another directory"
     )
 
 
-def _there(path: Path) -> OutputRefused:
+def _exists_already(path: Path) -> OutputRefused:
     return OutputRefused(
         "there is a file of that name already",
         where=show(str(path)),
-        hint="give another name, or add --overwrite",
+        hint="give another name",
+        remedies=(Remedy(option="overwrite", when="the file may be replaced"),),
     )
 
 
 def publish(
-    plan: Plan,
+    file: FileDescription,
     opened: OpenedCheckpoint,
     target: str | os.PathLike[str],
     *,
     overwrite: bool,
     progress: Callable[[int, int], None] | None = None,
-    check: Callable[[Checkpoint], None] | None = None,
 ) -> int:
-    """Write a plan's output to `target` and return its size in bytes.
+    """Write a file as it is described to `target`, with tensors of a checkpoint, and return its size in bytes.
 
     The file is written without a name where the system knows such files, and under an unguessable one in the
-    same directory elsewhere; its tensors are compared with the input, it is reopened and compared with the plan,
-    `check` is called with what it says, and it is on the disk before it gets its name in one step. `progress` is
+    same directory elsewhere; its tensors are compared with the input and the rest with what libhdf5 wrote, it is reopened
+    and compared with its description, and it is on the disk before it gets its name in one step. `progress` is
     called with the bytes done and the bytes in all.
 
     Raises UsageRefused when the target is the input, OutputRefused when it is there already and `overwrite`
-    is False, or cannot be written; InputRefused when the input cannot be read or changes meanwhile;
-    ValueError when the plan contradicts itself; and whatever `check` raises. Then nothing is left behind.
-    """
-    with publication(target, opened, overwrite=overwrite) as file:
-        layout = lay_out(plan)
-        tensors = [(place.offset, opened.extent(place.source).size) for place in layout.places]
-        report = Meter(progress, sum(size for _, size in tensors))
-        with FlushedAlong(file, layout.size):
-            write(layout, opened, file, report)
-            require_structure(file, layout.pieces, ((offset, offset + size) for offset, size in tensors))
-            with _reopened(file) as written:
-                verify(plan, written, layout.places)
-                if check is not None:
-                    check(written.checkpoint)
-    return layout.size
-
-
-@contextlib.contextmanager
-def publication(
-    target: str | os.PathLike[str], opened: OpenedCheckpoint, *, overwrite: bool
-) -> Iterator[io.FileIO]:
-    """Give an empty file that has no name; it gets its name in one step when the block ends without an error.
-
-    Raises UsageRefused and OutputRefused as `publish` does, and whatever the block raises; then nothing is
-    left behind.
+    is False, or cannot be written; InputRefused when the input cannot be read or changes meanwhile. Then nothing is left
+    behind.
     """
     path = Path(target)
+    require_other_file(path, opened)
+    with new_file(path, overwrite=overwrite) as output:
+        size = _write(file, opened, output, progress)
+        os.fsync(output.fileno())
+        opened.source.require_unchanged()
+    return size
+
+
+def require_other_file(path: Path, opened: OpenedCheckpoint) -> None:
+    """Refuse the input as the output, by whatever name."""
     status = status_of(path)
     if status is not None and opened.source.is_same(status):
         raise UsageRefused(
@@ -240,40 +233,38 @@ def publication(
             where=show(str(path)),
             hint="give another name: the input is never written to",
         )
-    with new_file(path, overwrite=overwrite) as file:
-        yield file
-        os.fsync(file.fileno())
-        opened.source.require_unchanged()
 
 
-class Meter:
-    """Tells a callback of bytes done and bytes in all."""
+def _write(
+    file: FileDescription,
+    opened: OpenedCheckpoint,
+    output: io.FileIO,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Write and verify a whole file, with the archive around it where it has one; return its size."""
+    image = build_image(file)
+    inner = image.size
+    archive = Archive(members=file.members, name=file.member, size=inner) if file.member else None
+    begin = 0 if archive is None else archive.start
+    image = image.moved(begin)
+    size = image.size if archive is None else image.size + len(archive.tail(0))
+    tensors = [(placed.offset, placed.offset + placed.tensor.size) for placed in image.tensors]
+    total = sum(end - start for start, end in tensors)
+    with FlushedAlong(output, size):
+        write_image(image, opened, output, size, Progress(progress, total))
+        require_structure(output, image.pieces, tensors)
+        require_description(file, output, image.tensors, begin=begin, size=inner)
+        if archive is not None:
+            _write_archive(archive, output)
+    return size
 
-    def __init__(self, callback: Callable[[int, int], None] | None, total: int) -> None:
-        self._callback = callback
-        self._total = total
-        self._done = 0
 
-    def __call__(self, count: int) -> None:
-        """Count bytes that are written and compared."""
-        self._done += count
-        if self._callback is not None:
-            self._callback(self._done, self._total)
-
-
-@contextlib.contextmanager
-def _reopened(file: io.FileIO) -> Iterator[OpenedCheckpoint]:
-    """Read the draft back through the gate; what the gate refuses there is the output's fault."""
-    source = Source(os.dup(file.fileno()), "the output", refusal=OutputRefused)
-    try:
-        try:
-            written = read_source(source, compared=True)
-        except InputRefused as error:
-            raise OutputRefused(
-                f"what was written cannot be read back: {error.what}",
-                where=error.where,
-                hint="nothing was published: this disk loses data, or h5remap has a bug, which please report",
-            ) from error
-        yield written
-    finally:
-        source.close()
+def _write_archive(archive: Archive, output: io.FileIO) -> None:
+    """Write and compare an archive around the member that is in the file already."""
+    checksum = 0
+    for piece in read_back(output, archive.start, archive.size):
+        checksum = zlib.crc32(piece, checksum)
+    head, tail = archive.head(checksum), archive.tail(checksum)
+    for offset, part in ((0, head), (archive.start + archive.size, tail)):
+        write_at(output, offset, memoryview(part))
+        require_stored(output, offset, memoryview(part), "the archive's table of contents")

@@ -1,4 +1,4 @@
-"""From an HDF5 file to a Checkpoint, by headers only."""
+"""A Keras HDF5 file read as a Checkpoint: its metadata, and on request the values of its tensors."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = ["OpenedCheckpoint", "open_checkpoint", "read_tensor", "tensor_chunks"
 
 @dataclass(frozen=True, slots=True)
 class OpenedCheckpoint:
-    """A checkpoint and the file it came from, held open for reading.
+    """A checkpoint and the file it came from, held open for reading; a context manager that closes the file.
 
-    `extents` says where the bytes of the tensor at each path lie. libhdf5 holds nothing any more: from here
-    on bytes are read by position. A context manager that closes the file.
+    `extents` gives the offset and the size of the tensor at each path. libhdf5 has closed the file: from here on bytes
+    are read by position.
     """
 
     checkpoint: Checkpoint
@@ -48,16 +48,16 @@ class OpenedCheckpoint:
         self.source.close()
 
     def extent(self, weight: Weight) -> Extent:
-        """Say where the bytes of a tensor of this checkpoint lie."""
+        """Give the offset and the size of a tensor of this checkpoint."""
         return self.extents[weight.path]
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> OpenedCheckpoint:
-    """Open a Keras HDF5 file read-only and read what it says.
+    """Open a Keras HDF5 file read-only and read its metadata.
 
     Weights files and full-model files, name lists whole or split, strings as h5py 2 and h5py 3 write them.
-    Tensors are checked but not read: the time does not depend on their size. Raises InputRefused with a
-    sentence that names what the file is, when it is not that.
+    Tensors are checked but not read: the time does not depend on their size. Raises InputRefused for any other file,
+    and tells what it is.
     """
     source = Source.open(path)
     try:
@@ -67,15 +67,12 @@ def open_checkpoint(path: str | os.PathLike[str]) -> OpenedCheckpoint:
         raise
 
 
-def read_source(source: Source, *, compared: bool = False) -> OpenedCheckpoint:
-    """Read what an already open file says; raises as `open_checkpoint` does and leaves the file open.
-
-    `compared` says that its bytes are known to be those that libhdf5 wrote.
-    """
-    with CheckedFile(source, compared=compared) as gate:
-        reading = _Reading(gate, source)
+def read_source(source: Source) -> OpenedCheckpoint:
+    """Read the metadata of a file that is open; raises as `open_checkpoint` does and leaves the file open."""
+    with CheckedFile(source) as file:
+        reading = _Reading(file, source)
         checkpoint = reading.checkpoint()
-        gate.require_disjoint()
+        file.require_disjoint()
     source.require_unchanged()
     return OpenedCheckpoint(checkpoint, source, reading.extents)
 
@@ -96,27 +93,27 @@ def tensor_chunks(opened: Readable, weight: Weight) -> Iterator[memoryview]:
 
 
 class _Reading:
-    """One pass over a file."""
+    """One reading of a file."""
 
-    def __init__(self, gate: CheckedFile, source: Source) -> None:
-        self._gate = gate
+    def __init__(self, file: CheckedFile, source: Source) -> None:
+        self._file = file
         self._source = source
         self.extents: dict[str, Extent] = {}
 
     def checkpoint(self) -> Checkpoint:
-        gate = self._gate
+        file = self._file
         root, names = self._root()
         layers = tuple(self._layer(root, name) for name in names)
         self._refuse_top_level_weights(root)
         return Checkpoint(
             root=_shown(root),
             layers=layers,
-            backend=gate.text(root, "backend"),
-            keras_version=gate.text(root, "keras_version"),
-            file_backend=gate.text((), "backend") if root else None,
-            file_keras_version=gate.text((), "keras_version") if root else None,
-            model_config=gate.text((), "model_config"),
-            training_config=gate.text((), "training_config"),
+            backend=file.text(root, "backend"),
+            keras_version=file.text(root, "keras_version"),
+            file_backend=file.text((), "backend") if root else None,
+            file_keras_version=file.text((), "keras_version") if root else None,
+            model_config=file.text((), "model_config"),
+            training_config=file.text((), "training_config"),
             optimizer=self._optimizer(),
         )
 
@@ -126,32 +123,32 @@ class _Reading:
         `load_model` reads `model_weights`; `load_weights` reads it where there is no attribute `layer_names` in the
         root. A file of which the two would read different lists is refused.
         """
-        gate = self._gate
+        file = self._file
         root: tuple[str, ...] = ()
-        names = gate.names(root, "layer_names")
-        if gate.has("model_weights"):
+        names = file.names(root, "layer_names")
+        if file.has("model_weights"):
             if names is not None:
                 raise self._refused("the file has a list of layers beside a group model_weights", root)
             root = ("model_weights",)
-            names = gate.names(root, "layer_names")
+            names = file.names(root, "layer_names")
         if names is None:
             raise self._not_keras()
         if len(set(names)) != len(names):
             raise self._refused("a layer is listed twice", root)
-        gate.require_no_attributes((), ("model_weights", "optimizer_weights"))
-        gate.require_no_attributes(root, names)
+        file.require_no_attributes((), ("model_weights", "optimizer_weights"))
+        file.require_no_attributes(root, names)
         return root, names
 
     def _layer(self, root: tuple[str, ...], name: str) -> LayerGroup:
         group = (*root, name)
-        names = self._gate.names(group, "weight_names")
+        names = self._file.names(group, "weight_names")
         if names is None:
             raise self._refused("this layer has no list of its weights", group)
         return LayerGroup(name=name, weights=self._weights(group, names))
 
     def _weights(self, group: tuple[str, ...], names: tuple[str, ...]) -> tuple[Weight, ...]:
         weights, prefix = [], _shown(group)
-        for name, tensor in zip(names, self._gate.tensors(group, names), strict=True):
+        for name, tensor in zip(names, self._file.tensors(group, names), strict=True):
             path = f"{prefix}/{name}"
             self.extents[path] = tensor.extent
             weights.append(Weight(name=name, path=path, shape=tensor.shape, dtype=tensor.dtype))
@@ -160,20 +157,20 @@ class _Reading:
     def _optimizer(self) -> tuple[Weight, ...] | None:
         """Read the optimizer's state; a group without a list holds none, as `load_model` takes it."""
         group = ("optimizer_weights",)
-        if not self._gate.has(*group):
+        if not self._file.has(*group):
             return None
-        return self._weights(group, self._gate.names(group, "weight_names") or ())
+        return self._weights(group, self._file.names(group, "weight_names") or ())
 
     def _refuse_top_level_weights(self, root: tuple[str, ...]) -> None:
         """Refuse weights of the model itself, which Keras 2.7 and later store: no multi-GPU model has any."""
         group = (*root, "top_level_model_weights")
-        if self._gate.has(*group) and self._gate.names(group, "weight_names"):
+        if self._file.has(*group) and self._file.names(group, "weight_names"):
             raise self._refused(
                 "the model has weights of its own, outside every layer, which h5remap does not handle", group
             )
 
     def _not_keras(self) -> InputRefused:
-        has = self._gate.has
+        has = self._file.has
         if has("_layer_checkpoint_dependencies") or has("layers") or has("vars"):
             return InputRefused(
                 "this is a weights file in Keras 3's own format (.weights.h5), which never held such a model",
@@ -181,7 +178,7 @@ class _Reading:
                 hint="load it in Keras itself; a .h5 file in the older format is needed here",
             )
         return InputRefused(
-            "this is an HDF5 file, but no Keras checkpoint: it has no list of layers (attribute layer_names)",
+            "this is an HDF5 file, but not a Keras checkpoint: it has no list of layers (attribute layer_names)",
             where=show(self._source.name),
             hint="give a file that Keras saved by save, save_weights or ModelCheckpoint",
         )

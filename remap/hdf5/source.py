@@ -1,4 +1,4 @@
-"""The input as bytes: opened once, read-only, and every fault in reading it remembered."""
+"""A file that is read, as bytes: opened once, read-only, and every fault in reading it remembered."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import stat
 from typing import TYPE_CHECKING
 
 from remap.errors import InputRefused, RemapError
-from remap.hdf5.identify import identify, show
+from remap.hdf5.identify import identify, show, url_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["CHUNK", "DAMAGED", "UNFINISHED", "Refused", "Source"]
 
-DAMAGED = "the file is damaged or made to do harm: get it again from its origin"
+DAMAGED = "the file is damaged or malicious: get it again from its origin"
 UNFINISHED = "the program that saved the file did not finish: use an earlier checkpoint"
 
 
 class Refused(Exception):
-    """Carry a sentence without a full stop, and what to do, up to the gate, which adds the place."""
+    """Carry a sentence without a full stop, and what to do, up to the checked file, which adds the place."""
 
     def __init__(self, what: str, *, hint: str = DAMAGED) -> None:
         super().__init__(what)
@@ -29,29 +29,40 @@ class Refused(Exception):
 
 
 CHUNK = 1 << 20
-"""Bytes read at a time wherever whole tensors pass: large enough for speed, small enough for a cache."""
+"""Bytes read at a time where whole tensors are read: large enough for speed, small enough for a cache."""
 
 _METADATA_READ = 16 << 20
 _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Source:
-    """An open file, read by position, that libhdf5 can be given as its driver.
+    """An open file, or a part of it, read by position, that libhdf5 can be given as its driver.
 
-    libhdf5 crashes or reports nonsense when a driver raises, so `read` and `readinto` never do: they remember
-    the first fault, give zeros from then on, and whoever called libhdf5 calls `raise_fault` afterwards.
+    libhdf5 crashes or reports a wrong error when a driver raises, so `read` and `readinto` never do: they keep the first
+    error, give zeros from then on, and the caller of libhdf5 calls `raise_fault` afterwards.
 
-    `name` is what messages call the file, `refusal` the error that is raised when it cannot be read.
+    `name` is what messages call the file, `refusal` the error that is raised when it cannot be read. The part begins at
+    byte `begin` of the file and has `size` bytes; None is for all bytes to the end.
     """
 
-    def __init__(self, descriptor: int, name: str, *, refusal: type[RemapError] = InputRefused) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        name: str,
+        *,
+        refusal: type[RemapError] = InputRefused,
+        begin: int = 0,
+        size: int | None = None,
+    ) -> None:
         self.name = name
         self.descriptor = descriptor
         self._refusal = refusal
+        self._begin = begin
         self.fault: BaseException | None = None
-        self._at = 0
+        self._position = 0
         self._status = self._stat()
-        self.size = self._status.st_size
+        rest = max(0, self._status.st_size - begin)
+        self.size = rest if size is None else min(size, rest)
         self._file = io.FileIO(descriptor, "rb")  # from here on the descriptor is its own
 
     @classmethod
@@ -80,7 +91,7 @@ class Source:
         self._file.close()
 
     def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill `view` with the bytes at `offset`.
+        """Fill `view` with the bytes from `offset` on.
 
         Raises `refusal` when the file ends before or the system cannot read it.
         """
@@ -88,7 +99,7 @@ class Source:
         if offset + missing > self.size:
             raise self._cut_short()
         try:
-            self._file.seek(offset)
+            self._file.seek(self._begin + offset)
             while missing:
                 count = self._file.readinto(view)
                 if not count:
@@ -108,33 +119,33 @@ class Source:
             yield piece
 
     def is_same(self, status: os.stat_result) -> bool:
-        """Say whether a path whose status is given leads to this very file."""
+        """Tell whether a path whose status is given leads to this very file."""
         return os.path.samestat(self._status, status)
 
     def require_unchanged(self) -> None:
         """Raise InputRefused when the file's size or its time of change is not what it was at the start."""
         if _stamp(self._stat()) != _stamp(self._status):
             raise InputRefused(
-                "the file was changed by somebody else while it was read",
+                "the file was changed while it was read",
                 where=show(self.name),
                 hint="wait until nothing writes to it and try again",
             )
 
     def raise_fault(self) -> None:
-        """Raise what went wrong inside a call of libhdf5, where it could not be raised."""
+        """Raise the error that was met inside a call of libhdf5, where it could not be raised."""
         if self.fault is not None:
             raise self.fault
 
-    # What h5py's file-object driver calls from inside libhdf5.
+    # The methods that h5py's file-object driver calls from inside libhdf5.
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Remember where the next read starts."""
-        self._at = self.size if whence == os.SEEK_END else offset
-        return self._at
+        """Set the offset of the next read."""
+        self._position = self.size if whence == os.SEEK_END else offset
+        return self._position
 
     def tell(self) -> int:
-        """Give the place of the next read."""
-        return self._at
+        """Give the offset of the next read."""
+        return self._position
 
     def readinto(self, view: memoryview) -> int:
         """Fill the whole of `view`, with zeros after a fault."""
@@ -143,11 +154,11 @@ class Source:
             if self.fault is None:
                 if size > _METADATA_READ:
                     raise self._refusal(
-                        f"a single entry of the file's table of contents claims {size:,} bytes",
+                        f"a single part of the file's metadata claims {size:,} bytes",
                         where=show(self.name),
-                        hint="the file is damaged or made to do harm",
+                        hint="the file is damaged or malicious",
                     )
-                self.read_into(view, self._at)
+                self.read_into(view, self._position)
                 return size
         except BaseException as error:
             self.fault = error
@@ -165,7 +176,7 @@ class Source:
 
     def _cut_short(self) -> RemapError:
         return self._refusal(
-            "the file ends before what it says to hold",
+            "the file ends before what it says it holds",
             where=show(self.name),
             hint="it is cut short, or changed while it was read: get it again from its origin",
         )
@@ -190,11 +201,14 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int]:
 
 def _cannot_open(name: str, error: OSError | ValueError) -> InputRefused:
     number = error.errno if isinstance(error, OSError) else None
+    url = url_in(name)
+    if url is not None:
+        return InputRefused(f"remote files are not supported yet: {url}", hint="download it first")
     if number == errno.ENOENT:
-        return InputRefused("there is no such file", where=show(name), hint="look at the path for a slip")
+        return InputRefused("there is no such file", where=show(name), hint="check the path")
     if number == errno.EISDIR:
         return InputRefused(identify(name, kind=stat.S_IFDIR), where=show(name))
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return InputRefused(
-        f"the file cannot be opened: {reason}", where=show(name), hint="look at its permissions"
+        f"the file cannot be opened: {reason}", where=show(name), hint="check its permissions"
     )

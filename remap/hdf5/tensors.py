@@ -1,4 +1,4 @@
-"""A dataset that is plain numbers stored in this file once, and where they lie."""
+"""Datasets that are plain numbers stored in this file once: their shapes, types and extents."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _REPACK = "if you trust its origin, rewrite it with `h5repack -l CONTI -f NONE`"
 
 
 class Extent(NamedTuple):
-    """Where the bytes of a tensor lie: `size` bytes from byte `offset` of the file on."""
+    """The bytes of a tensor: `size` bytes from byte `offset` of the file on."""
 
     offset: int
     size: int
 
 
 class Tensor(NamedTuple):
-    """What is known of a tensor: shape in elements, numpy's short dtype, bytes in the file."""
+    """A checked dataset: shape in elements, numpy's short dtype, bytes in the file."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -37,7 +37,7 @@ class Tensor(NamedTuple):
 
 
 def native_type(dtype: str) -> Any:
-    """Give the HDF5 type of a dtype that `check_tensor` lets through."""
+    """Give the HDF5 type of a dtype that `check_tensor` accepts."""
     return _TYPES[dtype]
 
 
@@ -46,10 +46,10 @@ def check_tensor(dataset: Any, end: int) -> Tensor:
 
     Raises Refused unless it is stored in one piece, holds numbers of a type that h5py writes for a plain
     numpy array, and its declared size is its stored size and lies before `end`, where libhdf5 stops reading.
-    So nothing is ever allocated or read on the word of a declared shape (CVE-2026-0897), and no other file is
-    touched (CVE-2026-1669).
+    So memory is never allocated because of a declared shape alone (CVE-2026-0897), and no other file is opened
+    (CVE-2026-1669).
     """
-    # Only what lies in one piece in this file has an offset. To be asked first: to tell the shape of a
+    # Only a dataset that is stored in one piece in this file has an offset. This comes first: to give the shape of a
     # virtual dataset, libhdf5 would open the files that it names.
     offset = dataset.get_offset()
     if offset is None:
@@ -63,7 +63,7 @@ def check_tensor(dataset: Any, end: int) -> Tensor:
     if size == 0:
         return Tensor(shape, dtype, Extent(0, 0))
     if offset is None:
-        raise Refused("this tensor was announced but never written", hint=UNFINISHED)
+        raise Refused("this tensor was created but never written", hint=UNFINISHED)
     stored = dataset.get_storage_size()
     if stored != size:
         raise Refused(f"this tensor claims {size:,} bytes, and the file holds {stored:,} for it")
@@ -76,11 +76,11 @@ def _require_own_storage(plist: Any) -> None:
     """Refuse a tensor without an offset, unless it is one that was never written."""
     layout = plist.get_layout()
     if layout != h5d.CONTIGUOUS:
-        how = _LAYOUTS.get(layout, "in a way unknown to us")
+        how = _LAYOUTS.get(layout, "in an unknown layout")
         hint = DAMAGED if layout == h5d.VIRTUAL else _REPACK
         raise Refused(f"this tensor is stored {how}, which Keras never does", hint=hint)
     if plist.get_external_count():
-        raise Refused("the bytes of this tensor lie in another file, which Keras never does")
+        raise Refused("this tensor is stored in another file, which Keras never does")
 
 
 def _dtype(kind: Any) -> str:

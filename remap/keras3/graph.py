@@ -1,9 +1,9 @@
-"""How the layers of a functional model are connected, and in which order Keras 3 lists them.
+"""The connections of the layers in a functional model, and the order in which Keras 3 lists the layers.
 
-Old files name the tensors of a call one by one, and count the calls of a model from 1 where the model's own
-graph is its call 0 (`Container.get_config`, `Network.get_config`). Keras 3 (`serialize_node`, `get_config`
-in keras/src/models/functional.py) writes the arguments of a call as they stand and counts calls from 0,
-except in a functional model's `output_layers`.
+Old files list the tensors of a call one by one, and count the calls of a nested model from 1, since building the
+model was call 0 (`Container.get_config`, `Network.get_config`). Keras 3 (`serialize_node` and `get_config` in
+keras/src/models/functional.py) writes the arguments of a call in their structure and counts calls from 0, except
+in a functional model's `output_layers`.
 """
 
 from __future__ import annotations
@@ -12,36 +12,55 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from remap.architecture import Layer
-from remap.errors import InputRefused, RemapError, Undecided
+from remap.errors import InputRefused, RemapError, Remedy, Undecided
+from remap.keras3.operations import operation_of
 from remap.typed_json import Json, Value
 
-__all__ = ["BROKEN_GRAPH", "Call", "Graph", "Tensor", "layer_order", "makes_mask", "read_graph"]
-
-BROKEN_GRAPH = (
-    "old Keras writes such a graph when layers are renamed after their model was built: extract to a .h5 file, whose "
-    "load_weights needs no graph"
-)
-"""What to do about connections that are not all there."""
+__all__ = ["Call", "Graph", "Tensor", "broken_graph", "layer_order", "makes_mask", "read_graph"]
 
 Tensor = tuple[str, int, int]
 """(layer, which of its calls, which of the call's outputs)."""
 Call = tuple[Tensor, ...]
 """The tensors that one call of a layer takes; none for an input."""
 
-# Steps that a mask's way may be longer in some version of Keras 3 than that of what it masks.
+# How many operations Keras 3 may need to compute a mask; the number depends on its version.
 _DELAYS = range(1, 9)
 _MOST_OUTPUTS = 1_000_000
 
 _Node = tuple[str, int]
 
 
+def broken_graph(what: str, *, where: str) -> InputRefused:
+    """Refuse connections that are not all there.
+
+    Args:
+        what: What is missing.
+        where: The model or the place in the file.
+    """
+    weights = Remedy(
+        option="target", value=".h5", when="the weights suffice: load_weights needs no connections"
+    )
+    return InputRefused(
+        what,
+        where=where,
+        hint="old Keras writes such connections when layers are renamed after their model was built",
+        remedies=(weights,),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """A model's connections under the new names.
+    """The connections of a model's layers under their names in Keras 3.
 
-    `calls` are the tensors each call takes, `nodes` the calls as config.json holds them. `in_order` has each call
-    (layer, which of its calls) after those that it takes a tensor of. `models` are the layers that are functional
-    models themselves, `masking` those that make a mask.
+    Attributes:
+        place: The model, for messages.
+        calls: For each layer, the tensors that each of its calls takes.
+        nodes: The same as `inbound_nodes` in config.json.
+        in_order: The calls (layer, number of the call) in topological order.
+        inputs: The input tensors of the model.
+        outputs: The output tensors of the model.
+        models: The layers that are functional models.
+        masking: The layers that make a mask.
     """
 
     place: str
@@ -54,11 +73,16 @@ class Graph:
     masking: frozenset[str]
 
     def order(self, kinds: Mapping[str, str]) -> tuple[list[str], tuple[RemapError, ...]]:
-        """List the layers as Keras 3 will, with the reason if that is not sure.
+        """List the layers in the order of Keras 3.
 
-        `kinds` are the classes of the layers that have weights: only their order matters. Keras 3 computes
-        a mask by steps of its own, which count; how many depends on its version. That matters only for
-        layers in front of the one that makes the mask.
+        The operations by which Keras 3 computes a mask count as layers for this order, and how many there are
+        depends on its version. That matters for layers before the one that makes the mask.
+
+        Args:
+            kinds: The classes of the layers that have weights; the order of others does not matter.
+
+        Returns:
+            The names, and a problem where the order depends on the version of Keras 3.
         """
         order = layer_order(self.calls, self.inputs, self.outputs)
         for steps in _DELAYS:
@@ -67,24 +91,29 @@ class Graph:
             )
             if _by_kind(delayed, kinds) != _by_kind(order, kinds):
                 problem = Undecided(
-                    "the order of layers of one class depends on the version of Keras 3, since a mask is made from "
-                    "the output of one of them",
+                    "the order of layers of one class depends on the version of Keras 3, since a mask is computed "
+                    "from the output of one of them",
                     where=self.place,
                 )
                 return order, (problem,)
         return order, ()
 
     def ends(self, tensors: Sequence[Tensor]) -> list[Json]:
-        """Write the model's inputs or outputs."""
+        """Write `input_layers` or `output_layers`."""
         ends = [[name, call + (name in self.models), tensor] for name, call, tensor in tensors]
         return ends[0] if len(ends) == 1 else ends
 
 
 def read_graph(model: Layer, names: Sequence[str], before: Sequence[dict[str, Json] | None]) -> Graph:
-    """Read the connections of a functional model whose layers are now called `names`.
+    """Read the connections of a functional model.
 
-    `before` describes, layer by layer, what must stand in front of it. Raises InputRefused for connections
-    that lead nowhere or in a circle, or are not in a form that Keras 2 or tf.keras writes.
+    Args:
+        model: The model.
+        names: The names of its layers in Keras 3.
+        before: For each layer, the entry of a layer that has to be inserted before it, or None.
+
+    Raises:
+        InputRefused: A connection leads to nothing or in a circle, or is not in a form of Keras 2 or tf.keras.
     """
     place = f"model {model.name!r}"
     children = model.children or ()
@@ -145,7 +174,7 @@ def _in_order(calls: Mapping[str, Sequence[Call]], place: str) -> list[tuple[str
 
 
 def makes_mask(layer: Layer) -> bool:
-    """Tell whether a layer makes a mask of what it takes; a custom class may that has an argument of those that do."""
+    """Tell whether a layer makes a mask of its input; a custom class may if it has an argument for that."""
     config = layer.config
     if layer.declared is not None and layer.declared.masks is not None:
         return layer.declared.makes_mask(config)
@@ -157,7 +186,7 @@ class _Reader:
     def __init__(self, model: Layer, renamed: Mapping[str, str]) -> None:
         self._place = f"model {model.name!r}"
         self._renamed = renamed
-        # Of a layer that was renamed within its model, old Keras forgets the calls.
+        # Old Keras does not write the calls of a layer that was renamed after its model was built.
         self._counts = {
             child.name: 1 if child.is_input else len(child.nodes) for child in model.children or ()
         }
@@ -171,18 +200,18 @@ class _Reader:
         }
 
     def call(self, layer: Layer, stored: Value) -> tuple[Call, dict[str, Json]]:
-        """Read one call: the tensors it takes, and the call as Keras 3 writes it.
+        """Read a call: the tensors that it takes, and the call in the form of Keras 3.
 
-        A layer that was called on a dictionary of tensors takes them in the order of its keys (tf.keras from 2.2).
+        tf.keras from 2.2 writes a call on a dictionary of tensors as an object; the order is that of sorted keys.
         """
         keys = sorted(stored.object().keys()) if stored.kind == "object" else []
         items = [stored.object().value(key) for key in keys] if keys else stored.values()
         taken = [_tensor_in(item) for item in items]
         tensors = [self.tensor(*one) for one in taken if one is not None]
         if not tensors or len(tensors) < len(taken):
-            stored.refuse(
+            raise broken_graph(
                 f"a call of layer {layer.name!r} in a form that neither Keras 2 nor tf.keras writes",
-                hint=BROKEN_GRAPH,
+                where=stored.where,
             )
         more: list[Tensor] = []
         first = items[0].values()
@@ -193,9 +222,19 @@ class _Reader:
             if value.kind != "null"
         }
         if "constants" in keywords:
-            raise self._odd(f"constants given to layer {layer.name!r}, which Keras 3 does not take")
+            raise InputRefused(
+                f"constants given to layer {layer.name!r}, which Keras 3 does not take", where=self._place
+            )
         positional: list[Json] = [_written(tensor) for tensor in tensors]
-        if keys:
+        operation = operation_of(layer)
+        if operation is not None:
+            arguments = operation.arguments(positional)
+            if arguments is None:
+                raise broken_graph(
+                    f"layer {layer.name!r} is called on {len(tensors)} tensors", where=stored.where
+                )
+            positional = arguments
+        elif keys:
             positional = [dict(zip(keys, positional, strict=True))]
         elif layer.declared is not None and layer.declared.takes_state and len(positional) > 1:
             keywords["initial_state"] = positional[1:]
@@ -208,18 +247,20 @@ class _Reader:
     def tensor(self, name: str, call: int, index: int) -> Tensor:
         """Find a tensor by its new name and the number of its call from 0."""
         if name not in self._counts:
-            raise self._odd(f"a connection to layer {name!r}, which is not there", BROKEN_GRAPH)
+            raise broken_graph(f"a connection to layer {name!r}, which is not there", where=self._place)
         call -= self._first.get(name, 0)
         if not 0 <= index <= _MOST_OUTPUTS:
-            raise self._odd(f"a connection to output {index} of layer {name!r}, which is not there")
+            raise InputRefused(
+                f"a connection to output {index} of layer {name!r}, which is not there", where=self._place
+            )
         if not 0 <= call < self._counts[name]:
-            raise self._odd(
-                f"a connection to call {call} of layer {name!r}, which is not there", BROKEN_GRAPH
+            raise broken_graph(
+                f"a connection to call {call} of layer {name!r}, which is not there", where=self._place
             )
         return self._renamed[name], call, index
 
     def _argument(self, value: Value, found: list[Tensor]) -> Json:
-        """Write a keyword argument, and note the tensors in it."""
+        """Write a keyword argument, and collect the tensors in it."""
         named = _tensor_in(value)
         if named is not None and named[0] in self._counts:
             tensor = self.tensor(*named)
@@ -230,16 +271,15 @@ class _Reader:
         return value.json()
 
     def _first_call(self, model: Layer, used: set[int]) -> int:
-        """Tell whether the calls of a model inside are counted from 1 or from 0: every call leads somewhere."""
+        """Tell whether the calls of a nested model are counted from 1 or from 0, as every call is used."""
         count = len(model.nodes)
         if count in used and 0 not in used:
             return 1
         if 0 in used and count not in used:
             return 0
-        raise self._odd(f"the calls of {model.name!r} are counted neither from 0 nor from 1", BROKEN_GRAPH)
-
-    def _odd(self, what: str, hint: str = "") -> InputRefused:
-        return InputRefused(what, where=self._place, hint=hint)
+        raise broken_graph(
+            f"the calls of {model.name!r} are counted neither from 0 nor from 1", where=self._place
+        )
 
 
 def _by_kind(order: Sequence[str], kinds: Mapping[str, str]) -> dict[str, list[str]]:
@@ -258,7 +298,7 @@ def _references(model: Layer) -> Iterator[Tensor]:
 
 
 def _tensor_in(value: Value) -> tuple[str, int, int] | None:
-    """Read a tensor as old Keras names it: layer, call, output, and perhaps keyword arguments."""
+    """Read a tensor as old Keras writes it: layer, call, output, and perhaps keyword arguments."""
     if value.kind != "list":
         return None
     parts = value.values()
@@ -268,7 +308,7 @@ def _tensor_in(value: Value) -> tuple[str, int, int] | None:
 
 
 def _written(tensor: Tensor) -> dict[str, Json]:
-    """Write a tensor; Keras 3 takes shape and dtype from the layer that made it and not from here."""
+    """Write a tensor; Keras 3 takes its shape and dtype from the layer and does not read them here."""
     return {
         "class_name": "__keras_tensor__",
         "config": {"shape": [], "dtype": "float32", "keras_history": list(tensor)},
@@ -292,11 +332,17 @@ def layer_order(
     *,
     delays: Mapping[str, int] | None = None,
 ) -> list[str]:
-    """List the layers as `map_graph` in keras/src/ops/function.py does.
+    """List the layers in the order of `map_graph` in keras/src/ops/function.py.
 
-    Deepest first, counted in calls between a layer and the outputs; layers of equal depth as a depth-first
-    walk from the outputs meets them. `delays` says how many steps further from the outputs the inputs of a
-    layer count than its calls show. Layers that lead to no output are left out, inputs excepted.
+    Layers with the most calls between them and the outputs come first; layers of equal depth are in the order in
+    which a depth-first search from the outputs finds them. Layers from which no output depends are left out, except
+    inputs.
+
+    Args:
+        calls: For each layer, the tensors that each of its calls takes.
+        inputs: The input tensors of the model.
+        outputs: The output tensors of the model.
+        delays: For some layers, how many operations have to be counted between the layer and its inputs.
     """
     delays = delays or {}
     nodes, met = _walk(calls, outputs)
@@ -317,7 +363,7 @@ def layer_order(
 def _walk(
     calls: Mapping[str, Sequence[Call]], outputs: Sequence[Tensor]
 ) -> tuple[list[_Node], dict[str, int]]:
-    """Walk from the outputs to the inputs: the calls, each after those it needs, and when each layer was met."""
+    """Search from the outputs: give the calls in topological order, and the position at which each layer was found."""
     done: set[_Node] = set()
     ordered: list[_Node] = []
     met: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""One layer that is no model and wraps none, written for Keras 3."""
+"""The conversion of one layer that is neither a model nor a wrapper."""
 
 from __future__ import annotations
 
@@ -8,32 +8,46 @@ from typing import Any
 
 from remap.architecture import Layer, dtype_name, input_shape, owned_weights, read_layer
 from remap.checkpoint import Weight
-from remap.errors import InputRefused, RemapError, Undecided
+from remap.errors import InputRefused, RemapError, Remedy, Undecided
 from remap.keras3.objects import (
     by_argument,
+    custom_function,
     dtype_policy,
-    function_name,
     keras_object,
     number_names,
     snake_case,
 )
-from remap.keras3.tensors import Group, OutputTensor, keep
+from remap.keras3.operations import array, read_operation
+from remap.keras3.tensors import Group
 from remap.layers import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
 from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
 from remap.layers.weights import OwnedWeights, ScaleBlocks
-from remap.typed_json import Json
+from remap.output_tensors import OutputTensor, keep
+from remap.typed_json import Json, Value
 
-__all__ = ["Built", "build_layer", "describe", "dtype_of", "refuse", "target_of", "translate_arguments"]
+__all__ = [
+    "WEIGHTS_ONLY",
+    "ConvertedLayer",
+    "build_layer",
+    "describe",
+    "dtype_of",
+    "refuse",
+    "target_of",
+    "translate_arguments",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """A layer for Keras 3: how its config.json describes it, and its variables.
+class ConvertedLayer:
+    """A layer for Keras 3.
 
-    The paths of `groups` begin at the layer; the first group is the layer itself. `before` describes a
-    layer without weights that must stand in front of it. `notes` say what is not as it was, `problems` why
-    the description cannot be given as it should.
+    Attributes:
+        entry: Its entry in config.json.
+        groups: Its variables, with paths from the layer on; the first group is the layer itself.
+        before: The entry of a layer without weights that has to be inserted before it.
+        notes: What differs from the old layer.
+        problems: Why the entry cannot be used; the variables can.
     """
 
     entry: dict[str, Any]
@@ -43,20 +57,24 @@ class Built:
     problems: tuple[RemapError, ...] = ()
 
 
+WEIGHTS_ONLY = (Remedy(option="target", value=".weights.h5"),)
+"""Where a config cannot be written, the weights can."""
+
+
 def describe(layer: Layer) -> str:
     """Name a layer for a message."""
     return f"layer {layer.name!r} ({layer.class_name})"
 
 
 def refuse(layer: Layer, what: str) -> InputRefused:
-    """Refuse a layer that is written otherwise only without its description."""
-    return InputRefused(what, where=describe(layer), hint="convert to .weights.h5 instead")
+    """Refuse to describe a layer for Keras 3; its weights can be converted."""
+    return InputRefused(what, where=describe(layer), remedies=WEIGHTS_ONLY)
 
 
 def dtype_of(layer: Layer, weights: Sequence[Weight], setting: Setting) -> str:
-    """Find a layer's dtype: Keras 2 rarely says it, so its weights do.
+    """Find the dtype of a layer: from its config, else from its weights, since Keras 2 rarely writes it.
 
-    BatchNormalization of tf.keras keeps float32 weights in a float16 layer, which Keras 3 calls mixed.
+    BatchNormalization of tf.keras has float32 weights in a float16 layer: `mixed_float16` in Keras 3.
     """
     named = dtype_name(layer.config)
     kept = [f"float{8 * int(weight.dtype[2:])}" for weight in weights if weight.dtype[1] == "f"]
@@ -65,18 +83,26 @@ def dtype_of(layer: Layer, weights: Sequence[Weight], setting: Setting) -> str:
     return named or (kept[0] if kept else setting.floatx)
 
 
-# What every layer may hold beside its own arguments, handled elsewhere or of no use to Keras 3.
+# Arguments of every layer, which are converted elsewhere or which Keras 3 does not have.
 _COMMON = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activity_regularizer", "autocast"})
 _REGULARIZER = "activity_regularizer"
-_SLOPE = 1.2  # clip(0.2 x + 0.5) of old is clip(1.2 x / 6 + 0.5), which is Keras 3's hard_sigmoid of 1.2 x
-_STEEPER = "hard_sigmoid"
-_LAMBDA = "give the function a name in your code and rebuild the model in Keras 3, or convert to .weights.h5"
+_HARD_SIGMOID = "hard_sigmoid"
+_SLOPE = (
+    1.2  # old hard_sigmoid(x) = clip(0.2 x + 0.5) = clip(1.2 x / 6 + 0.5) = hard_sigmoid(1.2 x) in Keras 3
+)
 
 
-def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
-    """Write a layer under a new name, its weights given in the order Keras 2 loads them.
+def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
+    """Convert a layer.
 
-    Raises InputRefused when these are not the weights that such a layer has.
+    Args:
+        layer: The layer.
+        name: Its name in Keras 3.
+        weights: Its weights, in the order in which Keras 2 loads them.
+        setting: What holds for the whole model.
+
+    Raises:
+        InputRefused: These are not the weights of such a layer.
     """
     target = target_of(layer, setting)
     if target is None:
@@ -88,14 +114,16 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
             return _layer_of_cells(layer, target, name, weights, setting)
         case Form.INPUT:
             return _input_layer(layer, target, name, weights)
-        case Form.FUNCTION:
-            return _function_layer(layer, target, name, weights, setting)
+        case Form.LAMBDA:
+            return _lambda_layer(layer, target, name, weights, setting)
+        case Form.OPERATION:
+            return _operation_layer(layer, name, weights, setting)
         case Form.WRAPPER:
-            raise InputRefused("nothing tells which layer it wraps", where=describe(layer))
+            raise InputRefused("the config of the wrapper has no inner layer", where=describe(layer))
 
 
 def target_of(layer: Layer, setting: Setting) -> Keras3 | None:
-    """Give how the layer's class is called in Keras 3; None for a class of which that is not known."""
+    """Give the declaration of the layer's class in Keras 3; None for a class without one."""
     target = layer.declared.keras3 if layer.declared is not None else None
     if target is None or isinstance(target, Removed):
         return None
@@ -104,16 +132,20 @@ def target_of(layer: Layer, setting: Setting) -> Keras3 | None:
 
 def _plain_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
-    """Write a layer by its arguments, with its weights changed as the class's declaration says."""
+) -> ConvertedLayer:
+    """Convert a layer with its arguments and weights as the declaration of its class says."""
     owned = _checked(layer, weights)
     arguments = translate_arguments(layer, target)
     changed = _changed(target, owned, weights)
-    recipes, notes, problems = _folded(layer, target, arguments, owned, changed)
+    variables, notes, problems = _folded(layer, target, arguments, owned, changed)
     before = None
-    if any(not fold.leaves and arguments.values.get(key) == _STEEPER for key, fold in target.folds.items()):
+    if any(
+        not fold.leaves and arguments.values.get(key) == _HARD_SIGMOID for key, fold in target.folds.items()
+    ):
         before = _rescaling(name, setting)
-        notes = (f"{describe(layer)}: a Rescaling layer stands before it, since hard_sigmoid is steeper now",)
+        notes = (
+            f"{describe(layer)}: a Rescaling layer is inserted before it to keep the slope of hard_sigmoid",
+        )
     base: dict[str, Any] = {"name": name}
     if target.takes_trainable:
         base["trainable"] = layer.trainable
@@ -121,10 +153,10 @@ def _plain_layer(
     trained = Group(
         path="cell" if target.cell else "",
         name=target.cell or name,
-        recipes=recipes,
+        variables=variables,
         trainable=len(owned.trainable) if layer.trainable else 0,
     )
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, {**base, **arguments.values}),
         groups=(Group(path="", name=name), trained) if target.cell else (trained,),
         before=before,
@@ -134,7 +166,7 @@ def _plain_layer(
 
 
 def _checked(layer: Layer, weights: Sequence[Weight]) -> OwnedWeights:
-    """Give what the layer owns, once the weights are known to be that."""
+    """Give the declared weights of the layer; raise InputRefused where the stored weights are others."""
     owned = owned_weights(layer) or OwnedWeights()
     if len(weights) != len(owned.slots):
         raise InputRefused(
@@ -159,28 +191,32 @@ def _changed(target: Keras3, owned: OwnedWeights, weights: Sequence[Weight]) -> 
 
 
 def _folded(
-    layer: Layer, target: Keras3, arguments: Arguments, owned: OwnedWeights, recipes: tuple[OutputTensor, ...]
+    layer: Layer,
+    target: Keras3,
+    arguments: Arguments,
+    owned: OwnedWeights,
+    variables: tuple[OutputTensor, ...],
 ) -> tuple[tuple[OutputTensor, ...], tuple[str, ...], tuple[InputRefused, ...]]:
-    """Make up for the slope of `hard_sigmoid` in the weights that feed it."""
+    """Multiply the weights before a `hard_sigmoid` to compensate for its other slope in Keras 3."""
     notes: list[str] = []
     refused = []
     for argument in ("activation", "recurrent_activation"):
-        if arguments.values.get(argument) != _STEEPER:
+        if arguments.values.get(argument) != _HARD_SIGMOID:
             continue
         fold = target.folds.get(argument)
         if fold is None:
-            refused.append(refuse(layer, f"{argument}='hard_sigmoid', whose slope is another in Keras 3"))
+            refused.append(refuse(layer, f"{argument}='hard_sigmoid', whose slope is different in Keras 3"))
         elif fold.leaves:
             scale = ScaleBlocks(_SLOPE, fold.blocks, fold.chosen)
-            recipes = tuple(
-                recipe.after(scale) if slot.leaf in fold.leaves else recipe
-                for recipe, slot in zip(recipes, owned.slots, strict=True)
+            variables = tuple(
+                variable.after(scale) if slot.leaf in fold.leaves else variable
+                for variable, slot in zip(variables, owned.slots, strict=True)
             )
             notes.append(
-                f"{describe(layer)}: weights that feed hard_sigmoid are {_SLOPE} times what they were, since its "
-                "slope is 1/6 in Keras 3 and was 0.2"
+                f"{describe(layer)}: weights before hard_sigmoid are multiplied by {_SLOPE}, since its slope is 1/6 in "
+                "Keras 3 and was 0.2"
             )
-    return recipes, tuple(notes), tuple(refused)
+    return variables, tuple(notes), tuple(refused)
 
 
 def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
@@ -188,8 +224,8 @@ def _rescaling(name: str, setting: Setting) -> dict[str, Any]:
     return keras_object("keras.layers", RESCALING.name, {**config, "scale": _SLOPE, "offset": 0.0})
 
 
-def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weight]) -> Built:
-    """Write an InputLayer."""
+def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weight]) -> ConvertedLayer:
+    """Convert an InputLayer."""
     _checked(layer, weights)
     shape = input_shape(layer.config)
     problems = translate_arguments(layer, target).problems
@@ -201,66 +237,94 @@ def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weig
         "sparse": bool(layer.config.flag("sparse", default=None)),
         "name": name,
     }
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", INPUT.name, arguments),
         groups=(Group(path="", name=name),),
         problems=problems,
     )
 
 
-def _function_layer(
+def _lambda_layer(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
-    """Write a Lambda that calls a named function; byte code of a Python long gone is not looked at."""
+) -> ConvertedLayer:
+    """Convert a Lambda to one whose function `custom_objects` must give.
+
+    The name of the function is that in the file, or that of the layer where the file has byte code, which is never
+    decoded; `name_lambda_functions` changes names that are taken.
+    """
     _checked(layer, weights)
     config = layer.config
-    function: str | None = None
-    problems = translate_arguments(layer, target).problems
-    notes: tuple[str, ...] = ()
-    if config.optional_text("function_type") != "function" or config.value("function").kind != "text":
-        byte_code = InputRefused(
-            "the layer is byte code of another Python", where=describe(layer), hint=_LAMBDA
-        )
-        problems = (byte_code, *problems)
-    else:
-        function = config.text("function")
-        notes = (f"{describe(layer)}: give the function in custom_objects={{{function!r}: ...}}",)
-    arguments = {
+    by_name = config.optional_text("function_type") == "function" and config.value("function").kind == "text"
+    arguments: dict[str, Json] = {
         "name": name,
         "trainable": layer.trainable,
         "dtype": dtype_policy(dtype_of(layer, (), setting)),
-        "function": None if function is None else function_name(function),
-        "arguments": {} if (given := config.object("arguments", default=None)) is None else given.plain(),
+        "function": custom_function(config.text("function") if by_name else name),
     }
-    if config.optional_text("output_shape_type") == "raw" and config.given("output_shape"):
-        arguments["output_shape"] = config.value("output_shape").plain()
-    return Built(
+    problems = translate_arguments(layer, target).problems
+    given = config.object("arguments", default=None)
+    try:
+        arguments["arguments"] = {} if given is None else {key: _argument(one) for key, one in given.items()}
+    except InputRefused as refusal:
+        problems = (*problems, refuse(layer, f"arguments of its function: {refusal.what}"))
+    shape = config.value("output_shape") if config.optional_text("output_shape_type") == "raw" else None
+    if shape is not None and shape.kind == "list" and all(one.kind != "list" for one in shape.values()):
+        arguments["output_shape"] = list(shape.shape())
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, arguments),
         groups=(Group(path="", name=name),),
-        notes=notes,
         problems=problems,
     )
 
 
-def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> Built:
-    """Write a layer of the user's own so that `custom_objects` finds its class: under the class's bare name."""
+def _argument(value: Value) -> Json:
+    """Convert an argument of a Lambda's function; arrays stay arrays.
+
+    Raises InputRefused for a value that Keras 3 would pass to the function as something else than old Keras did.
+    """
+    if value.kind == "object":
+        entry = value.object()
+        if entry.holds("type", "ndarray"):
+            return array(entry.value("value"))
+        if entry.has("class_name") and entry.has("config"):
+            value.refuse("an object of Keras")
+        if not entry.has("class_name"):
+            return {key: _argument(item) for key, item in entry.items()}
+    return [_argument(item) for item in value.values()] if value.kind in {"object", "list"} else value.json()
+
+
+def _operation_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
+    """Convert an operation of TensorFlow to one of Keras 3, which is not a layer and has no group in the file."""
+    _checked(layer, weights)
+    try:
+        entry = read_operation(layer.config).entry(name)
+    except InputRefused as refusal:
+        built = _custom_layer(layer, name, weights, setting)
+        return replace(built, notes=(), problems=(refuse(layer, refusal.what),))
+    return ConvertedLayer(entry=entry, groups=())
+
+
+def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Setting) -> ConvertedLayer:
+    """Convert a layer of a custom class: `custom_objects` must give the class under its name."""
     kept = layer.config.without("batch_input_shape")
     dtype = dtype_of(layer, weights, setting)
     if layer.config.has("name"):
         kept = kept.replaced(name=name)
     if layer.config.has("dtype") or dtype != "float32":
         kept = kept.replaced(dtype=dtype)
-    recipes = tuple(keep(weight) for weight in weights)
+    variables = tuple(keep(weight) for weight in weights)
     problems: tuple[RemapError, ...] = ()
-    note = f"a class of your own: give it in custom_objects={{{layer.class_name!r}: ...}}"
+    note = f"a custom class: give it to load_model as custom_objects={{{layer.class_name!r}: ...}}"
     if layer.declared is not None and isinstance(layer.declared.keras3, Removed):
         what = "Keras 3 has no such layer"
-        problems = (InputRefused(what, where=describe(layer), hint=layer.declared.keras3.hint),)
-        note = f"{what}; a class of that name must be yours"
-    trained = len(recipes) if layer.trainable else 0
-    return Built(
+        removed = layer.declared.keras3
+        remedies = WEIGHTS_ONLY if removed.weights_help else ()
+        problems = (InputRefused(what, where=describe(layer), hint=removed.hint, remedies=remedies),)
+        note = f"{what}; load_model needs a custom class of that name"
+    trained = len(variables) if layer.trainable else 0
+    return ConvertedLayer(
         entry=keras_object(None, layer.class_name, kept.json(), registered_name=layer.class_name),
-        groups=(Group(path="", name=name, recipes=recipes, trainable=trained),),
+        groups=(Group(path="", name=name, variables=variables, trainable=trained),),
         notes=(f"{describe(layer)}: {note}",),
         problems=problems,
     )
@@ -268,12 +332,12 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
 
 def _layer_of_cells(
     layer: Layer, target: Keras3, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
-    """Write an RNN with its cell, or a stack of cells; the weights of frozen cells come last in the old order."""
+) -> ConvertedLayer:
+    """Convert an RNN with its cell or its list of cells."""
     single = "cell" in target.dropped
     entries = [layer.config.object("cell")] if single else layer.config.objects("cells")
     cells = [read_layer(entry) for entry in entries]
-    shares = _share_out(layer, cells, weights)
+    shares = _weights_of_cells(layer, cells, weights)
     names = number_names(snake_case(cell.class_name) for cell in cells)
     parts = [
         build_layer(cell, cell.name or called, share, setting)
@@ -292,7 +356,7 @@ def _layer_of_cells(
     for part, called in zip(parts, names, strict=True):
         below = "cell" if single else f"cells/{called}"
         groups += [_flagged(group.under(below), layer) for group in part.groups]
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, config),
         groups=tuple(groups),
         notes=tuple(note for part in parts for note in part.notes),
@@ -304,15 +368,20 @@ def _flagged(group: Group, layer: Layer) -> Group:
     return group if layer.trainable else replace(group, trainable=0)
 
 
-def _share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) -> list[Sequence[Weight]]:
-    """Tell apart what belongs to which cell; a cell of the user's own gets what the others leave."""
+def _weights_of_cells(
+    owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]
+) -> list[Sequence[Weight]]:
+    """Divide the weights of an RNN among its cells.
+
+    Old Keras lists the weights of frozen cells last. A cell of a custom class has what the others leave.
+    """
     counts = [None if (owned := owned_weights(cell)) is None else len(owned.slots) for cell in cells]
     unknown = counts.count(None)
     left = len(weights) - sum(count or 0 for count in counts)
     undescribed = any(cell.declared is None and cell.class_name in CATALOGUE for cell in cells)
     if undescribed or unknown > 1 or left < 0 or (left and not unknown):
         raise InputRefused(
-            "its cells are not described, or not by their weights: Keras 2.0 wrote down the names only",
+            "the config does not have the configs of the cells (Keras 2.0 writes their names only)",
             where=describe(owner),
             hint="save the model again with Keras 2.1 or later",
         )
@@ -328,7 +397,7 @@ def _share_out(owner: Layer, cells: Sequence[Layer], weights: Sequence[Weight]) 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What Keras 3 is given, what is to be said of it, and why it may not be given."""
+    """Arguments for Keras 3, notes about them, and why they cannot be used."""
 
     values: dict[str, Json]
     notes: tuple[str, ...]
@@ -336,7 +405,7 @@ class Arguments:
 
 
 def translate_arguments(layer: Layer, target: Keras3) -> Arguments:
-    """Translate the arguments by the class's declaration."""
+    """Convert the arguments of a layer as the declaration of its class says."""
     config = layer.config
     keeps = target.keeps.split()
     values: dict[str, Json] = {}
@@ -360,7 +429,7 @@ def translate_arguments(layer: Layer, target: Keras3) -> Arguments:
 
 
 def _problems(layer: Layer, target: Keras3) -> Iterator[RemapError]:
-    """Find arguments that are not known, and values that mean something else in Keras 3 or that it does not take."""
+    """Find unknown arguments, and values that Keras 3 does not take or understands differently."""
     known = {*target.keeps.split(), *target.renamed, *target.dropped, *_COMMON}
     for key, value in layer.config.items():
         allowed = target.dropped.get(key, ANYTHING)
@@ -371,5 +440,5 @@ def _problems(layer: Layer, target: Keras3) -> Iterator[RemapError]:
             yield refuse(layer, f"{key}={value.json()!r}, which {target.name} of Keras 3 does not have")
         elif limit is not None and not limit.allows(value):
             what = f"{key}={value.plain()!r}: {limit.why}"
-            hint = "convert to .weights.h5 instead"
-            yield Undecided(what, where=describe(layer), hint=hint) if limit.unsure else refuse(layer, what)
+            kind = Undecided if limit.unsure else InputRefused
+            yield kind(what, where=describe(layer), remedies=WEIGHTS_ONLY)

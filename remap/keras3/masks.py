@@ -1,12 +1,11 @@
-"""Where Keras 3 would treat a mask otherwise than old Keras did, so that predictions would differ silently.
+"""Places where Keras 3 handles a mask differently from old Keras, so that predictions would differ silently.
 
-Old merge layers let a step count when all inputs that have a mask let it count (`_Merge.compute_mask` and
-`Concatenate.compute_mask` in keras/layers/merge.py); Keras 3's when any does, and not at all when an input
-has none (keras/src/layers/merging). That is the same as long as all inputs have the same mask. An old
-TimeDistributed made a mask of what the layer inside it made; Keras 3's does not. What a class outside the
-catalogue does with a mask is unknown, and old and new Keras call it under different conditions: Keras 2 asked
-every layer's `compute_mask`, Keras 3 only that of layers with `supports_masking` (`Layer.__call__` in
-keras/src/layers/layer.py).
+Merge layers of old Keras combine the masks of their inputs with "and" and ignore inputs without a mask
+(`_Merge.compute_mask` and `Concatenate.compute_mask` in keras/layers/merge.py). Keras 3 combines them with "or", and
+gives no mask when an input has none (keras/src/layers/merging). Both are the same when all inputs have the same mask.
+TimeDistributed of old Keras passes on a mask that its inner layer makes, that of Keras 3 does not. What a custom
+class does with a mask is unknown, and the conditions differ: Keras 2 calls `compute_mask` of every layer, Keras 3 only
+of layers with `supports_masking` (`Layer.__call__` in keras/src/layers/layer.py).
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from typing import Any
 from remap.architecture import Layer
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras3.graph import makes_mask, read_graph
-from remap.keras3.layer import describe
+from remap.keras3.layer import WEIGHTS_ONLY, describe
 from remap.layers.declaration import Masks, Writer
 
 __all__ = ["mask_problems"]
 
-_HINT = "convert to .weights.h5 instead, and pass the masks yourself in a model built with Keras 3"
-# The work is bounded by so many visits for each call that the file describes.
+_HINT = "build the model in Keras 3, pass the masks yourself, and load the weights"
+# The number of visits is limited to so many for each call in the file.
 _VISITS = 64
 
 Mask = Any
@@ -37,7 +36,7 @@ A token is a number, or (class, value, identity of the tensor) of a mask that a 
 
 @dataclass(frozen=True, slots=True)
 class _Differing:
-    """A mask that Keras 3 makes otherwise, or may (`unsure`), where, and why that is not known."""
+    """A mask that is different in Keras 3, or may be (`unsure`): in which layer, and why that is unknown."""
 
     where: str
     unsure: bool = False
@@ -46,24 +45,24 @@ class _Differing:
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
-    """A tensor: what it is (equal for equal tensors) and its mask."""
+    """A tensor: a number that identifies it, and its mask."""
 
     identity: int
     mask: Mask = None
 
 
 def mask_problems(model: Layer, writer: Writer) -> tuple[RemapError, ...]:
-    """Find the layers that would work under another mask in Keras 3.
+    """Find the layers that would use a different mask in Keras 3.
 
     Args:
-        model: The architecture in its old form.
-        writer: The Keras that wrote it.
+        model: The model.
+        writer: The Keras that wrote the file.
 
     Returns:
-        One problem for each place where masks differ or may differ and a layer uses the result.
+        One problem for each place where masks differ or may differ and a layer uses the mask.
 
     Raises:
-        InputRefused: The layers are connected in a circle, or call models in more ways than any model does.
+        InputRefused: The layers are connected in a circle, or nested models are called in too many ways.
     """
     layers = tuple(model.walk())
     if not any(makes_mask(layer) for layer in layers):
@@ -75,10 +74,10 @@ def mask_problems(model: Layer, writer: Writer) -> tuple[RemapError, ...]:
 
 
 class _Search:
-    """One walk through a model, with the masks that each call of a layer takes and gives.
+    """The computation of the masks of all calls in a model.
 
-    A model is followed once for each pattern of what it is called on (which inputs are the same tensor, which
-    masks are equal), not once for each call: models that call models twice would take 2^depth steps.
+    A nested model is computed once for each pattern of its inputs (which are the same tensor, which masks are equal)
+    and not once for each call: nested models that are called twice would take 2^depth steps.
     """
 
     def __init__(self, writer: Writer, calls: int) -> None:
@@ -91,11 +90,11 @@ class _Search:
         self._followed: dict[tuple[int, tuple[_Signal, ...]], list[_Signal]] = {}
 
     def signal(self, mask: Mask = None) -> _Signal:
-        """Give a tensor that no other is equal to."""
+        """Make a new tensor."""
         return _Signal(next(self._fresh), mask)
 
     def model(self, model: Layer, inputs: Sequence[_Signal]) -> list[_Signal]:
-        """Give the outputs of a model for what it is called on."""
+        """Give the outputs of a model that is called on these inputs."""
         to_pattern = _Renaming(count(-1, -1))
         pattern = tuple(to_pattern.signal(one) for one in inputs)
         key = (id(model), pattern)
@@ -139,7 +138,7 @@ class _Search:
         self._left -= 1
         if self._left < 0:
             raise InputRefused(
-                "models are called in so many ways that their masks cannot be followed", where=describe(layer)
+                "nested models are called in too many ways to compute their masks", where=describe(layer)
             )
         if layer.children is not None:
             return self._inside(layer, taken)
@@ -169,7 +168,7 @@ class _Search:
         return masks[0] if kind is Masks.PASSED_ON else None
 
     def _inside(self, model: Layer, taken: Sequence[_Signal]) -> list[_Signal]:
-        """Follow a nested model; tf.keras before TensorFlow 1.14 let no mask out of it that none came into."""
+        """Call a nested model; before TensorFlow 1.14 its output has a mask only if its input has one."""
         found = self.model(model, taken)
         settled = not self.writer.before_1_13 and not self.writer.ambiguous
         if settled or any(signal.mask is not None for signal in taken):
@@ -178,7 +177,7 @@ class _Search:
         return [signal if signal.mask is None else replace(signal, mask=here) for signal in found]
 
     def _unknown(self, layer: Layer, masks: Sequence[Mask]) -> Mask:
-        """Let a custom layer use what masks it takes, and give on what cannot be known."""
+        """Call a custom layer: it may use the masks of its inputs, and the mask of its output is unknown."""
         for mask in masks:
             self._use(layer, mask)
         if all(mask is None for mask in masks) and not makes_mask(layer):
@@ -192,17 +191,18 @@ class _Search:
     def _user(self, layer: Layer, kind: Masks, masks: Sequence[Mask]) -> Mask:
         attends = kind is Masks.ATTENDED
         if masks[0] is not None and len(masks) > 1 and not attends:
-            # Keras 3 hands a mask on by itself only to layers that are called with nothing but one input.
+            # Keras 3 passes a mask automatically only to layers that are called with a single argument.
             masks = [_Differing(f"{describe(layer)}, called with a state and a mask")]
         for mask in masks:
             self._use(layer, mask)
-        if masks[0] is not None and self.writer.ambiguous and _zeroes_here_and_there(layer):
+        if masks[0] is not None and self.writer.ambiguous and _zeros_depend_on_version(layer):
             self.problems.setdefault(
                 describe(layer),
                 Undecided(
-                    "masked steps, which give zeros or the step before, by the version of TensorFlow that wrote this",
+                    "the output of masked steps (zeros or that of the step before) depends on the version of "
+                    "TensorFlow, which the file does not have",
                     where=describe(layer),
-                    hint="convert to .weights.h5 instead",
+                    remedies=WEIGHTS_ONLY,
                 ),
             )
         return masks[0] if attends or _returns_sequences(layer) else None
@@ -211,8 +211,10 @@ class _Search:
         if isinstance(mask, _Differing):
             kind = Undecided if mask.unsure else InputRefused
             verb = "may be" if mask.unsure else "would be"
-            what = f"the mask that layer {layer.name!r} works under {verb} another in Keras 3{mask.why}"
-            self.problems.setdefault(mask.where, kind(what, where=mask.where, hint=_HINT))
+            what = f"the mask that layer {layer.name!r} uses {verb} different in Keras 3{mask.why}"
+            self.problems.setdefault(
+                mask.where, kind(what, where=mask.where, hint=_HINT, remedies=WEIGHTS_ONLY)
+            )
 
     def _step_by_step(self, layer: Layer, inner: Layer, mask: Mask) -> Mask:
         here = _Differing(describe(layer))
@@ -236,7 +238,7 @@ class _Search:
 
 
 class _Renaming:
-    """Other numbers for tensors and masks: those given, else the next new one."""
+    """New numbers for tensors and masks: those given, else the next unused one."""
 
     def __init__(self, fresh: count[int], numbers: dict[int, int] | None = None) -> None:
         self.numbers = numbers or {}
@@ -266,7 +268,7 @@ def _kind(layer: Layer) -> Masks | None:
 
 
 def _may_use_mask(layer: Layer) -> bool:
-    """Tell whether a layer would use a mask in Keras 3; a model hands it to its layers."""
+    """Tell whether a layer would use a mask in Keras 3; a model passes it to its layers."""
     if layer.children is not None:
         return False
     if layer.declared is None or layer.declared.uses_mask_in_keras_3:
@@ -283,10 +285,10 @@ def _returns_sequences(layer: Layer) -> bool:
     return bool(config.flag("return_sequences", default=None))
 
 
-def _zeroes_here_and_there(layer: Layer) -> bool:
-    """Tell whether TensorFlow 2.0 forgets that masked steps of this layer give zeros, as 1.13 to 1.15 did not.
+def _zeros_depend_on_version(layer: Layer) -> bool:
+    """Tell whether TensorFlow 2.0 ignores `zero_output_for_mask` of this layer, which 1.13 to 1.15 respect.
 
-    It does wherever its fast path for LSTM and GRU runs (`standard_lstm` and `standard_gru` in
+    It does in its fast implementation of LSTM and GRU (`standard_lstm` and `standard_gru` in
     keras/layers/recurrent_v2.py).
     """
     inner = layer.wrapped or layer

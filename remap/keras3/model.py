@@ -1,4 +1,4 @@
-"""A whole model, or a wrapper around a layer, written for Keras 3."""
+"""The conversion of a model, and of a wrapper with the layer in it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from remap.architecture import Layer, input_of
 from remap.checkpoint import Weight
 from remap.conversion_plan import PlannedLayer
 from remap.errors import InputRefused
-from remap.keras3.graph import BROKEN_GRAPH, read_graph
-from remap.keras3.layer import Built, build_layer, describe, dtype_of, target_of, translate_arguments
+from remap.keras3.graph import broken_graph, read_graph
+from remap.keras3.layer import (
+    WEIGHTS_ONLY,
+    ConvertedLayer,
+    build_layer,
+    describe,
+    dtype_of,
+    target_of,
+    translate_arguments,
+)
 from remap.keras3.objects import dtype_policy, keras_object, number_names, snake_case, valid_names
+from remap.keras3.operations import is_operation
 from remap.keras3.tensors import Group
 from remap.layers import FUNCTIONAL, SEQUENTIAL, is_model_class
 from remap.layers.core import INPUT
@@ -22,10 +31,17 @@ from remap.layers.declaration import Setting
 __all__ = ["build_model"]
 
 
-def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], setting: Setting) -> Built:
-    """Write a model with the layers it consists of; `planned` are these layers' weights.
+def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], setting: Setting) -> ConvertedLayer:
+    """Convert a model with all its layers.
 
-    Raises InputRefused when layers and weights do not belong together.
+    Args:
+        layer: The model.
+        name: Its name in Keras 3.
+        planned: The weights of its layers.
+        setting: What holds for the whole model.
+
+    Raises:
+        InputRefused: The weights do not belong to the layers, or the layers are not connected as in a model.
     """
     children = layer.children or ()
     names = valid_names(((child.name, child.class_name) for child in children), masks=setting.masks)
@@ -38,7 +54,7 @@ def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], settin
     else:
         built = _functional(layer, name, names, parts)
     renamed = tuple(
-        f"{describe(child)} is now named {called!r}: Keras 3 does not take its name"
+        f"{describe(child)} is renamed to {called!r}: Keras 3 does not allow its name"
         for child, called in zip(children, names, strict=True)
         if child.name and child.name != called
     )
@@ -49,7 +65,7 @@ def build_model(layer: Layer, name: str, planned: Sequence[PlannedLayer], settin
     )
 
 
-def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setting) -> Built:
+def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setting) -> ConvertedLayer:
     weights = [] if planned is None else [weight.source for weight in planned.weights]
     children = () if planned is None else planned.children
     if layer.children is not None:
@@ -62,7 +78,7 @@ def _build(layer: Layer, name: str, planned: PlannedLayer | None, setting: Setti
 
 
 def _pair(layer: Layer, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | None]:
-    """Find each layer's weights: by name, or by position where a layer has no name of its own."""
+    """Find the weights of each layer: by name, and by position among layers without a name."""
     left: dict[str, deque[PlannedLayer]] = {}
     for one in planned:
         left.setdefault(one.name, deque()).append(one)
@@ -78,9 +94,9 @@ def _pair(layer: Layer, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | 
 
 
 def _sequential(
-    layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built], setting: Setting
-) -> Built:
-    """Write a stack; the input that old Keras kept in the first layer's config becomes a layer of its own."""
+    layer: Layer, name: str, names: Sequence[str], parts: Sequence[ConvertedLayer], setting: Setting
+) -> ConvertedLayer:
+    """Convert a Sequential; the input shape in its first layer's config becomes an InputLayer."""
     placed = [one for called, part in zip(names, parts, strict=True) for one in _placed(called, part)]
     entries = [one.entry for one in placed]
     layers = [one for one in placed if one.entry["class_name"] != INPUT.name]
@@ -101,11 +117,21 @@ def _sequential(
     if entries and entries[0]["class_name"] == INPUT.name:
         config["build_input_shape"] = entries[0]["config"]["batch_shape"]
         entry["build_config"] = {"input_shape": config["build_input_shape"]}
-    return Built(entry=entry, groups=(Group(path="", name=name), *groups))
+    problems = tuple(
+        _no_layer(child)
+        for child, part in zip(layer.children or (), parts, strict=True)
+        if is_operation(part.entry)
+    )
+    return ConvertedLayer(entry=entry, groups=(Group(path="", name=name), *groups), problems=problems)
+
+
+def _no_layer(layer: Layer) -> InputRefused:
+    what = "an operation where Keras 3 takes layers only: in a Sequential or a wrapper"
+    return InputRefused(what, where=describe(layer), remedies=WEIGHTS_ONLY)
 
 
 def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict[str, Any] | None:
-    """Describe the input of a stack that begins with another layer, if anything tells its shape."""
+    """Describe the input of a Sequential without an InputLayer, if the file has its shape."""
     found = input_of(layer)
     if found is None and layer.feed is not None:
         found = input_of(layer.feed)
@@ -123,22 +149,24 @@ def _implied_input(layer: Layer, names: Sequence[str], setting: Setting) -> dict
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A layer of the new model: its name, its entry in config.json, its variables."""
+    """A layer of the converted model: its name, its entry in config.json, its variables."""
 
     name: str
     entry: dict[str, Any]
     groups: tuple[Group, ...]
 
 
-def _placed(name: str, part: Built) -> Iterator[_Placed]:
-    """Give the layer that an old one becomes, and before it the one that must stand there."""
+def _placed(name: str, part: ConvertedLayer) -> Iterator[_Placed]:
+    """Give the converted layer, after the layer that has to be inserted before it."""
     if part.before is not None:
         called = part.before["config"]["name"]
         yield _Placed(called, part.before, (Group(path="", name=called),))
     yield _Placed(name, part.entry, part.groups)
 
 
-def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[Built]) -> Built:
+def _functional(
+    layer: Layer, name: str, names: Sequence[str], parts: Sequence[ConvertedLayer]
+) -> ConvertedLayer:
     graph = read_graph(layer, names, [part.before for part in parts])
     placed = {
         one.name: one for called, part in zip(names, parts, strict=True) for one in _placed(called, part)
@@ -147,22 +175,24 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
         {
             called: one.entry["class_name"]
             for called, one in placed.items()
-            if any(g.recipes for g in one.groups)
+            if any(g.variables for g in one.groups)
         }
     )
     reached = frozenset(order)
     lost = [called for called in placed if called not in reached]
     if lost:
-        raise InputRefused(
-            f"layers that lead to no output: {', '.join(lost)}", where=describe(layer), hint=BROKEN_GRAPH
-        )
+        raise broken_graph(f"layers that lead to no output: {', '.join(lost)}", where=describe(layer))
     if not graph.inputs or not graph.outputs:
-        raise InputRefused("the model has no inputs or no outputs", where=describe(layer), hint=BROKEN_GRAPH)
-    kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in order)
-    groups, entries = [Group(path="", name=name)], []
-    for called, kind in zip(order, kinds, strict=True):
+        raise broken_graph("the model has no inputs or no outputs", where=describe(layer))
+    # Keras 3 saves the variables of layers, and numbers no operations among them.
+    listed = [called for called in order if not is_operation(placed[called].entry)]
+    kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in listed)
+    groups = [Group(path="", name=name)]
+    for called, kind in zip(listed, kinds, strict=True):
         groups += [group.under(f"layers/{kind}") for group in placed[called].groups]
-        entries.append({**placed[called].entry, "name": called, "inbound_nodes": graph.nodes[called]})
+    entries = [
+        {**placed[called].entry, "name": called, "inbound_nodes": graph.nodes[called]} for called in order
+    ]
     config = {
         "name": name,
         "trainable": True,
@@ -172,10 +202,8 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
     }
     notes: tuple[str, ...] = ()
     if not is_model_class(layer.class_name):
-        notes = (
-            f"{describe(layer)} is written as a plain functional model: the same layers, connected alike",
-        )
-    return Built(
+        notes = (f"{describe(layer)} becomes a Functional model with the same layers and connections",)
+    return ConvertedLayer(
         entry=keras_object("keras.src.models.functional", FUNCTIONAL, config, registered_name=FUNCTIONAL),
         groups=tuple(groups),
         notes=notes,
@@ -185,7 +213,7 @@ def _functional(layer: Layer, name: str, names: Sequence[str], parts: Sequence[B
 
 def _time_distributed(
     layer: Layer, inner: Layer, name: str, planned: PlannedLayer | None, setting: Setting
-) -> Built:
+) -> ConvertedLayer:
     share = None if planned is None else replace(planned, name=inner.name)
     (called,) = valid_names([(inner.name, inner.class_name)])
     part = _build(inner, called, share, setting)
@@ -194,8 +222,8 @@ def _time_distributed(
 
 def _bidirectional(
     layer: Layer, inner: Layer, name: str, weights: Sequence[Weight], setting: Setting
-) -> Built:
-    """Write both directions: the first half of the trainable weights and of the others is the forward layer's."""
+) -> ConvertedLayer:
+    """Convert both directions; the first half of the weights belongs to the forward layer."""
     half = len(weights) // 2
     (called,) = valid_names([(inner.name, inner.class_name)])
     groups: list[Group] = []
@@ -208,13 +236,14 @@ def _bidirectional(
     entry["config"]["name"] = called
     zeroes = setting.writer.tensorflow and not setting.writer.before_1_13
     if not zeroes and entry["module"] is not None:
-        # Keras 3 makes a Bidirectional return zeros for masked steps, unless the layer inside says neither
-        # yes nor no.
+        # The constructor in Keras 3 sets zero_output_for_mask of the inner layer, unless that is None.
         entry["config"]["zero_output_for_mask"] = None
     return _wrapped(layer, name, parts[0], groups, setting)
 
 
-def _wrapped(layer: Layer, name: str, part: Built, groups: Sequence[Group], setting: Setting) -> Built:
+def _wrapped(
+    layer: Layer, name: str, part: ConvertedLayer, groups: Sequence[Group], setting: Setting
+) -> ConvertedLayer:
     target = target_of(layer, setting)
     assert target is not None  # noqa: S101 - wrappers are declared with their class in Keras 3
     arguments = translate_arguments(layer, target)
@@ -226,12 +255,14 @@ def _wrapped(layer: Layer, name: str, part: Built, groups: Sequence[Group], sett
         **arguments.values,
     }
     problems = (*part.problems, *arguments.problems)
+    if is_operation(part.entry):
+        problems = (*problems, _no_layer(layer))
     if part.before is not None:
-        what = "hard_sigmoid inside, whose slope is another now"
+        what = "hard_sigmoid inside, whose slope is different in Keras 3"
         problems = (*problems, InputRefused(what, where=describe(layer)))
     if not layer.trainable:
         groups = [replace(group, trainable=0) for group in groups]
-    return Built(
+    return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, config),
         groups=(Group(path="", name=name), *groups),
         notes=part.notes,

@@ -1,27 +1,29 @@
-"""Names, initializers, regularizers, constraints, activations and dtypes in the form Keras 3 writes them."""
+"""Names, initializers, regularizers, constraints, activations and dtypes in the form of Keras 3."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from remap.typed_json import Json, Value
 
 __all__ = [
     "BUILT_IN_ACTIVATIONS",
+    "BUILT_IN_NAMES",
     "activation",
     "by_argument",
+    "custom_function",
     "dtype_policy",
     "function_name",
     "keras_object",
     "number_names",
     "snake_case",
+    "unknown_arguments",
     "valid_names",
 ]
 
 
-# Class -> its arguments in Keras 3. What else old files hold (`dtype`, `partition_info`) is left out: it
-# never changed a value.
+# The arguments of each class in Keras 3. Others in old files (`dtype`, `partition_info`) do not change the values.
 _INITIALIZERS: Mapping[str, frozenset[str]] = {
     "Constant": frozenset({"value"}),
     "GlorotNormal": frozenset({"seed"}),
@@ -62,10 +64,28 @@ BUILT_IN_ACTIVATIONS = frozenset(
 """Names that mean the same function in Keras 3, `hard_sigmoid` excepted: its slope was 0.2 and is 1/6."""
 
 
-def by_argument(name: str, value: Value) -> Json:
-    """Translate what a layer's argument of that name holds.
+def snake_case(class_name: str) -> str:
+    """Write a class name as Keras 3's saving library does (`to_snake_case` in keras/src/utils/naming.py)."""
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
-    Raises InputRefused for what no release of Keras writes there.
+
+BUILT_IN_NAMES = BUILT_IN_ACTIVATIONS | {
+    snake_case(name) for family in (_INITIALIZERS, _REGULARIZERS, _CONSTRAINTS) for name in family
+}
+"""Names by which Keras 3's own layers may ask for a function without config.json saying so."""
+
+
+def by_argument(name: str, value: Value) -> Json:
+    """Convert the value of a layer's argument.
+
+    Args:
+        name: The name of the argument.
+        value: Its value.
+
+    Raises:
+        InputRefused: No release of Keras writes such a value there.
     """
     family = name.rpartition("_")[2]
     if name in {"activation", "recurrent_activation"}:
@@ -75,8 +95,19 @@ def by_argument(name: str, value: Value) -> Json:
     return value.plain()
 
 
+def unknown_arguments(name: str, value: Value) -> Iterator[str]:
+    """Name what an initializer, regularizer or constraint of Keras holds that the class in Keras 3 does not take."""
+    family = name.rpartition("_")[2]
+    if family not in _FAMILIES or value.kind != "object":
+        return
+    known = _FAMILIES[family][1].get(value.object().name("class_name"))
+    arguments = value.object().object("config", default=None)
+    if known is not None and arguments is not None:
+        yield from (key for key, _ in arguments.items() if key not in known)
+
+
 def activation(value: Value) -> Json:
-    """Name a function: Keras's own by its name, another so that `custom_objects` finds it."""
+    """Convert an activation, which old Keras writes as a name or as the config of a function."""
     if value.kind == "object":
         entry = value.object()
         if entry.text("class_name") != "function":
@@ -88,10 +119,20 @@ def activation(value: Value) -> Json:
 
 
 def function_name(name: str) -> Json:
-    """Name a function: Keras's own activations as they are, another so that `custom_objects` finds it."""
+    """Write the name of an activation: one of Keras as it is, another one for `custom_objects`."""
     if name in BUILT_IN_ACTIVATIONS:
         return name
-    return keras_object("builtins", "function", name, registered_name="function")
+    return custom_function(name)
+
+
+def custom_function(name: str) -> dict[str, Json]:
+    """Write a function that `custom_objects` must give under this name.
+
+    Keras 3 looks for an entry whose module is null in `custom_objects` only, and raises TypeError where it is not
+    there (`_retrieve_class_or_fn` in keras/src/saving/serialization_lib.py). With the module "builtins" it would
+    first look among its own activations, losses and so on.
+    """
+    return keras_object(None, "function", name, registered_name="function")
 
 
 def keras_object(
@@ -107,7 +148,7 @@ def dtype_policy(name: str) -> dict[str, Json]:
 
 
 def _object(family: str, value: Value) -> Json:
-    """Translate an initializer, regularizer or constraint; those of the user's own stay as they are."""
+    """Convert an initializer, regularizer or constraint; the config of a custom class is kept."""
     if value.kind == "null":
         return None
     if value.kind == "text":
@@ -129,15 +170,8 @@ def _object(family: str, value: Value) -> Json:
     return keras_object(module, name, kept)
 
 
-def snake_case(class_name: str) -> str:
-    """Write a class name as Keras 3's saving library does (`to_snake_case` in keras/src/utils/naming.py)."""
-    name = re.sub(r"\W+", "", class_name)
-    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
 def number_names(names: Iterable[str]) -> list[str]:
-    """Tell equal names apart as `_get_unique_name` in saving_lib.py does: dense, dense_1, dense_2."""
+    """Make equal names different as `_get_unique_name` in keras/src/saving/saving_lib.py does: dense, dense_1, dense_2."""
     seen: dict[str, int] = {}
     numbered = []
     for name in names:
@@ -147,17 +181,25 @@ def number_names(names: Iterable[str]) -> list[str]:
     return numbered
 
 
-# What Keras 3 may call the steps by which it makes and joins masks; no layer beside them may be called so.
-_STEP = re.compile(r"(any|concatenate|expand_dims|logical_or|not_equal|ones_like|zeros_like)(_\d+)?")
+# Names of the operations with which Keras 3 computes masks; no layer in the same model may have such a name.
+_MASK_OPERATION = re.compile(
+    r"(any|concatenate|expand_dims|logical_or|not_equal|ones_like|zeros_like)(_\d+)?"
+)
 
 
 def valid_names(names: Iterable[tuple[str, str]], *, masks: bool = False) -> list[str]:
-    """Make (name, class name) pairs into names that Keras 3 takes: not empty, no slash, none twice.
+    """Give names that Keras 3 allows: not empty, without a slash, all different.
 
-    Where there are `masks`, names are changed that the steps by which Keras 3 makes them may get.
+    Args:
+        names: The name and the class name of each layer.
+        masks: Whether the model has masks: names of the operations that compute them are then changed, too.
     """
     pairs = list(names)
-    sound = {name for name, _ in pairs if name and "/" not in name and not (masks and _STEP.fullmatch(name))}
+    sound = {
+        name
+        for name, _ in pairs
+        if name and "/" not in name and not (masks and _MASK_OPERATION.fullmatch(name))
+    }
     taken = set(sound)
     valid = []
     numbers: dict[str, int] = {}
@@ -166,9 +208,9 @@ def valid_names(names: Iterable[tuple[str, str]], *, masks: bool = False) -> lis
             valid.append(name)
             continue
         wanted = name.replace("/", "_") or snake_case(class_name)
-        if _STEP.fullmatch(wanted):
+        if _MASK_OPERATION.fullmatch(wanted):
             wanted += "_layer"
-        # From the last number on: those before stay taken, so that all names are found in linear work.
+        # Smaller numbers stay taken: starting at the last one keeps the search linear.
         number = numbers.get(wanted, 0)
         free = f"{wanted}_{number}" if number else wanted
         while free in taken:

@@ -1,7 +1,7 @@
-"""How a model was being trained, in the form of Keras 3: compile_config and the optimizer's variables.
+"""The training configuration and the optimizer's state in the form of Keras 3.
 
-Carried over where Keras 3's optimizer keeps the same sums in the same way (Adam, SGD, RMSprop:
-keras/src/optimizers); left out, with a note, where anything is not known to mean the same.
+The slot variables of Adam, SGD and RMSprop are the same in old Keras and in keras/src/optimizers. What is not known
+to mean the same in Keras 3 is left out, with a note.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import numpy as np
 from remap.checkpoint import Weight
 from remap.conversion_plan import PlannedLayer
 from remap.keras3.objects import keras_object, snake_case
-from remap.keras3.tensors import Group, OutputTensor, Translation, constant, keep
+from remap.keras3.tensors import Group, Translation
+from remap.output_tensors import OutputTensor, constant, keep
 from remap.typed_json import Config, Json, Value, read_json
 
 __all__ = ["add_training"]
 
-# Keras 3 keeps it as float32.
+# Keras 3 stores the learning rate as float32.
 _LARGEST_RATE = 3e38
-# The square of anything larger is no float.
+# The square of a larger epsilon overflows a float64.
 _LARGEST_EPSILON = 1e150
 _COMMON = frozenset({"clipnorm", "clipvalue"})
-# Class -> its own arguments, equal in old and new.
+# The arguments of each optimizer class that mean the same in old Keras and in Keras 3.
 _OPTIMIZERS: Mapping[str, frozenset[str]] = {
     "Adadelta": frozenset({"rho", "epsilon"}),
     "Adagrad": frozenset({"epsilon", "initial_accumulator_value"}),
@@ -66,12 +67,19 @@ _METRICS = {
 
 
 class _Unknown(Exception):
-    """Something of the training configuration that is not known to mean the same in Keras 3."""
+    """A part of the training configuration is not known to mean the same in Keras 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Optimizer:
-    """An optimizer of Keras 3: its class, its entry, and whether its learning rate is a variable of it."""
+    """An optimizer of Keras 3.
+
+    Attributes:
+        class_name: Its class.
+        entry: Its description in compile_config.
+        rate: The learning rate.
+        scheduled: Whether a schedule gives the learning rate, so that it is not a variable of the optimizer.
+    """
 
     class_name: str
     entry: dict[str, Json]
@@ -87,9 +95,21 @@ def add_training(
     optimizer: Sequence[Weight] | None,
     outputs: Sequence[str],
 ) -> Translation:
-    """Add to a translation how the model was compiled, and the optimizer's state as far as it carries over.
+    """Add the training configuration and, where it can be converted, the optimizer's state to a translation.
 
-    `outputs` are the old names of the model's outputs. Raises InputRefused for text that is not JSON.
+    Args:
+        translation: The model for Keras 3.
+        planned: The model's layers with their weights in the order in which old Keras lists them.
+        training_config: The JSON of the attribute of that name; None where the file has none.
+        optimizer: The optimizer's weights in the order of the file; None where the file has none.
+        outputs: The old names of the model's outputs.
+
+    Returns:
+        The translation with `compile_config` and the optimizer's variables, or with a note that says what was left
+        out and why.
+
+    Raises:
+        InputRefused: The training configuration is not JSON, or a value in it has a wrong type.
     """
     if training_config is None:
         return translation
@@ -98,18 +118,18 @@ def add_training(
         compiled = _optimizer(config)
         compile_config = _compile_config(config, compiled, translation, outputs)
     except _Unknown as unknown:
-        note = f"the model is not compiled and its training state is left out: {unknown}"
+        note = f"training configuration and optimizer state dropped: {unknown}"
         return replace(translation, notes=(*translation.notes, note))
     notes = translation.notes
     if compile_config["metrics"] is None and _some_metrics(config) is not None:
-        notes = (*notes, "metrics are left out: not all of them are known to be the same in Keras 3")
+        notes = (*notes, "metrics dropped: not all of them are known to be the same in Keras 3")
     changed = replace(
         translation, config={**translation.config, "compile_config": compile_config}, notes=notes
     )
     try:
         group = _state(compiled, translation.groups, planned, optimizer)
     except _Unknown as unknown:
-        return replace(changed, notes=(*notes, f"the optimizer starts anew: {unknown}"))
+        return replace(changed, notes=(*notes, f"optimizer state dropped: {unknown}"))
     return replace(changed, groups=(*translation.groups, group), notes=notes)
 
 
@@ -128,7 +148,7 @@ def _optimizer(config: Config) -> _Optimizer:
     if "momentum" in arguments:
         arguments["momentum"] = old.number("momentum")
     if name == "RMSprop" and "epsilon" in arguments:
-        # It was added to the root and is now added under it.
+        # Old Keras adds epsilon to the square root of the mean square, Keras 3 to the mean square itself.
         arguments["epsilon"] = old.number("epsilon", at_most=_LARGEST_EPSILON) ** 2
     decay = old.number("decay", default=None) or 0
     learning_rate: Json = rate.json()
@@ -150,7 +170,7 @@ def _optimizer(config: Config) -> _Optimizer:
 
 
 def _setting(value: Value) -> Json:
-    """Take an optimizer's argument as it is: a finite number or a flag."""
+    """Copy an argument of an optimizer: a finite number or a flag."""
     return value.flag() if value.kind == "flag" else _finite(value)
 
 
@@ -214,7 +234,7 @@ def _output_names(config: Mapping[str, Json], count: int) -> list[str]:
 
 
 def _by_output(value: Value, names: Mapping[str, str], translate: Callable[[Value], Json]) -> Json:
-    """Translate a value, or each of those that are given output by output."""
+    """Translate a value, or each value of an object that has one for each output."""
     if value.kind != "object" or value.object().has("class_name"):
         return translate(value)
     by_name = value.object()
@@ -262,30 +282,30 @@ def _state(
     planned: Sequence[PlannedLayer],
     optimizer: Sequence[Weight] | None,
 ) -> Group:
-    """Sort the old optimizer's sums, which follow the old order of trained weights, by the new order."""
+    """Bring the slot variables of the optimizer from the old order of trainable weights into that of Keras 3."""
     if not optimizer:
-        raise _Unknown("the file holds no state of it")
+        raise _Unknown("the file has none")
     if compiled.class_name not in {"Adam", "RMSprop", "SGD"}:
-        raise _Unknown(f"the state of {compiled.class_name} is kept in another form")
-    trained = [recipe for group in groups for recipe in group.recipes[: group.trainable]]
-    if any(recipe.transform is not None or recipe.source is None for recipe in trained):
-        raise _Unknown("weights are stored in another form than they were trained in")
-    order = [recipe.source.path for recipe in trained if recipe.source is not None]
+        raise _Unknown(f"the slot variables of {compiled.class_name} are others in Keras 3")
+    trained = [variable for group in groups for variable in group.variables[: group.trainable]]
+    if any(variable.transform is not None or variable.source is None for variable in trained):
+        raise _Unknown("trainable weights were converted to another form")
+    order = [variable.source.path for variable in trained if variable.source is not None]
     place = {path: index for index, path in enumerate(_old_order(planned, set(order)))}
     if not order or not len(order) == len(set(order)) == len(place):
-        raise _Unknown("nothing is trained, or a weight stands in two places")
-    counter, sums = (optimizer[0], optimizer[1:]) if optimizer[0].shape == () else (None, optimizer)
-    slots = [sums[start : start + len(order)] for start in range(0, len(sums), len(order))]
-    needed = _needed(compiled)
-    if len(sums) % len(order) or len(slots) < len(needed):
-        raise _Unknown(f"{len(sums)} sums do not fit {len(order)} trained weights")
+        raise _Unknown("no weight is trainable, or a weight belongs to two layers")
+    iterations, listed = (optimizer[0], optimizer[1:]) if optimizer[0].shape == () else (None, optimizer)
+    slots = [listed[start : start + len(order)] for start in range(0, len(listed), len(order))]
+    needed = _slot_names(compiled)
+    if len(listed) % len(order) or len(slots) < len(needed):
+        raise _Unknown(f"{len(listed)} slot variables, {len(order)} trainable weights")
     used = [[slot[place[path]] for path in order] for slot in slots[: len(needed)]]
     if any(weight.shape != own.shape for slot in used for weight, own in zip(slot, trained, strict=True)):
-        raise _Unknown("its sums do not have the shapes of the trained weights")
-    steps = constant(0, "<i8") if counter is None else _as_integer(counter)
+        raise _Unknown("the slot variables do not have the shapes of the trainable weights")
+    steps = constant(0, "<i8") if iterations is None else _as_integer(iterations)
     head = [steps] if compiled.scheduled else [steps, constant(compiled.rate, "<f4")]
-    recipes = (*head, *(keep(weight) for weight in _listed(compiled, used)))
-    return Group(path="optimizer", name=snake_case(compiled.class_name), recipes=recipes)
+    variables = (*head, *(keep(weight) for weight in _in_order_of_keras_3(compiled, used)))
+    return Group(path="optimizer", name=snake_case(compiled.class_name), variables=variables)
 
 
 def _old_order(planned: Sequence[PlannedLayer], trained: set[str]) -> Iterator[str]:
@@ -295,8 +315,8 @@ def _old_order(planned: Sequence[PlannedLayer], trained: set[str]) -> Iterator[s
                 yield weight.source.path
 
 
-def _needed(compiled: _Optimizer) -> tuple[str, ...]:
-    """Name the sums that Keras 3's optimizer keeps for each weight, in the old order."""
+def _slot_names(compiled: _Optimizer) -> tuple[str, ...]:
+    """Name the slot variables that Keras 3's optimizer has for each trainable weight, in the old order."""
     config = compiled.entry["config"]
     if compiled.class_name == "Adam":
         return ("momentum", "velocity", "velocity_hat") if config.get("amsgrad") else ("momentum", "velocity")
@@ -308,13 +328,13 @@ def _needed(compiled: _Optimizer) -> tuple[str, ...]:
     return ("velocity", *extra)
 
 
-def _listed(compiled: _Optimizer, sums: Sequence[Sequence[Weight]]) -> Iterator[Weight]:
-    """Yield the sums as Keras 3 lists them: Adam's first two weight by weight, all others sum by sum."""
+def _in_order_of_keras_3(compiled: _Optimizer, slots: Sequence[Sequence[Weight]]) -> Iterator[Weight]:
+    """Yield the slot variables as Keras 3 lists them: Adam's first two by weight, all others by slot."""
     pairs = 2 if compiled.class_name == "Adam" else 0
-    for both in zip(*sums[:pairs], strict=True):
-        yield from both
-    for each in sums[pairs:]:
-        yield from each
+    for pair in zip(*slots[:pairs], strict=True):
+        yield from pair
+    for slot in slots[pairs:]:
+        yield from slot
 
 
 def _as_integer(weight: Weight) -> OutputTensor:

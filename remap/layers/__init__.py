@@ -1,4 +1,4 @@
-"""All declarations of layer classes, by name; a class that is not here is the user's own, and unknown."""
+"""The catalogue of built-in layer classes; a class that is not in it is a custom class."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CATALOGUE: Mapping[str, LayerClass] = {
 NEVER_TRAINED: frozenset[str] = frozenset().union(
     *(declared.never_trained for declared in CATALOGUE.values())
 )
-"""Leaves of which Keras never makes a trainable weight."""
+"""Leaf names of weights that Keras never trains."""
 
 _NAMES = "|".join(
     sorted(
@@ -56,10 +56,10 @@ _AUTOMATIC = re.compile(rf"({_NAMES})(_\d+)*")
 
 
 def is_automatic_name(name: str) -> bool:
-    """Tell whether Keras gave a name to a layer of a class whose name says what it is."""
+    """Tell whether a name is an automatic one of a class that is identified by it."""
     return _AUTOMATIC.fullmatch(name) is not None
 
 
 def is_model_class(class_name: str) -> bool:
-    """Tell whether a class is one of Keras's models: a container, no layer."""
+    """Tell whether a class is one of Keras's model classes."""
     return class_name in _MODELS

@@ -1,4 +1,4 @@
-"""Convolutions, and what changes the size of images: cropping, padding, upsampling."""
+"""Convolution, cropping, padding and upsampling layers."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ def _category_encoding(config: Config) -> OwnedWeights:
 
 
 def _softmax(setting: Setting) -> Keras3:
-    """Write an Activation in a model with masks: Keras 3's Softmax obeys them, the old one did not."""
+    """Convert to an Activation in a model with masks: Softmax uses masks in Keras 3, and not in old Keras."""
     if not setting.masks:
         return Keras3(name="Softmax", keeps="axis")
-    why = "a Softmax of Keras 3 obeys the masks of this model, and an Activation has no axis"
+    why = "Softmax of Keras 3 uses the masks of this model, and an Activation has no axis"
     return Keras3(
         name="Activation",
         dropped={"axis": ANYTHING},
@@ -72,6 +72,7 @@ INPUT = LayerClass(
             "type_spec": (None,),
             "batch_shape": ANYTHING,
         },
+        reads="ragged",
         takes_trainable=False,
         form=Form.INPUT,
     ),
@@ -107,6 +108,7 @@ LAYERS = (
             name="Embedding",
             keeps=f"input_dim output_dim mask_zero {three('embeddings')}",
             dropped={"input_length": ANYTHING},
+            reads="input_length",
         ),
         told_by="input_dim output_dim",
         weights=_embedding,
@@ -129,14 +131,15 @@ LAYERS = (
                 **dict.fromkeys(("output_shape", "output_shape_type", "output_shape_module"), ANYTHING),
                 "mask": (None,),
             },
-            form=Form.FUNCTION,
+            form=Form.LAMBDA,
         ),
         calls_function=True,
     ),
     _plain("Activation", Keras3(name="Activation", keeps="activation", folds={"activation": Fold()})),
     _plain("ELU", Keras3(name="ELU", keeps="alpha")),
     _plain(
-        "LeakyReLU", Keras3(name="LeakyReLU", keeps="negative_slope", renamed={"alpha": "negative_slope"})
+        "LeakyReLU",
+        Keras3(name="LeakyReLU", keeps="negative_slope", renamed={"alpha": "negative_slope"}, reads="alpha"),
     ),
     LayerClass(
         name="PReLU",
@@ -182,7 +185,17 @@ LAYERS = (
         )
         for rank in (2, 3)
     ),
-    # Preprocessing of TensorFlow 2.3, of which no rule for Keras 3 is known.
+    LayerClass(
+        name="TensorFlowOpLayer",
+        masks=Masks.ENDED,
+        keras3=Keras3(
+            name="TensorFlowOpLayer",
+            dropped={"node_def": ANYTHING, "constants": ANYTHING},
+            form=Form.OPERATION,
+        ),
+        told_by="node_def",
+    ),
+    # Preprocessing layers of TensorFlow 2.3, without a rule for Keras 3.
     LayerClass(
         name="CategoryEncoding", masks=None, keras3=None, told_by="output_mode", weights=_category_encoding
     ),

@@ -1,4 +1,4 @@
-"""What a declaration of a layer class says."""
+"""The declaration of a layer class: the data types."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ ANYTHING: tuple[Any, ...] = ("any value",)
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A release of Keras by the version it writes into its files; None and odd text are taken for Keras itself.
+    """The Keras that wrote a file, by `keras_version`; None and text without a number mean Keras itself.
 
-    tf.keras writes ``2.1.6-tf`` up to TensorFlow 1.12, ``2.2.4-tf`` from 1.13 to 2.2, and from 2.3 on plain
-    ``2.4.0``, which Keras itself never was before it became the same thing.
+    tf.keras writes ``2.1.6-tf`` up to TensorFlow 1.12, ``2.2.4-tf`` from 1.13 to 2.2, and ``2.4.0`` from 2.3 on, a
+    version that Keras itself never had before it became tf.keras.
     """
 
     keras_version: str | None
@@ -51,7 +51,7 @@ class Writer:
 
     @property
     def ambiguous(self) -> bool:
-        """Tell whether it was any tf.keras from TensorFlow 1.13 to 2.2, which differ and do not say so."""
+        """Tell whether it was tf.keras from TensorFlow 1.13 to 2.2, which write the same version and differ."""
         return self.tensorflow and (2, 2) <= self._number < (2, 3)
 
     @property
@@ -61,9 +61,9 @@ class Writer:
 
 
 class Masks(Enum):
-    """What a layer does with the mask of what it takes, in old Keras and in Keras 3.
+    """What a layer does with the mask of its input, in old Keras and in Keras 3.
 
-    Read from `supports_masking`, `compute_mask` and the argument `mask` of `call` in both.
+    Source: `supports_masking`, `compute_mask` and the argument `mask` of `call` in both.
     """
 
     ENDED = auto()
@@ -74,38 +74,42 @@ class Masks(Enum):
     MADE = auto()
     """Its output has a mask of its own, where `LayerClass.makes_mask` says so."""
     USED = auto()
-    """It skips masked steps; a sequence that it returns has the mask of the input."""
+    """It skips masked steps; an output sequence has the mask of the input."""
     ATTENDED = auto()
-    """It leaves out masked steps of all inputs; its output has the mask of the first."""
+    """It ignores masked steps of all inputs; its output has the mask of the first."""
     JOINED = auto()
-    """It takes several inputs, whose masks Keras 3 joins by another rule."""
+    """It takes several inputs, whose masks Keras 3 combines by another rule."""
     JOINED_IN_TIME = auto()
-    """The same, but along axis 1 the masks are put one after the other, as the inputs are."""
+    """The same, except that along axis 1 the masks are concatenated like the inputs."""
     STEP_BY_STEP = auto()
-    """It calls the layer inside it on every step: TimeDistributed."""
+    """It calls its inner layer on every step: TimeDistributed."""
     GIVEN_TO_FUNCTION = auto()
-    """A function of the user's may use it; the output has none."""
+    """A custom function may use it; the output has none."""
 
 
 class Form(Enum):
-    """How a layer is written for Keras 3."""
+    """How a layer is converted to Keras 3."""
 
     LAYER = auto()
-    """By its arguments, its weights in one list."""
+    """By its arguments, with its weights in one group."""
     INPUT = auto()
-    FUNCTION = auto()
+    LAMBDA = auto()
+    OPERATION = auto()
+    """As an operation, by the rules in `remap.keras3.operations`."""
     CELLS = auto()
-    """Like a layer, with the weights in the cell or cells that it is given."""
+    """Like a layer, with the weights in its cell or cells."""
     WRAPPER = auto()
-    """Like a layer, with the weights in the layer that it wraps."""
+    """Like a layer, with the weights in its inner layer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What holds for a whole model that is written for Keras 3.
+    """What applies to a whole model that is converted to Keras 3.
 
-    `floatx` is the float type of layers that name none, `writer` the Keras that wrote the file, `masks` tells
-    whether any layer makes a mask.
+    Attributes:
+        floatx: The float type of layers whose config has none.
+        writer: The Keras that wrote the file.
+        masks: Whether any layer makes a mask.
     """
 
     floatx: str
@@ -115,10 +119,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Which weights feed an activation and nothing else, so that a factor before it can be put into them.
+    """The weights whose only effect is on the input of an activation, so that they can contain a factor of it.
 
-    `leaves` are their names; of each, the last axis consists of `blocks` equal parts of which `chosen` are
-    meant. Without leaves the layer's input feeds it: the factor needs a layer of its own.
+    Attributes:
+        leaves: Their names; without any the activation is applied to the layer's input.
+        blocks: How many equal blocks the last axis of each consists of.
+        chosen: The blocks that affect this activation.
     """
 
     leaves: tuple[str, ...] = ()
@@ -128,7 +134,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """Values of an argument that mean the same in Keras 3; others are refused, or undecided if `unsure`."""
+    """The values of an argument that mean the same in Keras 3; others are refused, or undecided if `unsure`."""
 
     allows: Callable[[Value], bool]
     why: str
@@ -137,17 +143,26 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keras3:
-    """How a class is called in Keras 3, and what becomes of its arguments and weights.
+    """The class in Keras 3, and how arguments and weights are converted.
 
-    Of the arguments, those that it `keeps` (names with spaces between) go over under their own name and `renamed`
-    ones under another; `dropped` ones are left out if they hold one of the values given (ANYTHING: whatever they
-    hold). Any other argument is a refusal. `limits` are the values that may go over. `missing` is what an argument
-    meant where an old file does not have it and Keras 3 takes it otherwise, `unsaid` the note where one is not
-    there. `fixed` is written in any case. Of `single`, Keras 3 takes the one item of a list. `takes_trainable`
-    tells whether the class takes `trainable`.
+    An argument in a file that is in none of `keeps`, `renamed` and `dropped` is refused.
 
-    `changes` are those of the weights, `folds` the weights that feed an activation, `cell` the object of Keras 3
-    that has the weights, where that is not the layer itself.
+    Attributes:
+        name: The name of the class.
+        keeps: The arguments that are kept, separated by spaces.
+        renamed: The arguments that have another name in Keras 3.
+        dropped: The arguments that are left out, with the values for which that is right (ANYTHING: all).
+        reads: Of the arguments that are left out, those that `load_model` of Keras 3 takes from an old .h5 file.
+        limits: The values that are allowed for an argument.
+        missing: The values of arguments that an old file may lack and whose default is different in Keras 3.
+        unsaid: The notes for arguments that a file lacks.
+        fixed: Arguments with a value that is always written.
+        single: Arguments for which Keras 3 takes the item of a list of one.
+        takes_trainable: Whether the class takes `trainable`.
+        changes: How weights are converted.
+        folds: The weights before an activation, by its argument.
+        cell: The object inside the layer that owns the weights; "" for the layer itself.
+        form: How the layer is converted.
     """
 
     name: str
@@ -159,6 +174,7 @@ class Keras3:
     unsaid: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
+    reads: str = ""
     takes_trainable: bool = True
     changes: tuple[WeightChange, ...] = ()
     folds: Mapping[str, Fold] = field(default_factory=dict)
@@ -168,28 +184,42 @@ class Keras3:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A class that Keras 3 no longer has, and what to do."""
+    """A class that Keras 3 does not have.
+
+    Attributes:
+        hint: What to do about it other than choosing another output format.
+        weights_help: Whether a file of weights alone can be used without the class.
+    """
 
     hint: str
+    weights_help: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerClass:
-    """Everything that is known of one of Keras's layer classes.
+    """Everything that is known about a built-in layer class.
 
-    `told_by` names the arguments (with spaces between) by which a config is known to be of this class: every release
-    writes them. Without one of them the layer is of a class of the user's own that has the same name, as many
-    classes were called Attention before Keras had one.
-
-    `weights` gives the weights that a layer owns by its config, or None where the config does not tell;
-    `never_trained` the leaf names that no release ever trained. A class with `directions` owns what the layer it wraps
-    owns, so many times. `keras3` says how it is written for Keras 3, where need be by the model around it; None
-    where that is not known. `masks` is None where that is not known.
-
-    `takes_list`: takes its input as a list, even of one tensor. `takes_state`: takes further tensors as its
-    initial state. `listed_when_frozen`: Keras 2.0 lists its weights as trainable when it is frozen. `joins_along`:
-    the axis along which it puts its inputs together. `runs_fast`: TensorFlow 2 has a second implementation of it.
-    `told_by_name`: its automatic name says what it is. `uses_mask_in_keras_3`: it does not in old Keras.
+    Attributes:
+        name: Its name.
+        masks: What it does with masks; None where that is not known.
+        keras3: How it is converted to Keras 3, as a function where that depends on the model; None where no rule is
+            known.
+        told_by: Arguments, separated by spaces, that every release writes for this class. A config without one of
+            them is of a custom class of the same name, as many classes were called Attention before Keras had one.
+        weights: The weights of a layer by its config; None where the config does not determine them.
+        never_trained: Leaf names of weights that no release trains.
+        makes_mask: Whether a layer with this config makes a mask.
+        directions: For a wrapper, how many times it has the weights of its inner layer.
+        takes_list: Whether it is called on a list, even of one tensor.
+        takes_state: Whether further inputs are its initial state.
+        listed_when_frozen: Whether Keras 2.0 lists its weights as trainable when it is frozen.
+        joins_along: The axis along which it concatenates its inputs.
+        runs_fast: Whether TensorFlow 2 has a second, fast implementation.
+        told_by_name: Whether an automatic name identifies the class.
+        uses_mask_in_keras_3: Whether it uses a mask in Keras 3 but not in old Keras.
+        is_input: Whether it is an input of a model.
+        calls_function: Whether it calls a custom function.
+        needs_cudnn: Whether it runs on a GPU only.
     """
 
     name: str
@@ -222,7 +252,7 @@ class LayerClass:
 
     @property
     def automatic_names(self) -> frozenset[str]:
-        """Give what Keras calls a layer that the user did not name, less its number.
+        """Give the automatic names of a layer, without the number.
 
         Source: `_to_snake_case` in keras/engine/base_layer.py, `to_snake_case` in keras/src/utils/naming.py.
         """

@@ -37,7 +37,10 @@ LAYERS = (
     LayerClass(
         name="Merge",
         masks=None,
-        keras3=Removed("load and save the model in Keras 2, which turns it into its newer merge layers"),
+        keras3=Removed(
+            "load and save the model in Keras 2, which turns it into its newer merge layers",
+            weights_help=False,
+        ),
         joins_along=_old_axis,
     ),
 )

@@ -1,4 +1,4 @@
-"""Normalization by batch, by layer, by a data set."""
+"""Normalization layers."""
 
 from __future__ import annotations
 

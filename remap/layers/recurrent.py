@@ -85,14 +85,14 @@ def _of_cell(config: Config) -> OwnedWeights | None:
 
 
 def _of_cells(config: Config) -> OwnedWeights | None:
-    """Own what the cells own, one after the other (`StackedRNNCells.trainable_weights`)."""
+    """Concatenate the weights of the cells (`StackedRNNCells.trainable_weights`)."""
     parts = [_owned_by_cell(cell) for cell in config.keras_objects("cells")]
     known = [part for part in parts if part is not None]
     return joined(known) if len(known) == len(parts) else None
 
 
 def _owned_by_cell(cell: KerasObject) -> OwnedWeights | None:
-    """Give None for a custom cell, and for one of Keras 2.0, which writes down its name and nothing else."""
+    """Give the weights of a cell; None for a custom class, and for Keras 2.0, which writes the name only."""
     known = _CELLS.get(cell.class_name)
     return known.weights(cell.config) if known is not None and known.describes(cell.config) else None
 
@@ -189,6 +189,7 @@ LAYERS = (
             name="GRU",
             keeps=f"{_CELL} {_ROLLED} recurrent_activation reset_after",
             dropped=_LOOSE,
+            reads="implementation",
             missing={"reset_after": False, **_SOFT},
             folds=_OF_GRU,
             cell="gru_cell",
@@ -203,6 +204,7 @@ LAYERS = (
             name="LSTM",
             keeps=f"{_CELL} {_ROLLED} recurrent_activation unit_forget_bias",
             dropped=_LOOSE,
+            reads="implementation",
             missing=_SOFT,
             folds=_OF_LSTM,
             cell="lstm_cell",
@@ -238,6 +240,7 @@ LAYERS = (
             f"use_bias unit_forget_bias dropout recurrent_dropout zero_output_for_mask "
             f"{_SEQUENCE} {three('kernel', 'recurrent', 'bias')}",
             dropped={**_LOOSE, "unroll": ANYTHING},
+            reads="unroll",
             missing={**_LAST, "return_state": False},
             folds=_OF_LSTM,
             cell="conv_lstm_cell",

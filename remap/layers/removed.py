@@ -1,4 +1,4 @@
-"""Classes that Keras 3 no longer has."""
+"""Classes that Keras 3 does not have."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from remap.typed_json import Config
 
 __all__ = ["LAYERS"]
 
-_OWN_CLASS = Removed(
-    "convert to .weights.h5 instead, and load that into a model in which a class of your own does the layer's work"
-)
-_OPERATION = Removed(
-    "rebuild the model in Keras 3 with keras.ops, and load a .weights.h5 made from this file"
-)
+_OWN_CLASS = Removed("build the model in Keras 3 with a custom class for this layer, and load the weights")
+_OPERATION = Removed("build the model in Keras 3 with keras.ops, and load the weights")
 
 
 def _local(config: Config) -> OwnedWeights:
@@ -46,7 +42,7 @@ def _removed(
 
 
 def _unknown(_: Config) -> None:
-    """Say nothing: the weights follow from feature columns that are not read."""
+    """Give None: the weights depend on feature columns, which are not read."""
 
 
 LAYERS = (
@@ -56,8 +52,5 @@ LAYERS = (
     _removed("MaxoutDense", _OWN_CLASS, _maxout, told_by="bias nb_feature"),
     _removed("DenseFeatures", _OWN_CLASS, _unknown),
     _removed("SequenceFeatures", _OWN_CLASS, _unknown),
-    *(
-        _removed(name, _OPERATION)
-        for name in ("AddLoss", "AddMetric", "SlicingOpLambda", "TFOpLambda", "TensorFlowOpLayer")
-    ),
+    *(_removed(name, _OPERATION) for name in ("AddLoss", "AddMetric", "SlicingOpLambda", "TFOpLambda")),
 )

@@ -1,4 +1,4 @@
-"""Which weights a layer owns, as far as its config tells, and how Keras 3 stores them otherwise."""
+"""The weights of a layer by its config, and the operations that convert them to Keras 3."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ __all__ = [
 ]
 
 Shape = tuple[int | None, ...]
-"""What the config says of a shape, in elements; None where it depends on the layer's input."""
+"""A shape in elements; None for a size that depends on the layer's input."""
 Array: TypeAlias = "NDArray[Any]"
 
-# What Keras 2 and tf.keras call the kernel of a DepthwiseConv2D, and what Keras 3 calls it.
+# The kernel of a DepthwiseConv2D in Keras 2 and tf.keras, and in Keras 3.
 _RENAMED = ("depthwise_kernel", "kernel")
 
 
 class Slot(NamedTuple):
-    """A place for one weight: its leaf name, its shape as far as the config tells (None: not at all)."""
+    """One weight of a layer: its leaf name, and its shape as far as the config determines it (None: not at all)."""
 
     leaf: str
     shape: Shape | None = None
 
     def takes(self, leaf: str, shape: tuple[int, ...]) -> bool:
-        """Tell whether a weight of that leaf name and shape may stand here."""
+        """Tell whether a stored weight of that leaf name and shape can be this weight."""
         return (leaf == self.leaf or (leaf, self.leaf) == _RENAMED) and self.fits(shape)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Tell whether a weight of that shape may stand here."""
+        """Tell whether a stored weight of that shape can be this weight."""
         if self.shape is None or self.shape == shape:
             return True
         return len(shape) == len(self.shape) and all(
@@ -58,19 +58,19 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedWeights:
-    """A layer's own weights as if it were trainable."""
+    """The weights of a layer that is trainable."""
 
     trainable: tuple[Slot, ...] = ()
     non_trainable: tuple[Slot, ...] = ()
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """List all of them in the order of the layer's group."""
+        """List all of them in the order of `layer.weights`."""
         return (*self.trainable, *self.non_trainable)
 
 
 def joined(parts: Sequence[OwnedWeights]) -> OwnedWeights:
-    """Own what several parts own, one after the other."""
+    """Concatenate the weights of several layers."""
     return OwnedWeights(
         trainable=tuple(slot for part in parts for slot in part.trainable),
         non_trainable=tuple(slot for part in parts for slot in part.non_trainable),
@@ -78,23 +78,23 @@ def joined(parts: Sequence[OwnedWeights]) -> OwnedWeights:
 
 
 def no_weights(_: Config) -> OwnedWeights:
-    """Own nothing, whatever the config says."""
+    """Declare that a class has no weights."""
     return OwnedWeights()
 
 
 def with_bias(config: Config, *slots: Slot, bias: Shape | None) -> OwnedWeights:
-    """Own the slots, and a bias behind them unless `use_bias` is false."""
+    """Declare weights, followed by a bias unless `use_bias` is false."""
     owned = (*slots, Slot("bias", bias)) if config.flag("use_bias", default=True) else slots
     return OwnedWeights(trainable=owned)
 
 
 def window(config: Config, rank: int) -> Shape:
-    """Give the sides of a convolution's window, `kernel_size`, in elements."""
+    """Give `kernel_size` with one size, in elements, for each dimension."""
     return config.integers("kernel_size", length=rank, at_least=0, repeat=True)
 
 
 class Operation:
-    """A step by which a stored weight becomes one of Keras 3."""
+    """A conversion of a stored weight to Keras 3."""
 
     def __call__(self, tensor: Array) -> Array:
         """Compute the new tensor."""
@@ -107,7 +107,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class WeightChange:
-    """How the weight `leaf` of the old class becomes that of the class in Keras 3: by operations, in order."""
+    """The operations, in order, that convert the weight `leaf` of the old class to Keras 3."""
 
     leaf: str
     operations: tuple[Operation, ...]
@@ -115,7 +115,7 @@ class WeightChange:
 
 @dataclass(frozen=True, slots=True)
 class ScaleBlocks(Operation):
-    """Multiply the `chosen` of the equal blocks that a tensor's last axis consists of, computing in float64."""
+    """Multiply the `chosen` ones of the equal `blocks` of a tensor's last axis, in float64."""
 
     factor: float
     blocks: int

@@ -1,4 +1,4 @@
-"""Layers around a layer."""
+"""Wrappers: layers with an inner layer."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ from remap.console.advice import advice_lines, failure_json, failure_lines
 from remap.console.check import check_lines
 from remap.console.extraction import mapping_lines, report_lines
 from remap.console.inspection import Selection, overview_lines
+from remap.console.invocation import Command, Invocation
 from remap.console.text import Line
 from remap.results import mapping_of, plan_json
 
@@ -359,8 +360,9 @@ def attempt(archives: list[Path], seed: int, number: int, directory: Path) -> Ou
                 lines = list(command())
             except RemapError as error:
                 ending = type(error).__name__
-                lines = list(failure_lines(error, [label, str(source)]))
-                json.dumps(failure_json(error, [label, str(source)]), allow_nan=False).encode()
+                invocation = _invocation(label, source)
+                lines = list(failure_lines(error, invocation, width=80))
+                json.dumps(failure_json(error, invocation), allow_nan=False).encode()
             for line in lines:
                 line.plain.encode()
                 assert line.plain.isprintable(), f"this would do things to a terminal: {line.plain!r}"
@@ -429,7 +431,12 @@ def _plan(source: Path, arguments: dict[str, Any], chance: random.Random) -> Ite
 def _extract(source: Path, target: Path, arguments: dict[str, Any], chance: random.Random) -> Iterator[Line]:
     report = extract(source, target, **arguments, **_options(chance))
     json.dumps(report.to_json(), allow_nan=False).encode()
-    yield from report_lines(report, width=80)
+    yield from report_lines(report, _invocation("extract", source), width=80)
+
+
+def _invocation(command: str, source: Path) -> Invocation:
+    known: Command = "extract" if command not in ("inspect", "check") else command  # type: ignore[assignment]
+    return Invocation(command=known, source=str(source), options=(("target", "out.h5"),))
 
 
 @contextmanager

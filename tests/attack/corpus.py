@@ -1,4 +1,4 @@
-"""Files made to do harm: every abuse we know of, at every position where it can stand.
+"""Files malicious: every abuse we know of, at every position where it can stand.
 
 Each begins as a real checkpoint that converts, so that nothing but the abuse can be the reason to refuse it.
 """
@@ -320,7 +320,7 @@ _PLAIN = "this tensor does not hold plain numbers"
 LEAVES: dict[str, tuple[str, Harm]] = {
     **LINKS,
     "group-for-dataset": ("HDF5 cannot read this", _group_for_dataset),
-    "external-storage": ("the bytes of this tensor lie in another file", _external_storage),
+    "external-storage": ("this tensor is stored in another file", _external_storage),
     "virtual": (r"stored in other files \(virtual\)", _virtual("{}.h5")),
     "virtual-unlimited": (r"stored in other files \(virtual\)", _virtual("{}.h5", unlimited=True)),
     "virtual-missing": (r"stored in other files \(virtual\)", _virtual("missing.h5")),
@@ -332,8 +332,8 @@ LEAVES: dict[str, tuple[str, Harm]] = {
     "resizable": ("stored in chunks", _leaf(maxshape=(None,) * 4)),
     "unknown-filter": ("stored in chunks", _unknown_filter),
     "compact": ("stored in its header", _compact),
-    "unwritten": ("announced but never written", _unwritten(None)),
-    "huge-unwritten": ("announced but never written", _unwritten((1 << 20, 1 << 20, 1 << 20))),
+    "unwritten": ("created but never written", _unwritten(None)),
+    "huge-unwritten": ("created but never written", _unwritten((1 << 20, 1 << 20, 1 << 20))),
     "alias": ("this tensor shares its bytes with", _alias),
     "no-shape": ("this tensor has no shape", _null),
     "type-text": (_PLAIN, _typed(h5t.C_S1.copy())),
@@ -397,8 +397,8 @@ def _empty_piece(file: h5py.File, spot: Spot) -> None:
 
 _NAME = "the name .* does not lead to one place"
 LISTS: dict[str, tuple[str, Harm]] = {
-    "number": ("this attribute is no text", _replaced(np.arange(4))),
-    "variable-numbers": ("this attribute is no text", _variable_numbers),
+    "number": ("this attribute is not text", _replaced(np.arange(4))),
+    "variable-numbers": ("this attribute is not text", _variable_numbers),
     "no-content": ("this attribute has no content", _replaced(h5py.Empty("S1"))),
     "text-for-list": ("this attribute is not a list", _replaced(np.bytes_(b"input_1"))),
     "table": ("this attribute is not a list", _replaced(np.array([[b"a", b"b"]]))),
@@ -420,7 +420,7 @@ LISTS: dict[str, tuple[str, Harm]] = {
     "name-unknown": ("the file lists this, but does not hold", _first(b"no_such_thing")),
 }
 TEXTS: dict[str, tuple[str, Harm]] = {
-    "number": ("this attribute is no text", _replaced(2.24)),
+    "number": ("this attribute is not text", _replaced(2.24)),
     "no-content": ("this attribute has no content", _replaced(h5py.Empty("S1"))),
     "list-for-text": ("this attribute is a list", _replaced(np.array([b"2.2.4"]))),
     "empty-list-for-text": ("this attribute is a list", _replaced(np.array([]))),
@@ -513,11 +513,15 @@ FILES: dict[str, tuple[str, str, Callable[[Spot], None]]] = {
     "cut-in-half": ("the file is cut short", "/", _cut(0.5)),
     "cut-to-nothing": ("the file is empty", "", _cut(0)),
     "cut-in-superblock": ("the file ends before", "", _cut(0.001)),
-    "prefixed": ("HDF5 with something else put before it", "", _prefixed),
-    "heap-signature": ("there is no heap where", "attribute", _heap(b"BAD!", 0)),
-    "heap-size": ("there is no heap where", "attribute", _heap(b"\xff" * 8, 8)),
+    "prefixed": ("HDF5 with other data before it", "", _prefixed),
+    "heap-signature": ("there is no global heap where", "attribute", _heap(b"BAD!", 0)),
+    "heap-size": ("there is no global heap where", "attribute", _heap(b"\xff" * 8, 8)),
     "heap-size-past-end": ("points past the end", "attribute", _heap((1 << 20).to_bytes(8, "little"), 8)),
-    "heap-object-size": ("the heap of its strings contradicts itself", "attribute", _heap(b"\xff" * 8, 24)),
+    "heap-object-size": (
+        "the global heap of its strings contradicts itself",
+        "attribute",
+        _heap(b"\xff" * 8, 24),
+    ),
     "heap-object-number": ("is not where it should be", "attribute", _heap(b"\xfe\xff", 16)),
     "overlap": ("this tensor shares its bytes with", "/model_weights/model_1/block1_conv", _overlap),
     "outside": (

@@ -38,7 +38,7 @@ from remap import RemapError
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.attack.metadata import edit, headers, lookup3, signed, structures
-from tests.handmade import identity
+from tests.handmade import unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -679,7 +679,7 @@ def differences(source: Path, target: Path) -> str:
             full = given.model_config is not None
             if not full:  # then the state of training is left behind
                 given = replace(given, training_config=None, optimizer=None)
-            publish(identity(given), opened, target, overwrite=False)
+            publish(unchanged(given), opened, target, overwrite=False)
     except RemapError as error:
         refusal = str(error)
         if target.exists() or not refusal.isprintable():

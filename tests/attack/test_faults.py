@@ -9,29 +9,38 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remap.errors import InputRefused, OutputRefused
+from remap.formats.description import FileDescription, Group
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
+from remap.output_tensors import constant
 from tests.faults import KINDS, Faults
-from tests.handmade import identity, save_full
+from tests.handmade import save_full, unchanged
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MODES = [
-    pytest.param(False, True, id="new"),
-    pytest.param(True, True, id="overwrite"),
-    pytest.param(False, False, id="new-named"),
-    pytest.param(True, False, id="overwrite-named"),
+    pytest.param(False, True, False, id="new"),
+    pytest.param(True, True, False, id="overwrite"),
+    pytest.param(False, False, False, id="new-named"),
+    pytest.param(True, False, False, id="overwrite-named"),
+    pytest.param(False, True, True, id="archive"),
 ]
 
 
-def _convert(source: Path, target: Path, *, overwrite: bool) -> None:
+def _convert(source: Path, target: Path, *, overwrite: bool, archive: bool) -> None:
     with open_checkpoint(source) as opened:
-        publish(identity(opened.checkpoint), opened, target, overwrite=overwrite)
+        file = unchanged(opened.checkpoint)
+        if archive:
+            computed = Group(path=("computed",), tensors=(("0", constant(0.5, "<f4")),))
+            file = FileDescription(
+                groups=(*file.groups, computed), members=(("config.json", b"{}"),), member="model.weights.h5"
+            )
+        publish(file, opened, target, overwrite=overwrite)
 
 
 def spoil(
-    directory: Path, faults: Faults, *, overwrite: bool, unnamed: bool
+    directory: Path, faults: Faults, *, overwrite: bool, unnamed: bool, archive: bool = False
 ) -> tuple[BaseException | None, bytes]:
     """Convert under faults; give the error and the bytes that the output then has."""
     source, target = directory / "in.h5", directory / "out.h5"
@@ -46,29 +55,31 @@ def spoil(
             patch.delattr(os, "O_TMPFILE", raising=False)
         faults.install(patch)
         try:
-            _convert(source, target, overwrite=overwrite)
+            _convert(source, target, overwrite=overwrite, archive=archive)
         except BaseException as error:
             caught = error
     return caught, target.read_bytes() if target.exists() else b""
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "short", "lie"])
-@pytest.mark.parametrize(("overwrite", "unnamed"), MODES)
-def test_every_call_that_fails(tmp_path: Path, kind: str, overwrite: bool, unnamed: bool) -> None:
+@pytest.mark.parametrize(("overwrite", "unnamed", "archive"), MODES)
+def test_every_call_that_fails(
+    tmp_path: Path, kind: str, overwrite: bool, unnamed: bool, archive: bool
+) -> None:
     if unnamed and not hasattr(os, "O_TMPFILE"):
         pytest.skip("this system knows no unnamed files")
     whole = Faults()
-    error, expected = spoil(tmp_path, whole, overwrite=overwrite, unnamed=unnamed)
+    error, expected = spoil(tmp_path, whole, overwrite=overwrite, unnamed=unnamed, archive=archive)
     assert error is None
     before = b"what was there" if overwrite else b""
     for at in range(len(whole.log)):
         faults = Faults(at, kind)
-        error, found = spoil(tmp_path, faults, overwrite=overwrite, unnamed=unnamed)
+        error, found = spoil(tmp_path, faults, overwrite=overwrite, unnamed=unnamed, archive=archive)
         assert faults.hit == whole.log[at]
         assert isinstance(error, InputRefused | OutputRefused | None), (at, faults.hit, error)
         assert found == (before if error else expected), (at, faults.hit, error)
         left = {path.name for path in tmp_path.iterdir()} - {"in.h5", "out.h5"}
-        # The one thing that leaves something: the system refuses to remove the draft.
+        # The only call whose failure leaves something: the one that removes the unpublished file.
         assert not left or faults.hit == "unlink", (at, faults.hit, left)
         for name in left:
             (tmp_path / name).unlink()
@@ -77,18 +88,18 @@ def test_every_call_that_fails(tmp_path: Path, kind: str, overwrite: bool, unnam
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process that can be killed in the middle")
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="forking under pytest-xdist's threads warns")
 @pytest.mark.parametrize("kind", ["kill", "killed"])
-@pytest.mark.parametrize(("overwrite", "unnamed"), MODES)
+@pytest.mark.parametrize(("overwrite", "unnamed", "archive"), MODES)
 def test_every_call_at_which_it_can_be_killed(
-    tmp_path: Path, kind: str, overwrite: bool, unnamed: bool
+    tmp_path: Path, kind: str, overwrite: bool, unnamed: bool, archive: bool
 ) -> None:
     whole = Faults()
-    _, expected = spoil(tmp_path, whole, overwrite=overwrite, unnamed=unnamed)
+    _, expected = spoil(tmp_path, whole, overwrite=overwrite, unnamed=unnamed, archive=archive)
     before = b"what was there" if overwrite else b""
     kills = 0
     for at in range(len(whole.log)):
         child = os.fork()
         if child == 0:
-            spoil(tmp_path, Faults(at, kind), overwrite=overwrite, unnamed=unnamed)
+            spoil(tmp_path, Faults(at, kind), overwrite=overwrite, unnamed=unnamed, archive=archive)
             os._exit(0)
         kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
         found = (tmp_path / "out.h5").read_bytes() if (tmp_path / "out.h5").exists() else b""

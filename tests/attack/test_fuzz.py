@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from remap.formats.legacy import describe
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.attack.fuzz import damage, judge, subjects
@@ -59,7 +60,7 @@ def test_the_judge_sees_one_wrong_bit(tmp_path: Path) -> None:
     source, target = save_full(tmp_path / "in.h5"), tmp_path / "out.h5"
     with open_checkpoint(source) as opened:
         planned = identity(opened.checkpoint)
-        publish(planned, opened, target, overwrite=False)
+        publish(describe(planned), opened, target, overwrite=False)
     judge(planned, source, target)
     with h5py.File(target, "r+") as file:
         file["model_weights/model_1/dense_1/bias:0"][2] = np.nextafter(np.float32(102), np.float32(103))

@@ -149,15 +149,16 @@ def faults() -> bool:
     """Spoil every system call of a conversion, once with every fault."""
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
-        for overwrite, unnamed in (mode.values for mode in MODES):
-            directory = Path(name) / f"{overwrite}-{unnamed}"
+        for number, mode in enumerate(MODES):
+            overwrite, unnamed, archive = map(bool, mode.values)
+            directory = Path(name) / str(number)
             directory.mkdir()
             whole = Faults()
-            spoil(directory, whole, overwrite=bool(overwrite), unnamed=bool(unnamed))
+            spoil(directory, whole, overwrite=overwrite, unnamed=unnamed, archive=archive)
             for kind in (*KINDS, "short", "lie"):
                 for at in range(len(whole.log)):
                     faults = Faults(at, kind)
-                    error, _ = spoil(directory, faults, overwrite=bool(overwrite), unnamed=bool(unnamed))
+                    error, _ = spoil(directory, faults, overwrite=overwrite, unnamed=unnamed, archive=archive)
                     left = {path.name for path in directory.iterdir()} - {"in.h5", "out.h5"}
                     for leftover in left:
                         (directory / leftover).unlink()

@@ -1,4 +1,4 @@
-"""The law: on every rung the answer is the file that Keras would have saved for a made-up model, or none.
+"""However the layers of a made-up model are settled, the answer is the file that Keras would have saved, or none.
 
 Keras would have saved it as `architectures` says, which knows nothing of the package.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remap.assignment.reference import Reference, reference_from_json
+from remap.assignment.reference import Reference, Request, reference_from_json
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.conversion_plan import Plan
+from remap.conversion_plan import Plan, PlannedLayer
 from remap.errors import RemapError
-from remap.planning import compose
+from remap.planning import compose, compose_for_keras3
 from tests.property.architectures import (
     Flags,
     Made,
@@ -31,7 +32,7 @@ from tests.property.architectures import (
 
 Answer = list[tuple[str, list[str]]]
 
-RUNGS = ("config", "json", "new json", "kept json", "flat file", "new file", "kept file", "names", "plain")
+WAYS = ("config", "json", "new json", "kept json", "flat file", "new file", "kept file", "names", "plain")
 # Whose flags the answer follows: those of the reference model, or the checkpoint's where these are kept.
 FLAGS: dict[str, Flags] = {"json": "config", "new json": "none", "new file": "none"}
 
@@ -66,12 +67,12 @@ def wrapper_config(made: Made) -> dict[str, object]:
     return {"class_name": "Model", "config": {"name": "model_2", "layers": layers, **ends}}
 
 
-def like_for(made: Made, rung: str) -> Reference | None:
-    if "json" in rung:
-        flags = rung == "json"
+def like_for(made: Made, way: str) -> Reference | None:
+    if "json" in way:
+        flags = way == "json"
         return reference_from_json(json.dumps(config_of(made.template, flags=flags)), where="like.json")
-    if "file" in rung:
-        with reference_flags(made, "saved" if rung == "flat file" else "none"):
+    if "file" in way:
+        with reference_flags(made, "saved" if way == "flat file" else "none"):
             groups = tuple(
                 LayerGroup(name=name, weights=tuple(weight_of(*weight, where="like") for weight in weights))
                 for name, weights in groups_of(made)
@@ -80,16 +81,16 @@ def like_for(made: Made, rung: str) -> Reference | None:
     return None
 
 
-def planned(made: Made, rung: str) -> Plan | None:
+def planned(made: Made, way: str) -> Plan | None:
     """Plan the extraction; None for a refusal."""
     try:
         return compose(
-            checkpoint_of(made, full=rung == "config"),
-            like=like_for(made, rung),
-            plain=rung == "plain",
-            submodel=None,
-            weights_only=False,
-            order="saved" if rung.startswith("kept") else "reference",
+            checkpoint_of(made, full=way == "config"),
+            Request(
+                like=like_for(made, way),
+                plain=way == "plain",
+                order="saved" if way.startswith("kept") else "reference",
+            ),
         )
     except RemapError:
         return None
@@ -100,8 +101,8 @@ def answer(plan: Plan) -> Answer:
     return [(layer.name, [w.source.path for w in layer.weights]) for layer in plan.layers if layer.weights]
 
 
-def truth(made: Made, rung: str) -> Answer:
-    with reference_flags(made, FLAGS.get(rung, "saved")):
+def truth(made: Made, way: str) -> Answer:
+    with reference_flags(made, FLAGS.get(way, "saved")):
         return [
             (name, [weight_of(*weight, where="").path for weight in weights])
             for name, weights in groups_of(made)
@@ -114,18 +115,20 @@ def shapes(made: Made, answered: Answer) -> list[list[tuple[int, ...]]]:
     return [[known[path] for path in paths] for _, paths in answered]
 
 
-def require_right(made: Made, rung: str) -> bool:
-    """Hold an answer to the law; tell whether there was one."""
-    if rung == "plain" and not made.plain:
+def require_right(made: Made, way: str) -> bool:
+    """Require a right answer or none; tell whether there was one."""
+    if way == "plain" and not made.plain:
         return False  # the word given would not be true
-    plan = planned(made, rung)
+    plan = planned(made, way)
     if plan is None:
         return False
-    if made.swapped and any("names of the weights settled" in note or "trust" in note for note in plan.notes):
+    if made.swapped and any(
+        "names of the weights settled" in note or "assumed" in note for note in plan.notes
+    ):
         return True  # two layers bear each other's names, and the plan says that it believed names
     answered = answer(plan)
-    expected = truth(made, rung)
-    if rung in {"names", "plain"}:
+    expected = truth(made, way)
+    if way in {"names", "plain"}:
         # Names of layers are not known here, and layers of a hidden model are not counted as one: Keras
         # refuses such a file. What it would accept has to be right.
         if shapes(made, answered) == shapes(made, expected):
@@ -135,14 +138,14 @@ def require_right(made: Made, rung: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("way", WAYS)
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_answer_is_what_keras_saved_or_a_refusal(rung: str, seed: int) -> None:
-    require_right(make(random.Random(seed)), rung)
+def test_answer_is_what_keras_saved_or_a_refusal(way: str, seed: int) -> None:
+    require_right(make(random.Random(seed)), way)
 
 
-# The share of made-up models that a rung may refuse: for those of every kind, and for common ones.
+# The share of made-up models that may be refused: of those of every kind, and of common ones.
 REFUSED = {
     "config": (0.15, 0.0),
     "json": (0.25, 0.0),
@@ -156,20 +159,84 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_refuses_no_more_than_it_must(rung: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_refuses_no_more_than_it_must(way: str, capsys: pytest.CaptureFixture[str]) -> None:
     told: Counter[str] = Counter()
     for common in (False, True):
         for seed in range(200):
             made = make(random.Random(seed), common=common)
-            if rung == "plain" and not made.plain:
+            if way == "plain" and not made.plain:
                 continue
-            told[f"{common} answered" if require_right(made, rung) else f"{common} refused"] += 1
+            told[f"{common} answered" if require_right(made, way) else f"{common} refused"] += 1
     shares = [
         told[f"{common} refused"] / (told[f"{common} refused"] + told[f"{common} answered"])
         for common in (False, True)
     ]
     with capsys.disabled():
-        print(f"\n{rung}: refused {shares[0]:.1%} of all kinds, {shares[1]:.1%} of common ones")  # noqa: T201
-    assert shares[0] <= REFUSED[rung][0]
-    assert shares[1] <= REFUSED[rung][1]
+        print(f"\n{way}: refused {shares[0]:.1%} of all kinds, {shares[1]:.1%} of common ones")  # noqa: T201
+    assert shares[0] <= REFUSED[way][0]
+    assert shares[1] <= REFUSED[way][1]
+
+
+KERAS_3_WAYS = ("config", "json", "new json", "single config", "single json", "single new json")
+
+
+def single_file_of(made: Made, *, full: bool) -> Checkpoint:
+    """Save the template itself, as Keras does."""
+    layers = tuple(
+        LayerGroup(name=name, weights=tuple(weight_of(*weight, where="") for weight in weights))
+        for name, weights in groups_of(made)
+    )
+    config = json.dumps(config_of(made.template)) if full else None
+    return Checkpoint(root="/", layers=layers, keras_version="2.2.4", model_config=config)
+
+
+def owned(layers: Iterable[PlannedLayer], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], list[str]]:
+    """Give the weights of the layers that are no models, by their paths."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for layer in layers:
+        path = (*above, layer.name)
+        if layer.children:
+            found |= owned(layer.children, path)
+        elif layer.weights:
+            found[path] = [weight.source.path for weight in layer.weights]
+    return found
+
+
+def truly_owned(layer: MadeLayer, above: tuple[str, ...] = ()) -> dict[tuple[str, ...], list[str]]:
+    found: dict[tuple[str, ...], list[str]] = {}
+    for child in layer.children or ():
+        path = (*above, child.name)
+        found |= truly_owned(child, path)
+        if child.children is None and child.trains + child.rests:
+            indices = range(len(child.trains) + len(child.rests))
+            found[path] = [weight_of(child, index, where="").path for index in indices]
+    return found
+
+
+@pytest.mark.parametrize("way", KERAS_3_WAYS)
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_every_layer_of_a_plan_for_keras_3_has_its_own_weights(way: str, seed: int) -> None:
+    require_own_weights(make(random.Random(seed)), way)
+
+
+def require_own_weights(made: Made, way: str) -> bool:
+    """Require a right plan or none; tell whether there was one."""
+    full = way.endswith("config")
+    like = like_for(made, way.removeprefix("single "))
+    checkpoint = single_file_of(made, full=full) if "single" in way else checkpoint_of(made, full=full)
+    try:
+        plan = compose_for_keras3(checkpoint, Request(like=like))
+    except RemapError:
+        return False
+    told = any("names of the weights settled" in note or "assumed" in note for note in plan.notes)
+    if not (made.swapped and ("single" in way or told)):
+        assert owned(plan.layers) == truly_owned(made.template)
+    return True
+
+
+@pytest.mark.parametrize("way", KERAS_3_WAYS)
+def test_refuses_no_more_for_keras_3_than_it_must(way: str) -> None:
+    answers = [require_own_weights(make(random.Random(seed)), way) for seed in range(100)]
+    assert sum(answers) >= 60

@@ -28,13 +28,13 @@ kept |= {f"state_{i:03}": keras.ops.convert_to_numpy(v.value) for i, v in enumer
 numpy.savez(sys.argv[2], **kept)
 print(json.dumps([type(model.optimizer).__name__, [v.name for v in model.optimizer.variables]]))
 """
-# What Keras 3 calls the sums that an optimizer keeps for each weight, in the order old Keras lists them.
-SUMS = {"Adam": ("momentum", "velocity"), "SGD": ("momentum",), "RMSprop": ("velocity",)}
+# What Keras 3 calls the slot variables of an optimizer, in the order in which old Keras lists them.
+SLOTS = {"Adam": ("momentum", "velocity"), "SGD": ("momentum",), "RMSprop": ("velocity",)}
 CASES = [("conv_bn", "Adam"), ("dense_plain", "Adam"), ("bn_bare", "SGD"), ("sequential", "RMSprop")]
 
 
 def old_order(single: Path) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield the weights of a flat model as old Keras lists them, which its sums follow; frozen ones have none."""
+    """Yield the weights of a flat model in the order of slot variables; frozen ones have none."""
     with h5py.File(single) as file:
         root = file["model_weights"]
         for layer in root.attrs["layer_names"]:
@@ -62,14 +62,14 @@ def test_every_sum_stands_beside_its_weight(
         [kept[key] for key in sorted(kept.files) if key.startswith(what)] for what in ("weight", "state")
     )
     old = [samples[key] for key in sorted(samples.files) if key.startswith("optimizer")]
-    stored, sums = old_order(folder / "single.h5"), SUMS[optimizer]
+    stored, slots = old_order(folder / "single.h5"), SLOTS[optimizer]
     trained = [one for one in stored if any(np.array_equal(one, weight) for weight in weights)]
     first = 1 if old[0].shape == () else 0  # the counter of steps
-    found = list(zip(names, state, strict=True))[-len(sums) * len(weights) :]
+    found = list(zip(names, state, strict=True))[-len(slots) * len(weights) :]
     for place, weight in enumerate(weights):
         (owner,) = (index for index, other in enumerate(trained) if np.array_equal(other, weight))
-        for part, called in enumerate(sums):
-            name, values = found[place * len(sums) + part]
+        for part, called in enumerate(slots):
+            name, values = found[place * len(slots) + part]
             assert name.endswith(called)
             assert np.array_equal(values, old[first + part * len(trained) + owner])
     assert len(weights) == len(trained) > 2
