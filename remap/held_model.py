@@ -94,24 +94,22 @@ def held_by_checkpoint(checkpoint: Checkpoint, *, where: str) -> HeldModel:
     if checkpoint.model_config is not None:
         model = parse_model(checkpoint.model_config, where=f"{where}, model_config")
     optimizer = checkpoint.optimizer or ()
-    recognition = recognize(checkpoint, model)
-    if recognition.kind == "empty":
-        raise InputRefused("the file is a Keras file but holds no weights", where=checkpoint.root)
-    found = recognition.template
-    if found is None:
-        named = None if model is None else _named(model, checkpoint.layers)
+    found = recognize(checkpoint, model)
+    if found.kind == "empty":
+        raise InputRefused("the file is a Keras file but holds no weights", where=where)
+    if found.template is not None:
         return HeldModel(
-            form=".h5",
-            groups=checkpoint.layers,
-            architecture=named,
+            form="multi-gpu .h5",
+            groups=(found.template.group,),
+            architecture=found.template.architecture,
             optimizer=optimizer,
-            saved_by_keras3=(checkpoint.keras_version or "").startswith("3."),
         )
     return HeldModel(
-        form="multi-gpu .h5",
-        groups=(found.group,),
-        architecture=found.architecture,
+        form=".h5",
+        groups=checkpoint.layers,
+        architecture=None if model is None else _named(model, checkpoint.layers),
         optimizer=optimizer,
+        saved_by_keras3=(checkpoint.keras_version or "").startswith("3."),
     )
 
 
