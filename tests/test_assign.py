@@ -423,3 +423,12 @@ def test_remedies_never_contradict_what_was_given() -> None:
             assign(falling, Request(like=described, order=order))
         assert by_description.value.remedies == (GIVE_WEIGHTS,)
         assert ("trainable flags" in by_description.value.hint) == (order == "saved")
+
+
+def test_many_nested_models_are_settled_by_the_names_of_their_layers() -> None:
+    """Any of the nested models may have been frozen as a whole: such readings must not use up the limit of steps."""
+    names = [[f"dense_{50 * part + number}" for number in range(50)] for part in range(40)]
+    parts = (stack(*map(dense, inside), name=f"model_{part}") for part, inside in enumerate(names))
+    weights = [f"{name}/{leaf}" for inside in names for name in inside for leaf in ("kernel", "bias")]
+    settled = assign(wrapper(*weights, architecture=model(*parts)), Request())
+    assert [len(layer.weights) for layer in settled.layers] == [100] * 40

@@ -285,6 +285,8 @@ class _Search:
             return
         start = frame.trainable
         for begin in (frame.other,) if frame.rest != _UNKNOWN else self._openings(frame, step, position):
+            if begin == start and frame.rest == _UNKNOWN:
+                continue  # nothing can be trainable behind it: every layer owns the same weights as if it were trainable
             self.match.step()
             outer = _Frame(start, begin if frame.rest == _UNKNOWN else frame.rest, begin, frame.end)
             if self._possible(outer, step.number, place):
