@@ -16,6 +16,8 @@ from remap.errors import (
 )
 
 if TYPE_CHECKING:
+    from remap.batch.results import Progress, Result
+    from remap.batch.run import extract_many
     from remap.checking import Check, check
     from remap.comparing import compare
     from remap.comparison import Comparison
@@ -32,15 +34,18 @@ __all__ = [
     "NothingToExtract",
     "OutputRefused",
     "Plan",
+    "Progress",
     "RemapError",
     "Remedy",
     "Report",
+    "Result",
     "Undecided",
     "UsageRefused",
     "__version__",
     "check",
     "compare",
     "extract",
+    "extract_many",
     "inspect",
     "plan",
 ]
@@ -51,10 +56,13 @@ _HOMES = {
     "Comparison": "remap.comparison",
     "Inspection": "remap.results",
     "Plan": "remap.conversion_plan",
+    "Progress": "remap.batch.results",
     "Report": "remap.results",
+    "Result": "remap.batch.results",
     "check": "remap.checking",
     "compare": "remap.comparing",
     "extract": "remap.conversion",
+    "extract_many": "remap.batch.run",
     "inspect": "remap.inspection",
     "plan": "remap.conversion",
 }

@@ -7,6 +7,7 @@ and completion answer at once.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from remap import __version__
-from remap.errors import RemapError
+from remap.errors import RemapError, UsageRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +97,7 @@ def _submodels(ctx: typer.Context, incomplete: str) -> list[str]:
     shell has to quote are offered, which most names in Keras are.
     """
     # Without a value the option ends the parser's work, and the file is still among what was not parsed.
-    source = next((word for word in (ctx.params.get("file"), *ctx.args) if word), None)
+    source = next((word for word in (*(ctx.params.get("files") or ()), *ctx.args) if word), None)
     if source is None:
         return []
     from remap.isolation import Isolation, IsolationFailed
@@ -190,10 +191,24 @@ def _inspect(
 @app.command("extract", epilog=_EXTRACT_EXAMPLES)
 def _extract(
     ctx: typer.Context,
-    file: _File,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            show_default=False,
+            readable=False,
+            help="Keras .h5 files, or with -r directories.",
+        ),
+    ],
     output: Annotated[
         str,  # a path would lose the slash at the end that means a directory
-        typer.Option("--output", "-o", metavar="OUT", show_default=False, help="The file to write."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            show_default=False,
+            help="The file to write; for many files the directory to write to.",
+        ),
     ],
     like: Annotated[
         Path | None,
@@ -227,10 +242,41 @@ def _extract(
         bool, typer.Option("--dry-run", help="Show where every weight would go, and write nothing.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Convert the files below directories, too.")
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="GLOB", help="Of many files, convert those of a name like this."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="GLOB", help="Of many files, leave out those of a name like this."),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="Of many files: h5 (default), keras or weights.h5."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, metavar="N", help="Convert N of many files at a time.")
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster", metavar="ADDRESS", help="Convert many files on the cluster of a Dask scheduler."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Of many files, skip those that were converted before.")
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Of many files, begin none after one was refused.")
+    ] = False,
     json: _Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")] = False,
 ) -> None:
-    """Write the single model in a checkpoint to a file of its own."""
+    """Write the single model in a checkpoint to a file of its own, or those in many to a directory."""
+    file = files[0]
     options: dict[Option, Any] = {
         "like": like,
         "plain": plain,
@@ -239,6 +285,20 @@ def _extract(
         "weights_only": weights_only,
     }
     given: dict[Option, Any] = {"target": output, **options, "overwrite": overwrite}
+    choice = {"recursive": recursive, "include": include, "exclude": exclude, "format": form, "jobs": jobs}
+    choice |= {"cluster": cluster, "resume": resume, "fail_fast": fail_fast}
+    directory = not dry_run and (output.endswith(("/", os.sep)) or Path(output).is_dir())
+    if len(files) > 1 or directory or file.is_dir() or any(choice.values()):
+        with _endings("extract", file, given, dry_run=dry_run, json=json):
+            _extract_many(
+                files,
+                output,
+                {**_arguments(options), "overwrite": overwrite, **choice},
+                json=json,
+                quiet=quiet,
+                dry_run=dry_run,
+            )
+        return
     with _endings("extract", file, given, dry_run=dry_run, json=json) as invocation:
         if dry_run:
             _dry_run(ctx, file, output, options, invocation, json=json)
@@ -254,6 +314,18 @@ def _extract(
         elif not quiet:
             terminal = _terminal()
             terminal.print(report_lines(report, invocation(), width=terminal.width))
+
+
+def _extract_many(
+    files: list[Path], output: str, options: Mapping[str, Any], *, json: bool, quiet: bool, dry_run: bool
+) -> None:
+    from remap.console.batch import Request, run_batch
+
+    if dry_run:
+        raise UsageRefused("a dry run shows one file", hint="give one file, and the name of a file as output")
+    code = run_batch(Request(sources=files, output=Path(output), options=options), as_json=json, quiet=quiet)
+    if code:
+        raise typer.Exit(code)
 
 
 def _dry_run(
@@ -330,11 +402,11 @@ def _compare(
     json: _Json = False,
 ) -> None:
     """Tell whether two files hold the same weights: exit code 0 equal, 3 different, 4 undecided."""
-    with _endings("compare", file, json=json):
+    with _endings("compare", file, others=(str(other),), json=json):
         from remap.console.comparison import comparison_lines
 
-        with _progress_bar("comparing") as meter:
-            found: Comparison = _call(ctx, "compare", file, other, progress=meter)
+        with _progress_bar("comparing") as progress:
+            found: Comparison = _call(ctx, "compare", file, other, progress=progress)
         if json:
             _write_json(found.to_json())
         else:
@@ -361,6 +433,7 @@ def _endings(
     file: Path,
     options: Mapping[Option, Any] | None = None,
     *,
+    others: tuple[str, ...] = (),
     dry_run: bool = False,
     json: bool,
 ) -> Iterator[Callable[[], Invocation]]:
@@ -375,7 +448,9 @@ def _endings(
         given = (
             (name, value if value is True else str(value)) for name, value in (options or {}).items() if value
         )
-        return Invocation(command=command, source=str(file), options=tuple(given), dry_run=dry_run)
+        return Invocation(
+            command=command, source=str(file), others=others, options=tuple(given), dry_run=dry_run
+        )
 
     try:
         yield invocation

@@ -26,7 +26,7 @@ from remap.results import Report, report_of
 if TYPE_CHECKING:
     from remap.keras3.tensors import Translation
 
-__all__ = ["extract", "plan"]
+__all__ = ["Settled", "extract", "extract_alike", "plan"]
 
 _NO_INPUT = (
     "nothing in the architecture tells the shape of the input, so load_model cannot build the model, nor can it from "
@@ -91,10 +91,117 @@ def extract(
             overwrite=overwrite,
         )
         return report
+    return extract_alike(
+        Settled(),
+        source,
+        target,
+        like=like,
+        plain=plain,
+        keep_flags=keep_flags,
+        submodel=submodel,
+        weights_only=weights_only,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+class Settled:
+    """What was determined for the file before, which serves as long as files have the same layout.
+
+    The files of one run differ in the values of their tensors only. An output is prepared from a `Checkpoint`, and of
+    nothing else of a file, so that an equal `Checkpoint` has the same output but for these values.
+    """
+
+    def __init__(self) -> None:
+        self._request: tuple[tuple[object, ...], Request] | None = None
+        self._prepared: tuple[Checkpoint, Format, Request, tuple[Plan, FileDescription]] | None = None
+
+    def request(
+        self,
+        like: str | os.PathLike[str] | None,
+        *,
+        plain: bool,
+        keep_flags: bool,
+        submodel: str | None,
+        weights_only: bool,
+    ) -> Request:
+        """Do what `_request` does, but read a reference model once unless its file changes."""
+        mark = None if like is None else _mark(like)
+        choice = (like is None, mark, plain, keep_flags, submodel, weights_only)
+        if self._request is not None and self._request[0] == choice and (like is None or mark is not None):
+            return self._request[1]
+        request = _request(
+            like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only
+        )
+        self._request = choice, request
+        return request
+
+    def prepare(self, checkpoint: Checkpoint, form: Format, request: Request) -> tuple[Plan, FileDescription]:
+        """Do what `_prepare` does, unless all it follows from is as before."""
+        if self._prepared is not None:
+            before, same_form, same_request, prepared = self._prepared
+            if same_request is request and same_form is form and before == checkpoint:
+                return prepared
+        prepared = _prepare(checkpoint, form, request)
+        self._prepared = checkpoint, form, request, prepared
+        return prepared
+
+
+def _mark(path: str | os.PathLike[str]) -> object:
+    """Tell a file from other files and from itself with another content; None if it cannot be found."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return (
+        os.fspath(path),
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def extract_alike(
+    settled: Settled,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    like: str | os.PathLike[str] | None,
+    plain: bool,
+    keep_flags: bool,
+    submodel: str | None,
+    weights_only: bool,
+    overwrite: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Report:
+    """Do what `extract` does, one file of a run after another.
+
+    Args:
+        settled: What was settled for the file before; it is changed.
+        source: The checkpoint.
+        target: The output.
+        like: As for `extract`, and so all others.
+        plain: See there.
+        keep_flags: See there.
+        submodel: See there.
+        weights_only: See there.
+        overwrite: See there.
+        progress: See there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        RemapError: As `extract`.
+    """
     form = _format(target, like=like)
-    request = _request(like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only)
+    request = settled.request(
+        like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only
+    )
     with open_checkpoint(source) as opened:
-        prepared, file = _prepare(opened.checkpoint, form, request)
+        prepared, file = settled.prepare(opened.checkpoint, form, request)
         size = publish(file, opened, target, overwrite=overwrite, progress=progress)
     return report_of(prepared, source=os.fspath(source), target=os.fspath(target), size=size)
 

@@ -94,22 +94,24 @@ def held_by_checkpoint(checkpoint: Checkpoint, *, where: str) -> HeldModel:
     if checkpoint.model_config is not None:
         model = parse_model(checkpoint.model_config, where=f"{where}, model_config")
     optimizer = checkpoint.optimizer or ()
-    found = recognize(checkpoint, model)
-    if found.kind == "empty":
-        raise InputRefused("the file is a Keras file but holds no weights", where=where)
-    if found.template is not None:
+    recognition = recognize(checkpoint, model)
+    if recognition.kind == "empty":
+        raise InputRefused("the file is a Keras file but holds no weights", where=checkpoint.root)
+    found = recognition.template
+    if found is None:
+        named = None if model is None else _named(model, checkpoint.layers)
         return HeldModel(
-            form="multi-gpu .h5",
-            groups=(found.template.group,),
-            architecture=found.template.architecture,
+            form=".h5",
+            groups=checkpoint.layers,
+            architecture=named,
             optimizer=optimizer,
+            saved_by_keras3=(checkpoint.keras_version or "").startswith("3."),
         )
     return HeldModel(
-        form=".h5",
-        groups=checkpoint.layers,
-        architecture=None if model is None else _named(model, checkpoint.layers),
+        form="multi-gpu .h5",
+        groups=(found.group,),
+        architecture=found.architecture,
         optimizer=optimizer,
-        saved_by_keras3=(checkpoint.keras_version or "").startswith("3."),
     )
 
 

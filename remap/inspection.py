@@ -37,7 +37,7 @@ def inspect(
 ) -> Inspection:
     """Describe what a Keras file holds: a multi-GPU checkpoint, a single model, several, or no weights.
 
-    The file is an .h5 of any Keras, a `.keras` archive or a `.weights.h5` of Keras 3.
+    The file is a .h5 of any Keras, or a `.keras` archive or `.weights.h5` file of Keras 3.
 
     Args:
         source: The file.

@@ -36,7 +36,16 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-__all__ = ["DEADLINE", "EXHAUSTED", "MEMORY", "Isolation", "IsolationFailed", "exhausted", "run"]
+__all__ = [
+    "DEADLINE",
+    "ENVIRONMENT",
+    "EXHAUSTED",
+    "MEMORY",
+    "Isolation",
+    "IsolationFailed",
+    "exhausted",
+    "run",
+]
 
 DEADLINE = 30
 """Seconds of processor time that may pass without progress; real files need less than two in all."""
@@ -44,6 +53,8 @@ MEMORY = 1 << 30
 """Bytes that the work may take; real files need less than a tenth."""
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 """What the system says when it has no files, processes, threads or memory left."""
+ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
+"""Variables to set before the libraries are loaded: no plug-ins, no threads that nothing here would use."""
 
 _HEAD = struct.Struct("<cQ")  # how a message to the parent begins: its kind, and the bytes that follow
 _PROGRESS = struct.Struct("<QQ")  # bytes done, bytes in all
@@ -114,15 +125,18 @@ def run(
 
 
 class Isolation:
-    """One call in a child process that can be started before it is known what to call.
+    """Calls in child processes, of which the first can be started before it is known what to call.
 
-    With `fork` the child is a copy of this process, which takes half a millisecond but is safe only where no other
+    With `fork` a child is a copy of this process, which takes half a millisecond but is safe only where no other
     thread runs, as on our own command line; otherwise, and where the system cannot fork, it is a new interpreter.
+    One child serves up to `calls` calls, as long as each returns: a call that is refused or crashes in a child that
+    served others is made again in a new one, whose word counts, and after it comes another child.
     A context manager that ends a child which was told nothing.
     """
 
-    def __init__(self, *, fork: bool = False) -> None:
+    def __init__(self, *, fork: bool = False, calls: int = 1) -> None:
         self._fork = fork and hasattr(os, "fork")
+        self._calls = calls
         self._child: _Child | None = None
 
     def __enter__(self) -> Isolation:
@@ -147,7 +161,7 @@ class Isolation:
         memory: int = MEMORY,
         **named: Any,
     ) -> Any:
-        """Call a function as the module's `run` does; each call after the first starts another child."""
+        """Call a function as the module's `run` does."""
         order = pickle.dumps(
             _Order(
                 function=function,
@@ -159,14 +173,27 @@ class Isolation:
                 parent=os.getpid(),
             )
         )
+        used = self._child is not None and self._child.calls > 0
+        outcome, status = self._obeyed(order, progress, where)
+        if used and (outcome is None or outcome[0] == b"e"):
+            outcome, status = self._obeyed(order, progress, where)
+        return _conclude(outcome, status, where, deadline)
+
+    def _obeyed(
+        self, order: bytes, progress: Progress | None, where: str
+    ) -> tuple[tuple[bytes, bytes] | None, int]:
+        """Have a child carry out an order; give its last message, if any, and its exit status if it ended."""
         child, self._child = self._child, None
         try:
             child = child or _started((), fork=self._fork)
         except OSError as error:
             raise _not_started(error, where) from None
         with _Terminable():
-            outcome, status = child.obey(order, progress)
-        return _conclude(outcome, status, where, deadline)
+            outcome = child.obey(order, progress, last=child.calls + 1 >= self._calls)
+            if outcome is not None and outcome[0] == b"r" and child.calls < self._calls:
+                self._child = child
+                return outcome, 0
+            return outcome, child.wait()
 
 
 # The parent's side
@@ -214,33 +241,51 @@ class _Forked:
 
 
 class _Child:
-    """A child process, a pipe for its order and a pipe for its messages."""
+    """A child process, a pipe for its orders and a pipe for its messages."""
 
     def __init__(self, process: Popen[bytes] | _Forked, orders: IO[bytes], messages: IO[bytes]) -> None:
+        self.calls = 0
         self._process = process
         self._orders = orders
         self._messages = messages
 
-    def obey(self, order: bytes, progress: Progress | None) -> tuple[tuple[bytes, bytes] | None, int]:
-        """Let it do its work; give its last message, if any, and its exit status."""
+    def obey(self, order: bytes, progress: Progress | None, *, last: bool) -> tuple[bytes, bytes] | None:
+        """Let it do its work; give its last message, if any."""
+        self.calls += 1
         try:
             # Where the child is gone already, how it ended says more.
-            with suppress(BrokenPipeError, OSError), self._orders:
+            with suppress(BrokenPipeError, OSError):
                 self._orders.write(order)
-            with self._messages:
-                outcome = _listen(self._messages, progress)
+                self._orders.flush()
+            if last:
+                self._close(self._orders)
+            return _listen(self._messages, progress)
         except BaseException:
             self._stop()
             raise
-        return outcome, self._process.wait()
+
+    def wait(self) -> int:
+        """Wait for its end, which has come or comes when no more orders do; give its exit status."""
+        try:
+            self._close(self._orders)
+            self._close(self._messages)
+            return self._process.wait()
+        except BaseException:
+            self._stop()
+            raise
 
     def abandon(self) -> None:
-        """End it at once; it has begun nothing."""
-        self._orders.close()
-        self._messages.close()
+        """End it at once; it is at work on nothing."""
+        self._close(self._orders)
+        self._close(self._messages)
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+
+    @staticmethod
+    def _close(pipe: IO[bytes]) -> None:
+        with suppress(OSError):  # what is still in its buffer has nowhere to go
+            pipe.close()
 
     def _stop(self) -> None:
         """End it, and let it clean up unless it takes too long."""
@@ -252,6 +297,8 @@ class _Child:
                 self._process.kill()
                 self._process.wait()
             time.sleep(0.01)
+        self._close(self._orders)
+        self._close(self._messages)
 
 
 def _started(preload: Sequence[str], *, fork: bool) -> _Child:
@@ -291,7 +338,7 @@ def _new(preload: Sequence[str]) -> _Child:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ | _ENVIRONMENT,
+        env=os.environ | ENVIRONMENT,
     )
     assert process.stdin is not None  # noqa: S101 - for the type checker
     assert process.stdout is not None  # noqa: S101
@@ -408,9 +455,6 @@ class _Values(pickle.Unpickler):
 
 # The child's side
 
-# Read when the libraries are loaded: no plug-ins, no threads that nothing here would use.
-_ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
-
 
 def _fresh(preload: Sequence[str]) -> NoReturn:
     """Serve in an interpreter that was started for it: the order is on stdin, messages go to stdout."""
@@ -418,25 +462,26 @@ def _fresh(preload: Sequence[str]) -> NoReturn:
 
 
 def _serve(orders: int, messages: int, preload: Sequence[str], parent: int) -> NoReturn:
-    """Wait for an order, carry it out, say how that ended, and leave."""
+    """Carry out orders and say how each ended; leave after one that did not return, or when no more come."""
     try:
         _end_with(parent)
         _prepare()
         for name in preload:
             with suppress(Exception):  # it will be met again by the call
                 _found(name)
-        with os.fdopen(orders, "rb") as file:
-            content = file.read()
-        if content:
-            order: _Order = pickle.loads(content)  # noqa: S301 - from the parent, which reads no file
+        with suppress(EOFError), os.fdopen(orders, "rb") as file:
+            order: _Order = pickle.load(file)  # noqa: S301 - from the parent, which reads no file
             # A parent that was killed before this process could ask for its death signal.
-            if sys.platform != "linux" or os.getppid() == order.parent:
-                _carry_out(order, _Reporter(messages, order))
+            orphaned = sys.platform == "linux" and os.getppid() != order.parent
+            while not orphaned and _carry_out(order, _Reporter(messages, order)):
+                order = pickle.load(file)  # noqa: S301
+                gc.collect()  # the call before left cycles; after the last call they are nobody's concern
     finally:
         os._exit(0)
 
 
-def _carry_out(order: _Order, reporter: _Reporter) -> None:
+def _carry_out(order: _Order, reporter: _Reporter) -> bool:
+    """Call the function and send how that ended; tell whether it returned."""
     try:
         kind, value = _outcome(order, reporter)
         reporter.send(kind, pickle.dumps(value))
@@ -445,6 +490,8 @@ def _carry_out(order: _Order, reporter: _Reporter) -> None:
 
         with suppress(BaseException):
             reporter.send(b"e", pickle.dumps(traceback.format_exc()))
+        return False
+    return kind == b"r"
 
 
 def _outcome(order: _Order, reporter: _Reporter) -> tuple[bytes, Any]:
@@ -499,7 +546,7 @@ def _prepare() -> None:
     silent = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # what a dying library prints is for nobody
         os.dup2(silent, stream)
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(ENVIRONMENT)
     gc.disable()  # what is built here lives until the end, and the end is near
 
 

@@ -61,6 +61,23 @@ def work_in_steps(progress: Callable[[int, int], None]) -> str:
     return "done"
 
 
+def work(seconds: float) -> None:
+    start = time.process_time()
+    while time.process_time() < start + seconds:
+        pass
+
+
+_CALLS: list[int] = []
+
+
+def succeed_first() -> int:
+    """Fail in a process in which it was called before."""
+    _CALLS.append(1)
+    if len(_CALLS) > 1:
+        refuse()
+    return len(_CALLS)
+
+
 def report_often(progress: Callable[[int, int], None]) -> None:
     for step in range(10_000):
         progress(step, 10_000)

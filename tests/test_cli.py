@@ -84,7 +84,7 @@ ENDINGS = [
     (5, ["extract", "single.h5", "-o", "out.h5"]),
     (6, ["extract", "multi.h5", "-o", "single.h5"]),
     (6, ["extract", "multi.h5", "-o", "nowhere/out.h5"]),
-    (6, ["extract", "multi.h5", "-o", "."]),
+    (2, ["extract", "multi.h5", "-o", "."]),  # the output of that name would be the input
     (6, ["extract", "multi.h5", "-o", "absent/", "--dry-run"]),
     (2, ["inspect", "multi.h5", "--svg", "single.png"]),
     (2, ["inspect", "multi.h5", "--html", "single.h5"]),

@@ -62,8 +62,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formats": VALUES | {"keras3"},
     "hdf5": VALUES | {"formats", "keras3"},
     "isolation": {"errors"},
+    "batch": {"", "errors", "isolation", "results", "conversion"},
 }
-PURE = set(MAY_IMPORT) - {"hdf5", "isolation"}
+PURE = set(MAY_IMPORT) - {"hdf5", "isolation", "batch"}
 
 
 def part_of(module: str) -> str:

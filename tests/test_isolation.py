@@ -499,3 +499,57 @@ class TestPublicFunctions:
         monkeypatch.setattr("remap.conversion.open_checkpoint", forbidden)
         assert remap.inspect(multi, isolated=True).kind == "multi-gpu"
         assert remap.plan(multi, isolated=True).layers
+
+
+class TestSeveralCallsOfOneChild:
+    """Each has its limits, and what it is blamed for happens in a child of its own, too."""
+
+    @pytest.fixture
+    def isolation(self) -> Iterator[Isolation]:
+        with Isolation(calls=3) as made:
+            yield made
+
+    def test_as_many_as_are_allowed_are_made_in_one_child(self, isolation: Isolation) -> None:
+        children = [isolation.run("os.getpid", where="") for _ in range(6)]
+        assert children[:3] == [children[0]] * 3
+        assert children[3:] == [children[3]] * 3
+        assert children[0] != children[3]
+
+    @pytest.mark.parametrize(
+        ("function", "args", "error"),
+        [
+            ("tests.isolated.refuse", (), OutputRefused),
+            ("tests.isolated.fail", (), IsolationFailed),
+            ("tests.isolated.die", (11,), InputRefused),
+        ],
+    )
+    def test_after_one_that_did_not_return_comes_another_child(
+        self, isolation: Isolation, function: str, args: tuple[int, ...], error: type[Exception]
+    ) -> None:
+        before = isolation.run("os.getpid", where="")
+        with pytest.raises(error):
+            isolation.run(function, *args, where="")
+        assert isolation.run("os.getpid", where="") != before
+
+    def test_what_fails_only_after_others_returns(self, isolation: Isolation) -> None:
+        assert isolation.run("tests.isolated.succeed_first", where="") == 1
+        assert isolation.run("tests.isolated.succeed_first", where="") == 1
+
+    def test_a_child_that_was_killed_between_calls_is_replaced(self, isolation: Isolation) -> None:
+        before = isolation.run("os.getpid", where="")
+        os.kill(before, signal.SIGTERM)
+        assert isolation.run("os.getpid", where="") != before
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only here the system limits the memory")
+    def test_each_call_has_the_whole_memory(self, isolation: Isolation) -> None:
+        for _ in range(3):
+            assert isolation.run("tests.isolated.take", 200 << 20, where="", memory=300 << 20) == 200 << 20
+        with pytest.raises(InputRefused, match="more memory"):
+            isolation.run("tests.isolated.take", 400 << 20, where="", memory=300 << 20)
+
+    @pytest.mark.skipif(not hasattr(signal, "SIGXCPU"), reason="only here the limit is of processor time")
+    def test_each_call_has_the_whole_time(self, isolation: Isolation) -> None:
+        for _ in range(3):
+            isolation.run("tests.isolated.work", 0.9, where="", deadline=1)
+        with pytest.raises(InputRefused, match="time limit: 1 s"):
+            isolation.run("tests.isolated.work", 30, where="", deadline=1)

@@ -33,6 +33,7 @@ class Invocation:
     Attributes:
         command: The name of the command.
         source: The file that it reads.
+        others: Further files that it reads.
         options: Options by the names of the library's arguments, in the order in which they are printed; `target` is
             the output. A switch has the value True.
         dry_run: Whether nothing shall be written.
@@ -40,6 +41,7 @@ class Invocation:
 
     command: Command
     source: str
+    others: tuple[str, ...] = ()
     options: tuple[tuple[Option, str | Literal[True]], ...] = ()
     dry_run: bool = False
 
@@ -47,7 +49,7 @@ class Invocation:
     def files(self) -> tuple[str, ...]:
         """List the files that the command names, the one that it reads first."""
         return (
-            self.source, *(value for option, value in self.options if option in _FILES and value is not True)
+            self.source, *self.others, *(value for option, value in self.options if option in _FILES and value is not True)
         )  # fmt: skip
 
     def accepts(self, remedy: Remedy) -> bool:
@@ -70,7 +72,7 @@ class Invocation:
     @property
     def line(self) -> str:
         """Write the command so that it can be pasted into a shell."""
-        words = [self.command, _file(self.source)]
+        words = [self.command, *map(_file, (self.source, *self.others))]
         for option, value in self.options:
             words += _words(option, value)
         if self.dry_run:

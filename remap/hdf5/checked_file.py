@@ -239,8 +239,8 @@ class CheckedFile:
 
         No more than `NAMES` are listed in all calls together; a group is listed by the path that first led to it only.
         """
-        with _Guard(self._source) as place:
-            above = place.enter(_parts(path))
+        with _Guard(self._source) as guard:
+            above = guard.enter(_parts(path))
             group = self._groups.to(above)
             found: list[bytes] = []
             self._listed += group.get_num_objs()
@@ -251,7 +251,7 @@ class CheckedFile:
             for raw in found:
                 name = _decode(raw)
                 parts = path_parts(name)
-                place.enter(above + parts)
+                guard.enter(above + parts)
                 _hard_link(group, raw)
                 kind = kinds.get(h5o.get_info(group, raw).type)
                 if kind is None or len(parts) > 1:

@@ -1,0 +1,315 @@
+"""Run a batch: hand files to an executor, a few at a time, and give results as files end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from remap.batch.files import Files, Selection, Work
+from remap.batch.record import Record, fingerprint
+from remap.batch.results import FORMATS, Format, Progress, Result, status_of
+from remap.batch.work import INTERPRETERS, Outcome, Settings, Task, convert
+from remap.errors import OutputRefused, RemapError, UsageRefused
+
+__all__ = ["extract_many"]
+
+_AHEAD = 4
+_AHEAD_ELSEWHERE = 1024
+
+
+def extract_many(
+    sources: Iterable[str | os.PathLike[str]],
+    target: str | os.PathLike[str],
+    *,
+    executor: Executor | None = None,
+    format: Format = "h5",  # noqa: A002 - the name that the command line and other libraries have for it
+    recursive: bool = False,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    like: str | os.PathLike[str] | None = None,
+    plain: bool = False,
+    keep_flags: bool = False,
+    submodel: str | None = None,
+    weights_only: bool = False,
+    overwrite: bool = False,
+    resume: bool = False,
+    fail_fast: bool = False,
+    jobs: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Generator[Result, None, None]:
+    """Write the single models in many multi-GPU checkpoints to files in a directory.
+
+    Each file is converted as `remap.extract` does it, in a process of its own with limits on time and memory: one
+    that is refused, crashes or never ends does not stop the others. Outputs have the names of their inputs, with the
+    extension of the format, and the places below `target` that files found in a directory have below that directory.
+    A record beside the outputs, ``.h5remap.jsonl``, tells what was made from what.
+
+    >>> import remap
+    >>> results = list(remap.extract_many(["epoch1.h5", "epoch2.h5"], "single"))
+    >>> [result.status for result in results]
+    ['written', 'written']
+
+    Args:
+        sources: Files; also directories where `recursive` is True. May be a generator of any length: names are kept
+            on disk.
+        target: The directory of the outputs, made if it is not there.
+        executor: Where to convert: an executor of threads or processes, or one of a cluster, such as Dask's
+            ``Client.get_executor()``, whose workers have this release of h5remap and see the same files. By default
+            this machine.
+        format: Format, and so the extension, of the outputs.
+        recursive: Convert the files below directories. Links to directories are not followed.
+        include: Patterns such as ``weights.*.h5``; only files that match one are converted. Matched with the name,
+            and with the path below the directory if the pattern has a slash. By default, files found in directories
+            have to end in .h5, .hdf5 or .hdf.
+        exclude: Patterns of files to leave out.
+        like: The reference model, as for `remap.extract`, and so the next four.
+        plain: Nothing was frozen, and no model is inside the model.
+        keep_flags: Keep the order of the checkpoint's trainable flags.
+        submodel: Which of several models.
+        weights_only: Leave architecture and training state behind.
+        overwrite: Replace outputs that are there.
+        resume: Skip outputs that are there and were made from the same input by the same settings, as the record
+            tells; of outputs that it does not tell of, skip those that have the bytes that would be written.
+        fail_fast: Begin no other file after one was refused or failed.
+        jobs: How many files to convert at a time, by default one for each processor; with an executor, how many to
+            hand to it at a time.
+        progress: Called at the beginning and after each file.
+
+    Returns:
+        An iterator of one result for each file, as files end. To close it ends the batch: files at work are
+        abandoned, and no output is ever incomplete.
+
+    Raises:
+        UsageRefused: Two inputs would get one output, an output is an input, a directory is among the sources
+            without `recursive`, the target is a file, or arguments have values they cannot have. Nothing was
+            written.
+        InputRefused: The reference model or a directory cannot be read.
+        OutputRefused: The directory cannot be made; from the iterator, the record cannot be written.
+    """
+    if format not in FORMATS:
+        raise UsageRefused(f"no such format: {format}", hint=f"formats are {', '.join(FORMATS)}")
+    if jobs is not None and jobs < 1:
+        raise UsageRefused(f"{jobs} files at a time are not possible", hint="give 1 or more")
+    if isinstance(sources, str | os.PathLike):
+        sources = [sources]
+    directory = Path(target)
+    if directory.exists() and not directory.is_dir():
+        raise UsageRefused(
+            "the output is a file", where=str(directory), hint="many files need a directory for their outputs"
+        )
+    settings = Settings(
+        like=None if like is None else _absolute(like),
+        plain=plain,
+        keep_flags=keep_flags,
+        submodel=submodel,
+        weights_only=weights_only,
+        overwrite=overwrite,
+    )
+    if plain and like is not None:
+        raise UsageRefused("`plain` and `like` exclude each other", hint="leave one of them out")
+    mark = fingerprint(settings)
+    files = Files(
+        directory,
+        format,
+        Selection(recursive=recursive, include=tuple(include), exclude=tuple(exclude)),
+    )
+    try:
+        files.add(sources)
+        files.check()
+        _make(directory)
+        record = Record(directory, mark)
+        if resume:
+            record.read()
+    except BaseException:
+        files.close()
+        raise
+    batch = _Batch(files, record, settings, resume=resume, fail_fast=fail_fast, progress=progress)
+    return batch.run(executor, jobs)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputRefused(f"the directory cannot be made: {error.strerror}", where=str(directory)) from None
+
+
+class _Ended(NamedTuple):
+    """A file that is no longer at work."""
+
+    work: Work
+    repeated: bool
+    future: Future[Outcome] | None
+
+
+class _Batch:
+    """The state of a running batch."""
+
+    def __init__(
+        self,
+        files: Files,
+        record: Record,
+        settings: Settings,
+        *,
+        resume: bool,
+        fail_fast: bool,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._files = files
+        self._record = record
+        self._settings = settings
+        self._resume = resume
+        self._fail_fast = fail_fast
+        self._progress = progress
+        self._done = Progress(files_done=0, files=files.count, bytes_done=0, bytes=files.bytes)
+        self._ended: SimpleQueue[_Ended] = SimpleQueue()
+        self._at_work: set[Future[Outcome]] = set()
+
+    def run(self, executor: Executor | None, jobs: int | None) -> Generator[Result, None, None]:
+        """Yield results; whatever ends this, nothing stays at work and what was written is recorded."""
+        if self._progress is not None:
+            self._progress(self._done)
+        with ExitStack() as stack:
+            stack.callback(self._files.close)
+            stack.enter_context(self._record)
+            stack.callback(self._record_rest)
+            ahead = jobs or _AHEAD_ELSEWHERE
+            if executor is None:
+                jobs = jobs or _processors()
+                ahead = _AHEAD * jobs
+                executor = ThreadPoolExecutor(jobs)  # its threads wait for the processes of `INTERPRETERS`
+                stack.callback(INTERPRETERS.close)
+                stack.callback(executor.shutdown, cancel_futures=True)
+                stack.callback(self._abandon)
+            stack.callback(self._cancel)
+            yield from self._results(executor, ahead)
+
+    def _results(self, executor: Executor, ahead: int) -> Generator[Result, None, None]:
+        pending = iter(self._files)
+        waiting = 0
+        while True:
+            for work in islice(pending, ahead - waiting):
+                self._begin(executor, work)
+                waiting += 1
+            if not waiting:
+                return
+            ended = self._ended.get()
+            waiting -= 1
+            if ended.future is not None and ended.future.cancelled():
+                continue
+            result = self._result(ended)
+            self._count(result)
+            if self._fail_fast and result.status in ("refused", "failed"):
+                pending = iter(())
+                self._cancel()
+            yield result
+
+    def _begin(self, executor: Executor, work: Work) -> None:
+        if self._resume and self._record.holds(work.source, work.target):
+            self._ended.put(_Ended(work, True, None))
+            return
+        there = os.path.lexists(work.target)
+        # A worker may run in another directory.
+        task = Task(
+            source=_absolute(work.source),
+            target=_absolute(work.target),
+            settings=self._settings,
+            repeatable=self._resume or not there,
+        )
+        future = executor.submit(convert, task)
+        self._at_work.add(future)
+
+        def end(future: Future[Outcome]) -> None:
+            self._at_work.discard(future)
+            self._ended.put(_Ended(work, there, future))
+
+        future.add_done_callback(end)
+
+    def _result(self, ended: _Ended) -> Result:
+        work = ended.work
+        if ended.future is None:
+            return Result(source=work.source, target=work.target, size=work.size, status="already done")
+        outcome = _outcome(work, ended.future)
+        if outcome.error is not None:
+            return Result(
+                source=work.source,
+                target=work.target,
+                size=work.size,
+                status=status_of(outcome.error),
+                error=_as_named(outcome.error, work),
+            )
+        self._record.add(work.source, work.target, outcome)
+        return Result(
+            source=work.source,
+            target=work.target,
+            size=work.size,
+            status="already done" if outcome.found and ended.repeated else "written",
+            report=outcome.report and replace(outcome.report, source=work.source, target=work.target),
+        )
+
+    def _count(self, result: Result) -> None:
+        done = self._done
+        self._done = Progress(
+            files_done=done.files_done + 1,
+            files=done.files,
+            bytes_done=done.bytes_done + result.size,
+            bytes=done.bytes,
+        )
+        if self._progress is not None:
+            self._progress(self._done)
+
+    def _cancel(self) -> None:
+        for future in list(self._at_work):
+            future.cancel()
+
+    def _record_rest(self) -> None:
+        """Record what was written but not yielded."""
+        while True:
+            try:
+                ended = self._ended.get_nowait()
+            except Empty:
+                return
+            if ended.future is not None and not ended.future.cancelled():
+                self._result(ended)
+
+    def _abandon(self) -> None:
+        """End the processes that are at work, if any are: the batch was left early."""
+        if self._at_work:
+            INTERPRETERS.interrupt()
+
+
+def _outcome(work: Work, future: Future[Outcome]) -> Outcome:
+    """Take what a future gave; an executor may have lost the task."""
+    try:
+        return future.result()
+    except Exception as error:
+        return Outcome(
+            error=RemapError(
+                f"the executor lost the file: {type(error).__name__}: {error}",
+                where=work.source,
+                hint="run the batch again with resume: no output is incomplete",
+            )
+        )
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(os.fspath(path))  # noqa: PTH100 - links are not to be resolved
+
+
+def _as_named(error: RemapError, work: Work) -> RemapError:
+    """Name files in an error as the caller did."""
+    where = error.where
+    for name in (work.source, work.target):
+        where = where.replace(_absolute(name), name)
+    return type(error)(error.what, where=where, hint=error.hint, remedies=error.remedies)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
