@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from remap.batch.results import Progress, Result
     from remap.batch.run import extract_many
     from remap.checking import Check, check
-    from remap.comparing import compare
-    from remap.comparison import Comparison
+    from remap.comparison.compare import compare
+    from remap.comparison.results import Comparison
     from remap.conversion import extract, plan
     from remap.conversion_plan import Plan
     from remap.inspection import inspect
@@ -53,14 +53,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Check": "remap.checking",
-    "Comparison": "remap.comparison",
+    "Comparison": "remap.comparison.results",
     "Inspection": "remap.results",
     "Plan": "remap.conversion_plan",
     "Progress": "remap.batch.results",
     "Report": "remap.results",
     "Result": "remap.batch.results",
     "check": "remap.checking",
-    "compare": "remap.comparing",
+    "compare": "remap.comparison.compare",
     "extract": "remap.conversion",
     "extract_many": "remap.batch.run",
     "inspect": "remap.inspection",

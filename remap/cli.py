@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from remap.checking import Check
-    from remap.comparison import Comparison
+    from remap.comparison.results import Comparison
     from remap.console.invocation import Command, Invocation
     from remap.console.terminal import ProgressBar, Terminal
     from remap.conversion_plan import Plan
@@ -40,15 +40,18 @@ Examples:
   h5remap extract multi_gpu.h5 -o single.h5
   h5remap extract weights.h5 -o single.h5 --like model.json
   h5remap check single.h5 --like model.json
+  h5remap compare multi_gpu.h5 single.keras
 
 \b
 Exit codes:
   0    done
   1    a bug in h5remap
   2    wrong usage
-  3    the input is refused; check: Keras would not load it
+  3    the input is refused; check: Keras would not load it;
+       compare: the files differ
   4    undecided: --like, --plain or --submodel has to tell;
-       check: custom layers decide
+       check: custom layers decide; compare: nothing tells
+       which tensors belong together
   5    already a single model
   6    the output exists already or cannot be written
   130  interrupted by Ctrl-C

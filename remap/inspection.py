@@ -62,7 +62,7 @@ def inspect(
     try:
         opened = open_checkpoint(source)
     except InputRefused:
-        from remap.keras3_inspection import inspect_keras3
+        from remap.inspection_keras3 import inspect_keras3
 
         modern = inspect_keras3(source, stats=stats, progress=progress)
         if modern is None:

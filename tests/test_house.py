@@ -62,9 +62,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formats": VALUES | {"keras3"},
     "hdf5": VALUES | {"formats", "keras3"},
     "isolation": {"errors"},
+    "comparison": VALUES
+    | {"", "recognize", "assignment", "keras3", "hdf5", "isolation", "results", "output_tensors"},
     "batch": {"", "errors", "isolation", "results", "conversion"},
 }
-PURE = set(MAY_IMPORT) - {"hdf5", "isolation", "batch"}
+PURE = set(MAY_IMPORT) - {"hdf5", "isolation", "comparison", "batch"}
 
 
 def part_of(module: str) -> str:

@@ -339,4 +339,4 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 def test_the_help_has_an_example_of_every_command(run: Run) -> None:
     lines = run("--help").out.split("Examples:")[1].split("\n\n")[0].split("\n")
     examples: list[Any] = [shlex.split(line) for line in lines if line.strip()]
-    assert {words[1] for words in examples} == {"inspect", "extract", "check"}
+    assert {words[1] for words in examples} == {"inspect", "extract", "check", "compare"}

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from remap.comparison import ComparedTensor, Comparison
+from remap.comparison.results import ComparedTensor, Comparison
 from remap.console.text import Line, cell_width, count, dtype, elided, shape, wrapped
 from remap.hdf5.identify import show
 

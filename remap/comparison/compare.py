@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from remap.comparison import ComparedTensor, Comparison, MatchedBy, Verdict
-from remap.held_model import HeldLayer, HeldModel, held_by_checkpoint, held_by_objects, take_apart
+from remap.comparison.keras3_variables import made_by_rows, recipes_of
+from remap.comparison.models import HeldLayer, HeldModel, held_by_checkpoint, held_by_objects, take_apart
+from remap.comparison.results import ComparedTensor, Comparison, MatchedBy, Verdict
 from remap.isolation import run
-from remap.keras3_parts import made_by_rows, recipes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remap.architecture import Layer, owned_weights, parse_model
+from remap.comparison.models import Place, in_layer_order, layer_end, shares_by_layer
 from remap.errors import InputRefused
-from remap.held_model import Place, in_layer_order, layer_end, shares_by_layer
 from remap.inspection import flags_of
 from remap.keras3.objects import number_names, snake_case
 from remap.results import InspectedLayer, InspectedWeight, Inspection
