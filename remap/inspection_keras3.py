@@ -174,7 +174,7 @@ def _leaf(name: str, layer: Layer | None, share: Sequence[tuple[Place, Weight]])
 def _nest(
     name: str, layer: Layer | None, inside: Sequence[InspectedLayer], own: Sequence[tuple[Place, Weight]]
 ) -> InspectedLayer:
-    """Describe a model inside the model; weights of its own stand behind its layers."""
+    """Describe a nested model; its own weights follow those of its layers."""
     parts = (*inside, *([_leaf("(the model itself)", None, own)] if own else []))
     return InspectedLayer(
         name=name,

@@ -70,7 +70,7 @@ def extract_many(
             have to end in .h5, .hdf5 or .hdf.
         exclude: Patterns of files to leave out.
         like: The reference model, as for `remap.extract`, and so the next four.
-        plain: Nothing was frozen, and no model is inside the model.
+        plain: Nothing was frozen, and no model is nested.
         keep_flags: Keep the order of the checkpoint's trainable flags.
         submodel: Which of several models.
         weights_only: Leave architecture and training state behind.

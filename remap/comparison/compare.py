@@ -34,10 +34,7 @@ _TWO_ORDERS = (
     "the files are equal in the order that the trainable flags ask for, but the names of the weights tell "
     "another order"
 )
-_ON_TRUST = (
-    "taken on trust: that the models inside the model have the trainable flags that the architecture tells, by which their "
-    "weights are ordered"
-)
+_FLAGS_ASSUMED = "assumed, not verified: nested models have the trainable flags of the architecture, which decide the order of their weights"
 _UNKNOWN_CONVERSION = (
     "some tensors differ, and the files do not tell how Keras 3 stores the weights of their layers: a conversion may have "
     "changed or moved them"
@@ -186,17 +183,17 @@ class _Comparing:
         tried: list[tuple[_Way, _Found]] = []
         for way in _ways(self._one.held, self._other.held):
             found = self._measured(way.matched_by, way.pairs)
-            if found.equal and way.on_trust and tried:
+            if found.equal and way.flags_assumed and tried:
                 return found, "undecided", _TWO_ORDERS
             if found.equal:
-                return (_noted(found, _ON_TRUST) if way.on_trust else found), "equal", ""
+                return (_noted(found, _FLAGS_ASSUMED) if way.flags_assumed else found), "equal", ""
             tried.append((way, found))
         if not tried:
             return self._by_content()
         way, found = min(tried, key=lambda one: sum(not tensor.equal for tensor in one[1].tensors))
         if _may_be_converted(found) or not self._is_moved(found):
             return _judged(found)
-        if len(tried) == 1 and not way.on_trust and way.matched_by in ("paths", "architecture"):
+        if len(tried) == 1 and not way.flags_assumed and way.matched_by in ("paths", "architecture"):
             return _noted(found, _MOVED), "different", ""
         return found, "undecided", _UNTOLD
 
@@ -398,12 +395,12 @@ def _compared(
 class _Way:
     """A way in which the tensors of two files may belong together.
 
-    `on_trust` says that it goes by trainable flags that may not be those of the file.
+    `flags_assumed` says that it goes by trainable flags that may not be those of the file.
     """
 
     matched_by: MatchedBy
     pairs: list[_Pair]
-    on_trust: bool = False
+    flags_assumed: bool = False
 
 
 def _ways(one: HeldModel, other: HeldModel) -> Iterator[_Way]:
@@ -428,7 +425,7 @@ def _ways(one: HeldModel, other: HeldModel) -> Iterator[_Way]:
             yield _Way(
                 matched_by="order" if how == "order" else by,
                 pairs=pairs,
-                on_trust="flags" in (basis, other_basis),
+                flags_assumed="flags" in (basis, other_basis),
             )
 
 

@@ -146,7 +146,7 @@ def take_apart(held: HeldModel, architecture: Layer | None) -> list[tuple[str, t
     """Give the layers with weights, in each way in which the file can be read, the likeliest first.
 
     `architecture` is the file's own or that of the other file. Each way comes with what it goes by: ``paths``,
-    ``architecture``, ``names``, or ``flags`` for an architecture whose trainable flags are taken on trust.
+    ``architecture``, ``names``, or ``flags`` for an architecture whose trainable flags are assumed.
     """
     if held.is_keras3:
         return [("paths", _layers_of_objects(held, architecture))]

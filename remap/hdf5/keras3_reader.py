@@ -155,11 +155,11 @@ def _from_archive(source: Source, head: bytes) -> OpenedKeras3:
 def _read(
     source: Source, *, size: int, config: str | None = None, metadata: str | None = None
 ) -> OpenedKeras3:
-    with CheckedFile(source) as gate:
-        reading = _Reading(gate, source)
+    with CheckedFile(source) as file:
+        reading = _Reading(file, source)
         reading.require_keras3()
         objects = tuple(reading.objects())
-        gate.require_disjoint()
+        file.require_disjoint()
     source.require_unchanged()
     return OpenedKeras3(
         objects=objects, config=config, metadata=metadata, size=size, source=source, extents=reading.extents
@@ -169,14 +169,14 @@ def _read(
 class _Reading:
     """One pass over a file."""
 
-    def __init__(self, gate: CheckedFile, source: Source) -> None:
-        self._gate = gate
+    def __init__(self, file: CheckedFile, source: Source) -> None:
+        self._file = file
         self._source = source
         self.extents: dict[str, Extent] = {}
 
     def require_keras3(self) -> None:
-        gate = self._gate
-        if gate.names((), "layer_names") is not None or gate.has("model_weights"):
+        file = self._file
+        if file.names((), "layer_names") is not None or file.has("model_weights"):
             raise self._refused("this is a Keras .h5 in the format of Keras 2, not of Keras 3", ())
 
     def objects(self) -> list[SavedObject]:
@@ -185,7 +185,7 @@ class _Reading:
         pending: list[tuple[str, ...]] = [()]
         while pending:
             path = pending.pop()
-            groups, datasets = self._gate.members(path)
+            groups, datasets = self._file.members(path)
             if datasets:
                 raise self._refused(f"{show(datasets[0])!r} stands outside a group of variables", path)
             if len(path) > _DEEPEST:
@@ -204,17 +204,17 @@ class _Reading:
 
     def _object(self, path: tuple[str, ...]) -> SavedObject:
         group = (*path, _VARIABLES)
-        groups, datasets = self._gate.members(group)
+        groups, datasets = self._file.members(group)
         if groups:
             raise self._refused(f"a group {show(groups[0])!r} stands among variables", group)
         names = sorted(datasets, key=_in_order)
         prefix = "/" + "/".join(group)
         variables = []
-        for name, tensor in zip(names, self._gate.tensors(group, names), strict=True):
+        for name, tensor in zip(names, self._file.tensors(group, names), strict=True):
             where = f"{prefix}/{name}"
             self.extents[where] = tensor.extent
             variables.append(Weight(name=name, path=where, shape=tensor.shape, dtype=tensor.dtype))
-        called = self._gate.text(group, "name")
+        called = self._file.text(group, "name")
         shown = tuple("layers" if part == _OLD_LAYERS else part for part in path)
         return SavedObject(path=shown, name=called, variables=tuple(variables))
 
@@ -241,7 +241,7 @@ def is_keras3(source: Source) -> bool:
     source.read_into(head, 0)
     if bytes(head).startswith(b"PK"):
         return any(name.encode() in bytes(head) for name in (_METADATA, _CONFIG, _WEIGHTS))
-    with CheckedFile(source) as gate:
-        if gate.has("model_weights") or gate.names((), "layer_names") is not None:
+    with CheckedFile(source) as file:
+        if file.has("model_weights") or file.names((), "layer_names") is not None:
             return False
-        return any(gate.has(name) for name in (_VARIABLES, "layers", _OLD_LAYERS))
+        return any(file.has(name) for name in (_VARIABLES, "layers", _OLD_LAYERS))

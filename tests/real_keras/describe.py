@@ -1,4 +1,4 @@
-"""Build models in today's Keras, as someone would who has nothing older, and describe them in every way.
+"""Build models in Keras 3, as someone would who has nothing older, and describe them in every way.
 
 Called with a folder; makes `<case>.json`, `<case>.h5`, `<case>.keras` there. With `load` behind it, loads the
 weights files `<case>-out.h5` into the same models and prints what they predict of the samples `<case>.npz`.

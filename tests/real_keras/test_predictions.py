@@ -1,4 +1,4 @@
-"""Every recorded checkpoint, in today's Keras: what it predicts is what old Keras predicted."""
+"""Every recorded checkpoint, in Keras 3: what it predicts is what old Keras predicted."""
 
 from __future__ import annotations
 

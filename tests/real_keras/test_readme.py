@@ -1,4 +1,4 @@
-"""What the README promises of today's Keras: every message comes where it says, and what it advises helps."""
+"""What the README promises of Keras 3: every message comes where it says, and what it advises helps."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def run_keras(folder: Path, *arguments: str) -> dict[str, list[list[float]]]:
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with models of today's Keras, described in every way it can."""
+    """Give a folder with models of Keras 3, described in every way it can."""
     folder = tmp_path_factory.mktemp("described")
     run_keras(folder)
     return folder

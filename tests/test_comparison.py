@@ -155,7 +155,7 @@ def test_a_conversion_without_its_arithmetic_is_different_and_says_why(case: Cas
 
 
 def test_swapped_layers_are_undecided_where_names_and_flags_disagree(case: Case, tmp_path: Path) -> None:
-    """A model inside the model was frozen, which Keras 2 does not save: its flags give another order than names."""
+    """A nested model was frozen, which Keras 2 does not save: its flags give another order than names."""
     source, target = case("keras-2.2.4", "nested_deep") / "multi.h5", tmp_path / "out.keras"
     extract(source, target)
     assert compare(source, target).matched_by == "names"
