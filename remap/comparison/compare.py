@@ -34,7 +34,10 @@ _TWO_ORDERS = (
     "the files are equal in the order that the trainable flags ask for, but the names of the weights tell "
     "another order"
 )
-_FLAGS_ASSUMED = "assumed, not verified: nested models have the trainable flags of the architecture, which decide the order of their weights"
+_FLAGS_ASSUMED = (
+    "assumed, not verified: nested models have the trainable flags of the architecture, which decide the order "
+    "of their weights"
+)
 _UNKNOWN_CONVERSION = (
     "some tensors differ, and the files do not tell how Keras 3 stores the weights of their layers: a conversion may have "
     "changed or moved them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,10 +24,11 @@ ERAS = sorted({era for era, _ in all_cases()})
 RUNS = [(era, "tensorflow") for era in ERAS]
 RUNS += [(era, "jax") for era in ("keras-2.2.4", "tf.keras-2.3.4-eager") if era in ERAS]
 
-# Cases that Keras 3 cannot open, with what is said of each.
+# Cases that Keras 3 cannot open or that are refused, with what is said of each.
 REFUSED = {
     "many_layers": "Keras 3 has no such layer",  # LocallyConnected2D
-    "gan_multi-generator": "is a nested model inside",
+    # The first releases save no architecture of a wrapper, so that only the file's groups tell the models.
+    "gan_multi-generator": "is a nested model inside|no model with weights is called",
 }
 # What no way settles, whatever is to be written.
 UNDECIDED = {
@@ -71,7 +73,7 @@ def test_predictions_are_those_of_old_keras(
                 files = convert(translation, source, tmp_path / called)
             except RemapError as error:
                 expected = isinstance(error, Undecided) and (era, called) in UNDECIDED
-                if not expected and REFUSED.get(called, "nothing of the kind") not in str(error):
+                if not expected and re.search(REFUSED.get(called, "nothing of the kind"), str(error)) is None:
                     odd[called] = str(error)
                 continue
             jobs.append(Job(called, *files, truth / "samples.npz", custom_objects=translation.custom_objects))
