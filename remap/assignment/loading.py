@@ -14,6 +14,7 @@ from itertools import pairwise
 from remap.assignment.expected import ExpectedLayer, ExpectedSubmodel, iter_layers
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup
+from remap.errors import GIVE_JSON, Undecided
 from remap.layers.weights import Shape, Slot
 from remap.weight_names import family, layer_scope, runs, split_number
 
@@ -135,17 +136,29 @@ def file_layers(groups: Sequence[LayerGroup]) -> list[FileLayer]:
 
 
 def model_layers(like: Reference) -> list[ModelLayer]:
-    """List the layers of a model that may have weights, each with the shapes in Keras's order."""
-    return [_model_layer(part, one_by_one=not like.ordered) for part in like.expected]
+    """List the layers of a model that may have weights, each with the shapes in Keras's order.
+
+    Raises:
+        Undecided: If the order is that of another Keras, and the model does not tell which one wrote it.
+    """
+    return [_model_layer(part, like) for part in like.expected]
 
 
-def _model_layer(part: ExpectedLayer | ExpectedSubmodel, *, one_by_one: bool) -> ModelLayer:
-    """Describe a layer; `one_by_one`: Keras 3 lists a nested model that is frozen as a whole layer by layer."""
+def _model_layer(part: ExpectedLayer | ExpectedSubmodel, like: Reference) -> ModelLayer:
     name = part.path[-1]
-    if one_by_one and isinstance(part, ExpectedSubmodel) and not part.trainable:
-        slots = [owned for layer in iter_layers((part,)) for side in _slots(layer) for owned in side]
-    else:
-        slots = [owned for side in _slots(part) for owned in side]
+    slots = [owned for side in _slots(part) for owned in side]
+    if like.keras3 is not False and isinstance(part, ExpectedSubmodel) and not part.trainable:
+        # Keras 3 lists a nested model that is frozen as a whole layer by layer.
+        in_keras3 = [owned for layer in iter_layers((part,)) for side in _slots(layer) for owned in side]
+        if like.keras3 is None and in_keras3 != slots:
+            raise Undecided(
+                f"the reference model does not tell whether Keras 2 or Keras 3 wrote it, and the two list the "
+                f"weights of the nested model {name!r} in different orders",
+                where=like.where,
+                hint="write the file with model.to_json()",
+                remedies=(GIVE_JSON,),
+            )
+        slots = in_keras3
     known = tuple((owner, slot) for owner, slot in slots if slot is not None)
     custom = tuple(dict.fromkeys(layer.class_name for layer in iter_layers((part,)) if layer.custom))
     if custom:

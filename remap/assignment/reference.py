@@ -16,6 +16,7 @@ from remap.assignment.expected import (
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.errors import GIVE_JSON, Undecided
 from remap.recognize import replicas_by_surroundings, unwrap
+from remap.typed_json import read_json
 
 __all__ = ["Order", "Reference", "Request", "named_by", "reference_from_checkpoint", "reference_from_json"]
 
@@ -33,12 +34,14 @@ class Reference:
         architecture: The config of the model; None if the file has none.
         groups: The layers of a Keras .h5 file; None if it is another kind of file. At least one of the two is there.
         ordered: Whether the layers are listed in the order of the Keras releases that wrote multi-GPU checkpoints.
+        keras3: Whether Keras 3 wrote it, so that Keras 3 builds the model; None if that is not known.
     """
 
     where: str
     architecture: Layer | None = None
     groups: tuple[LayerGroup, ...] | None = None
     ordered: bool = True
+    keras3: bool | None = False
 
     @property
     def expected(self) -> ExpectedModel:
@@ -85,10 +88,22 @@ def reference_from_json(text: str, *, where: str) -> Reference:
     """
     model = parse_model(text, where=where)
     found = unwrap(model)
-    # Keras 3 sorts branches by other rules; it alone writes `registered_name`.
+    # Keras 3 sorts branches by other rules. It writes `registered_name`, as tf_keras and the last releases of Keras 2 do.
     return Reference(
-        where=where, architecture=found[0] if found else model, ordered='"registered_name"' not in text
+        where=where,
+        architecture=found[0] if found else model,
+        ordered='"registered_name"' not in text,
+        keras3=_is_keras3(text, where),
     )
+
+
+def _is_keras3(text: str, where: str) -> bool | None:
+    """Tell whether Keras 3 wrote JSON: `to_json` of Keras 2 adds its version; `InputLayer` has another key in each."""
+    if '"registered_name"' not in text or read_json(text, where=where).object().has("keras_version"):
+        return False
+    if '"batch_input_shape"' in text:
+        return False
+    return True if '"batch_shape"' in text else None
 
 
 def reference_from_checkpoint(checkpoint: Checkpoint, *, where: str) -> Reference:
@@ -98,7 +113,7 @@ def reference_from_checkpoint(checkpoint: Checkpoint, *, where: str) -> Referenc
         Undecided: If the file is a multi-GPU wrapper without an architecture, or has no weights.
         InputRefused: If its architecture is damaged.
     """
-    ordered = not (checkpoint.keras_version or "").startswith("3")
+    keras3 = (checkpoint.keras_version or "").startswith("3")
     groups = checkpoint.layers
     if checkpoint.model_config is None:
         if not checkpoint.weighted or replicas_by_surroundings(checkpoint) is not None:
@@ -109,13 +124,13 @@ def reference_from_checkpoint(checkpoint: Checkpoint, *, where: str) -> Referenc
                 hint="write it with the code that builds the single model",
                 remedies=(GIVE_JSON,),
             )
-        return Reference(where=where, groups=groups, ordered=ordered)
+        return Reference(where=where, groups=groups, ordered=not keras3, keras3=keras3)
     model = parse_model(checkpoint.model_config, where=f"{where}, model_config")
     found = unwrap(model)
     if found is not None:
-        return Reference(where=where, architecture=found[0], ordered=ordered)
+        return Reference(where=where, architecture=found[0], ordered=not keras3, keras3=keras3)
     model = named_by(model, tuple(group.name for group in groups))
-    return Reference(where=where, architecture=model, groups=groups, ordered=ordered)
+    return Reference(where=where, architecture=model, groups=groups, ordered=not keras3, keras3=keras3)
 
 
 def named_by(model: Layer, names: tuple[str, ...]) -> Layer:

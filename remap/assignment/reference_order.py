@@ -425,7 +425,7 @@ def _listed_as_read(
 
 def _as_listed(nest: ExpectedSubmodel, like: Reference) -> ExpectedModel:
     """Give the layers of a nested model with the flags by which its group is listed."""
-    return nest.children if like.ordered or nest.trainable else _all_frozen(nest.children)
+    return nest.children if not like.keras3 or nest.trainable else _all_frozen(nest.children)
 
 
 def _all_frozen(expected: ExpectedModel) -> ExpectedModel:
@@ -546,8 +546,11 @@ _Lister = Callable[[ExpectedLayer | ExpectedSubmodel, Iterator[Sides]], tuple[in
 def _whole_models(theirs: ExpectedLayer | ExpectedSubmodel, like: Reference) -> tuple[_Lister, ...]:
     """Give the ways in which the flags of models themselves may count."""
     frozen = frozenset(submodel.path for submodel in _submodels(theirs) if not submodel.trainable)
-    if not like.ordered:
-        return (_one_by_one,) if theirs.path in frozen else (_by_layers(frozenset()),)
+    in_keras3 = _one_by_one if theirs.path in frozen else _by_layers(frozenset())
+    if like.keras3:
+        return (in_keras3,)
+    if like.keras3 is None:
+        return (in_keras3, _by_layers(frozenset()), _by_layers(frozen))
     # JSON has the flag, but a model that is built from it does not: the two may expect different orders.
     return (_by_layers(frozenset()), _by_layers(frozen)) if frozen else (_by_layers(frozenset()),)
 
