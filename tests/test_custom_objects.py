@@ -14,6 +14,7 @@ from remap.architecture import parse_model
 from remap.errors import InputRefused
 from remap.keras3.conversion import translate
 from remap.keras3.tensors import Translation
+from remap.keras3.training import add_training
 
 Case = Callable[[str, str], Path]
 CODE = "4wEAAAA=\n"
@@ -54,6 +55,25 @@ def test_byte_code_becomes_a_function_called_like_the_layer() -> None:
     assert "(inputs, scale)" in note
     assert "custom_objects={'lambda_1': ...}" in note
     assert CODE not in json.dumps(translation.config)
+
+
+def test_a_custom_class_without_a_name_in_its_config_may_stand_next_to_a_lambda() -> None:
+    """`get_config` of a custom class need not call that of the base class, which gives the name."""
+    odd: dict[str, Any] = {"class_name": "Odd", "config": {"depth": 2}}
+    (note,) = translated(odd, lambda_layer("lambda_1")).loading_notes
+    assert "layer 'lambda_1' (Lambda), after 'Odd'" in note
+
+
+@pytest.mark.parametrize(("loss", "kept"), [("mse", True), ({"odd": "mse"}, False)])
+def test_a_custom_class_without_a_name_in_its_config_may_be_the_output(loss: object, kept: bool) -> None:
+    """A loss of an output of another name cannot be given to it: only Keras knows the name."""
+    translation = translated({"class_name": "Odd", "config": {"depth": 2}})
+    stored = {"optimizer_config": {"class_name": "SGD", "config": {"lr": 0.1}}, "loss": loss}
+    trained = add_training(
+        translation, [], training_config=json.dumps(stored), optimizer=None, outputs=("odd",)
+    )
+    assert (trained.config.get("compile_config") is not None) == kept
+    assert any("names of outputs that are not those of the model" in note for note in trained.notes) != kept
 
 
 def test_a_stored_function_name_is_kept() -> None:

@@ -100,39 +100,36 @@ def _lambdas(entry: Mapping[str, Any], position: _Position) -> Iterator[tuple[di
     if declared is not None and declared.calls_function:
         yield config, position
     elif "layers" in config:
-        neighbors = _connections(config) if "input_layers" in config else _chain(config["layers"])
-        for child in config["layers"]:
-            before, after = neighbors[_name(child)]
+        layers = config["layers"]
+        neighbors = _connections(layers) if "input_layers" in config else _chain(layers)
+        for child, (before, after) in zip(layers, neighbors, strict=True):
             yield from _lambdas(child, _Position(inside=inside, before=before, after=after))
     elif isinstance(config.get("layer"), dict):
         yield from _lambdas(config["layer"], replace(position, inside=inside))
 
 
-def _name(layer: Mapping[str, Any]) -> str:
-    """Give the name of a layer: an entry of a functional model has it, also where the config has none."""
-    name: str = layer["name"] if "name" in layer else layer["config"]["name"]
-    return name
+_Neighbors = Iterator[tuple[list[str], list[str]]]
 
 
-def _chain(layers: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[str], list[str]]]:
-    """Give the layers before and after each layer of a Sequential."""
-    names = [_name(layer) for layer in layers]
-    before = [[], *([name] for name in names)]
-    after = [*([name] for name in names[1:]), []]
-    return {name: (before[index], after[index]) for index, name in enumerate(names)}
+def _chain(layers: Sequence[Mapping[str, Any]]) -> _Neighbors:
+    """Give the layers before and after each layer of a Sequential; a custom class need not have a name in its config."""
+    names = [layer["config"].get("name", layer["class_name"]) for layer in layers]
+    for place in range(len(names)):
+        yield names[max(place - 1, 0) : place], names[place + 1 : place + 2]
 
 
-def _connections(config: Mapping[str, Any]) -> dict[str, tuple[list[str], list[str]]]:
+def _connections(layers: Sequence[Mapping[str, Any]]) -> _Neighbors:
     """Give the layers before and after each layer of a functional model."""
-    before: dict[str, dict[str, None]] = {layer["name"]: {} for layer in config["layers"]}
-    after: dict[str, dict[str, None]] = {layer["name"]: {} for layer in config["layers"]}
-    for layer in config["layers"]:
+    before: dict[str, dict[str, None]] = {layer["name"]: {} for layer in layers}
+    after: dict[str, dict[str, None]] = {layer["name"]: {} for layer in layers}
+    for layer in layers:
         for item in _walk(layer["inbound_nodes"]):
             if isinstance(item, dict) and item.get("class_name") == "__keras_tensor__":
                 above = item["config"]["keras_history"][0]
                 before[layer["name"]][above] = None
                 after[above][layer["name"]] = None
-    return {name: (list(before[name]), list(after[name])) for name in before}
+    for layer in layers:
+        yield list(before[layer["name"]]), list(after[layer["name"]])
 
 
 def _texts(model: Mapping[str, Any], functions: set[int]) -> set[str]:

@@ -182,7 +182,7 @@ def _finite(value: Value) -> Json:
 def _compile_config(
     config: Config, compiled: _Optimizer, translation: Translation, outputs: Sequence[str]
 ) -> dict[str, Json]:
-    names = dict(zip(outputs, _output_names(translation.config, len(outputs)), strict=True))
+    names = _output_names(translation.config, outputs)
     loss = _by_output(config.value("loss"), names, _loss) if config.given("loss") else None
     if len(outputs) > 1 and isinstance(loss, str):
         loss = [loss] * len(outputs)
@@ -225,12 +225,15 @@ def _some_metrics(config: Config) -> Value | None:
     return None if nothing else metrics
 
 
-def _output_names(config: Mapping[str, Json], count: int) -> list[str]:
+def _output_names(config: Mapping[str, Json], outputs: Sequence[str]) -> dict[str, str]:
+    """Give the name of each output in Keras 3; none for a custom class without a name in its config."""
     inner = config["config"]
     if "output_layers" not in inner:
-        return [inner["layers"][-1]["config"]["name"]] * count
+        last = inner["layers"][-1]["config"]
+        return dict.fromkeys(outputs, last["name"]) if "name" in last else {}
     ends = inner["output_layers"]
-    return [name for name, _, _ in (ends if isinstance(ends[0], list) else [ends])]
+    names = [name for name, _, _ in (ends if isinstance(ends[0], list) else [ends])]
+    return dict(zip(outputs, names, strict=True))
 
 
 def _by_output(value: Value, names: Mapping[str, str], translate: Callable[[Value], Json]) -> Json:
@@ -239,7 +242,7 @@ def _by_output(value: Value, names: Mapping[str, str], translate: Callable[[Valu
         return translate(value)
     by_name = value.object()
     if not set(by_name.keys()) <= names.keys():
-        raise _Unknown("names of outputs that the model does not have")
+        raise _Unknown("names of outputs that are not those of the model")
     return {names[key]: translate(item) for key, item in by_name.items()}
 
 
