@@ -65,7 +65,7 @@ def compose(checkpoint: Checkpoint, request: Request) -> Plan:
     return _extracted(checkpoint, model, recognition, request)
 
 
-def compose_for_keras3(checkpoint: Checkpoint, request: Request) -> Plan:
+def compose_for_keras3(checkpoint: Checkpoint, request: Request, *, model: Layer | None = None) -> Plan:
     """Plan a file of Keras 3, whose formats keep the weights of each layer apart, also those inside nested models.
 
     No trainable flags decide the order of weights in these formats. A single model is planned as it is, also one that
@@ -74,6 +74,7 @@ def compose_for_keras3(checkpoint: Checkpoint, request: Request) -> Plan:
     Args:
         checkpoint: What was read of the input.
         request: What the caller wants; its order does not count.
+        model: The file's own architecture, where the caller has read it.
 
     Returns:
         The plan. Its layers have children for every nested model, and its architecture is known.
@@ -84,7 +85,7 @@ def compose_for_keras3(checkpoint: Checkpoint, request: Request) -> Plan:
         InputRefused: If the architecture is damaged or not that of the file's layers.
     """
     request = replace(request, order="any")
-    model = own_architecture(checkpoint)
+    model = own_architecture(checkpoint) if model is None else model
     recognition = recognize(checkpoint, model)
     if request.submodel is None and _is_whole(checkpoint, recognition, model, request.like):
         plan = _as_it_is(checkpoint, model, request)

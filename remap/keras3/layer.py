@@ -29,6 +29,7 @@ from remap.typed_json import Json, Value
 __all__ = [
     "WEIGHTS_ONLY",
     "ConvertedLayer",
+    "argument_values",
     "build_layer",
     "describe",
     "dtype_of",
@@ -406,6 +407,16 @@ class Arguments:
 
 def translate_arguments(layer: Layer, target: Keras3) -> Arguments:
     """Convert the arguments of a layer as the declaration of its class says."""
+    unsaid = (note for key, note in target.unsaid.items() if not layer.config.has(key))
+    return Arguments(
+        argument_values(layer, target),
+        notes=tuple(f"{describe(layer)}: {note}" for note in unsaid),
+        problems=tuple(_problems(layer, target)),
+    )
+
+
+def argument_values(layer: Layer, target: Keras3) -> dict[str, Json]:
+    """Convert the arguments of a layer without a check of their values."""
     config = layer.config
     keeps = target.keeps.split()
     values: dict[str, Json] = {}
@@ -420,12 +431,7 @@ def translate_arguments(layer: Layer, target: Keras3) -> Arguments:
             values[key] = values[key][0]
     if "seed" in values and not isinstance(values["seed"], int):
         values["seed"] = None
-    unsaid = (note for key, note in target.unsaid.items() if not config.has(key))
-    return Arguments(
-        values,
-        notes=tuple(f"{describe(layer)}: {note}" for note in unsaid),
-        problems=tuple(_problems(layer, target)),
-    )
+    return values
 
 
 def _problems(layer: Layer, target: Keras3) -> Iterator[RemapError]:

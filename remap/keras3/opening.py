@@ -7,6 +7,7 @@ each class, and most of it is an obstacle here. A doubtful case counts as an obs
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from remap.checkpoint import Checkpoint
 from remap.conversion_plan import PlannedLayer
 from remap.errors import TO_KERAS_3, TO_KERAS_3_WEIGHTS, RemapError, Remedy
 from remap.keras3.graph import makes_mask
-from remap.keras3.layer import describe, target_of, translate_arguments
+from remap.keras3.layer import argument_values, describe, target_of
 from remap.keras3.masks import mask_problems
 from remap.keras3.objects import unknown_arguments, valid_names
 from remap.layers import is_model_class
@@ -77,7 +78,7 @@ def _obstacle(model: Layer, keras_version: str | None) -> str:
         writer=Writer(keras_version),
         masks=any(makes_mask(layer) for layer in model.walk()),
     )
-    return next(_obstacles(model, setting), "")
+    return next(_obstacles(model, setting, set()), "")
 
 
 def load_model_of_file(checkpoint: Checkpoint, model: Layer) -> LoadModel:
@@ -95,7 +96,7 @@ def load_model_of_file(checkpoint: Checkpoint, model: Layer) -> LoadModel:
         from remap.assignment.reference import Request
         from remap.planning import compose_for_keras3
 
-        return compose_for_keras3(checkpoint, Request()).layers
+        return compose_for_keras3(checkpoint, Request(), model=model).layers
 
     return load_model_of(model, planned, keras_version=checkpoint.keras_version)
 
@@ -123,7 +124,8 @@ def _custom(layer: Layer) -> Iterator[str]:
         yield layer.class_name
 
 
-def _obstacles(model: Layer, setting: Setting) -> Iterator[str]:
+def _obstacles(model: Layer, setting: Setting, opened: set[tuple[str, str]]) -> Iterator[str]:
+    """Yield the obstacles in a model; `opened` collects what is known to have none, as models repeat their layers."""
     children = model.children or ()
     if model.bare:
         yield "a Sequential model whose config is a list"
@@ -134,17 +136,23 @@ def _obstacles(model: Layer, setting: Setting) -> Iterator[str]:
     names = valid_names(((child.name, child.class_name) for child in children), masks=setting.masks)
     for layer, valid in zip(children, names, strict=True):
         if layer.children is not None and model.sequential and (layer.sequential or layer is children[-1]):
-            yield from _obstacles(layer, setting)
+            yield from _obstacles(layer, setting, opened)
         elif layer.children is not None:
             yield f"the nested model {layer.name!r}"
         elif layer.name != valid:
             yield f"the name of {describe(layer)}"
         elif _is_called_otherwise(layer):
             yield f"a call of {describe(layer)}"
-        else:
+        elif (contents := _contents(layer)) not in opened:
             yield from (f"{what} of {describe(layer)}" for what in _of_layer(layer, setting))
+            opened.add(contents)
     for problem in mask_problems(model, setting.writer):
         yield f"{problem.what} ({problem.where})"
+
+
+def _contents(layer: Layer) -> tuple[str, str]:
+    """Give all of a layer that decides whether Keras 3 opens it, once its name and its calls were looked at."""
+    return layer.class_name, json.dumps(layer.config.without("name").json())
 
 
 def _begins_with_input(layers: Sequence[Layer]) -> bool:
@@ -198,7 +206,7 @@ def _of_built_in(layer: Layer, target: Keras3 | None) -> Iterator[str]:
     for key in target.unsaid:
         if not layer.config.has(key):
             yield f"the missing argument {key!r}"
-    values = translate_arguments(layer, target).values
+    values = argument_values(layer, target)
     if any(values.get(key) == _STEEPER for key in ("activation", "recurrent_activation")):
         yield "hard_sigmoid, which is steeper in Keras 3,"
 
