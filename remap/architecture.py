@@ -58,7 +58,6 @@ class Layer:
         inputs: The input tensors of a model.
         outputs: The output tensors of a model.
         feed: The InputLayer of the multi-GPU wrapper from which this Sequential was extracted.
-        declared: The declaration of the class; None for a custom class and for a model.
     """
 
     name: str
@@ -74,20 +73,17 @@ class Layer:
     inputs: Node = ()
     outputs: Node = ()
     feed: Layer | None = None
-    declared: LayerClass | None = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        found = CATALOGUE.get(self.class_name) if self.children is None else None
-        if found is not None and not found.describes(self.config):
-            found = None
-        object.__setattr__(
-            self, "declared", found
-        )  # kept, because it is asked for more often than anything else
 
     @property
     def entry(self) -> dict[str, Any]:
         """Give the class and config in the form of `model_config`."""
         return {"class_name": self.class_name, "config": self.stored.json()}
+
+    @property
+    def declared(self) -> LayerClass | None:
+        """Give the declaration of the class; None for a custom class and for a model."""
+        found = CATALOGUE.get(self.class_name) if self.children is None else None
+        return found if found is not None and found.describes(self.config) else None
 
     @property
     def is_input(self) -> bool:
