@@ -32,7 +32,8 @@ __all__ = [
 
 _NARROWEST = 60
 _FONTS = "font-family:Menlo,'DejaVu Sans Mono',consolas,'Courier New',monospace"
-_PRE = f'<pre style="{_FONTS};line-height:normal;overflow-x:auto;padding:0.5em;'
+# The styles of a notebook would wrap long lines, which breaks the columns.
+_PRE = f'<pre style="{_FONTS};line-height:normal;white-space:pre;overflow-x:auto;padding:0.5em;'
 # A replacement field of Rich stands in single braces.
 _FRAGMENT = _PRE + 'color:{foreground};background-color:{background}">{code}</pre>'
 _PAGE = (
@@ -110,6 +111,7 @@ def _recorded(lines: list[Line]) -> Console:
         file=io.StringIO(),
         width=max(width, _NARROWEST),
         force_terminal=True,
+        force_jupyter=False,  # in a notebook Rich would show every line at once, before the whole is asked for
         color_system="standard",
     )
     _print(lines, console)
