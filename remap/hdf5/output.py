@@ -129,7 +129,7 @@ def _link_descriptor(descriptor: int, path: Path) -> None:
 
 def _link_or_rename(name: Path, path: Path) -> None:
     try:
-        path.hardlink_to(name)
+        os.link(name, path)
     except FileExistsError:
         raise
     except OSError:
