@@ -252,8 +252,7 @@ def reference_lists(
     Raises:
         Undecided: If the reference model does not tell the order, or is another model.
     """
-    spans = iter(reading.spans)
-    placed = [(part, [next(spans) for _ in iter_layers((part,))]) for part in expected]
+    placed = _placed(expected, reading)
     if like.groups is not None:
         return _lists_by_groups(weights, placed, like)
     theirs = _matched(expected, like)
@@ -308,11 +307,13 @@ def require_same_model(
         Undecided: If it has other layers, or layers with other weights.
     """
     if like.groups is not None:
-        spans = iter(reading.spans)
-        owned = [[next(spans) for _ in iter_layers((part,))] for part in expected]
-        listed = [[index for span in each for index in _of(span)] for each in owned]
-        names = [part.path[-1] for part, indices in zip(expected, listed, strict=True) if indices]
-        for indices, group in zip(filter(None, listed), _paired(names, like), strict=True):
+        listed = [
+            (part.path[-1], [index for span in owned for index in _of(span)])
+            for part, owned in _placed(expected, reading)
+        ]
+        listed = [(name, indices) for name, indices in listed if indices]
+        groups = _paired([name for name, _ in listed], like)
+        for (_, indices), group in zip(listed, groups, strict=True):
             if Counter(weights[index].shape for index in indices) != Counter(
                 weight.shape for weight in group.weights
             ):
@@ -335,9 +336,18 @@ def _of(span: Span) -> tuple[int, ...]:
     return (*span.trainable, *span.rest)
 
 
+_Placed = list[tuple[ExpectedLayer | ExpectedSubmodel, list[Span]]]
+
+
+def _placed(expected: ExpectedModel, reading: Reading) -> _Placed:
+    """Give the spans of each part of an expected model: one for each of its layers."""
+    spans = iter(reading.spans)
+    return [(part, [next(spans) for _ in iter_layers((part,))]) for part in expected]
+
+
 def _lists_by_groups(
     weights: Sequence[Weight],
-    placed: Sequence[tuple[ExpectedLayer | ExpectedSubmodel, list[Span]]],
+    placed: _Placed,
     like: Reference,
 ) -> Lists:
     """Follow the groups of a file: by the names of weights, else by reading each group as a list of the nested model."""
