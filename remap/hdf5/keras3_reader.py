@@ -8,7 +8,7 @@ keras/src/saving/saving_lib.py). There is no list of the groups, so all are visi
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remap.checkpoint import Weight
@@ -16,6 +16,7 @@ from remap.errors import InputRefused
 from remap.hdf5.archive_reader import ArchiveReader
 from remap.hdf5.checked_file import CheckedFile
 from remap.hdf5.identify import identify, show
+from remap.hdf5.reader import OpenedFile
 from remap.hdf5.source import DAMAGED, Source
 
 if TYPE_CHECKING:
@@ -68,34 +69,17 @@ class SavedObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedKeras3:
-    """A weights file of Keras 3, held open for reading, and what the archive around it says.
+class OpenedKeras3(OpenedFile):
+    """A weights file of Keras 3, and what the archive around it says.
 
     `config` is the text of config.json and `metadata` that of metadata.json, None for a `.weights.h5`. `size` is
-    that of the whole file in bytes. `extents` says where in `source` the bytes of the variable at each path lie.
-    A context manager that closes the file.
+    that of the whole file in bytes.
     """
 
     objects: tuple[SavedObject, ...]
     config: str | None
     metadata: str | None
     size: int
-    source: Source
-    extents: dict[str, Extent] = field(repr=False)
-
-    def __enter__(self) -> OpenedKeras3:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        self.source.close()
-
-    def extent(self, weight: Weight) -> Extent:
-        """Say where the bytes of a variable lie."""
-        return self.extents[weight.path]
 
     @property
     def weighted(self) -> tuple[SavedObject, ...]:

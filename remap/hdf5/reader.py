@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from remap.hdf5.difference import Readable
 
-__all__ = ["OpenedCheckpoint", "open_checkpoint", "read_tensor", "tensor_chunks"]
+__all__ = ["OpenedCheckpoint", "OpenedFile", "open_checkpoint", "read_tensor", "tensor_chunks"]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedCheckpoint:
-    """A checkpoint and the file it came from, held open for reading; a context manager that closes the file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedFile:
+    """A file whose metadata was read, held open for the values of its tensors; a context manager that closes it.
 
     `extents` gives the offset and the size of the tensor at each path. libhdf5 has closed the file: from here on bytes
-    are read by position.
+    of `source` are read by position.
     """
 
-    checkpoint: Checkpoint
     source: Source
-    extents: dict[str, Extent]
+    extents: dict[str, Extent] = field(repr=False)
 
-    def __enter__(self) -> OpenedCheckpoint:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -48,8 +48,15 @@ class OpenedCheckpoint:
         self.source.close()
 
     def extent(self, weight: Weight) -> Extent:
-        """Give the offset and the size of a tensor of this checkpoint."""
+        """Give the offset and the size of a tensor of this file."""
         return self.extents[weight.path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedCheckpoint(OpenedFile):
+    """A checkpoint and the file it came from."""
+
+    checkpoint: Checkpoint
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> OpenedCheckpoint:
@@ -74,7 +81,7 @@ def read_source(source: Source) -> OpenedCheckpoint:
         checkpoint = reading.checkpoint()
         file.require_disjoint()
     source.require_unchanged()
-    return OpenedCheckpoint(checkpoint, source, reading.extents)
+    return OpenedCheckpoint(checkpoint=checkpoint, source=source, extents=reading.extents)
 
 
 def read_tensor(opened: Readable, weight: Weight) -> NDArray[np.generic]:
