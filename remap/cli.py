@@ -122,16 +122,21 @@ def _root(
 
 
 # Nothing here is to be `readable`: an output need not be, and of an input the library says it in its own words.
-_File = Annotated[
-    Path, typer.Argument(metavar="FILE", show_default=False, readable=False, help="A Keras .h5 file.")
-]
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
 
 
 @app.command("inspect", epilog=_INSPECT_EXAMPLES)
 def _inspect(
     ctx: typer.Context,
-    file: _File,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            readable=False,
+            help="A .h5, .keras or .weights.h5 file of Keras.",
+        ),
+    ],
     json: _Json = False,
     depth: Annotated[
         int | None, typer.Option("--depth", min=1, metavar="N", help="Show N levels of layers.")
@@ -155,7 +160,7 @@ def _inspect(
         typer.Option("--html", metavar="OUT", readable=False, help="Write the view as a web page, too."),
     ] = None,
 ) -> None:
-    """Show what is in a Keras .h5 file, and what to do with it."""
+    """Show what is in a Keras file, and what to do with it."""
     with _endings("inspect", file, json=json):
         from remap.console.advice import advice_lines
         from remap.console.inspection import Selection, overview_lines
@@ -353,7 +358,10 @@ def _dry_run(
 @app.command("check", epilog=_CHECK_EXAMPLES)
 def _check(
     ctx: typer.Context,
-    file: _File,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", show_default=False, readable=False, help="A Keras .h5 file."),
+    ],
     like: Annotated[
         Path,
         typer.Option(
