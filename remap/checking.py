@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from remap.architecture import parse_model
 from remap.assignment.loading import (
     FileLayer,
     Loading,
@@ -23,7 +22,7 @@ from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup
 from remap.isolation import run
 from remap.layers.weights import Shape, Slot
-from remap.recognize import recognize
+from remap.recognize import own_architecture, recognize
 from remap.reference_file import read_reference
 from remap.results import as_json
 from remap.weight_names import layer_scope
@@ -133,9 +132,7 @@ def check(
     saved = file_layers(checkpoint.layers)
     expected = layers_to_load(described, saved)
     loading, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
-    model = None
-    if checkpoint.model_config is not None:
-        model = parse_model(checkpoint.model_config, where="model_config")
+    model = own_architecture(checkpoint, where=os.fspath(source))
     return Check(
         source=os.fspath(source),
         like=os.fspath(like),

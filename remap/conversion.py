@@ -19,6 +19,7 @@ from remap.formats.description import FileDescription
 from remap.hdf5.output import publish, require_other_file
 from remap.hdf5.reader import open_checkpoint
 from remap.isolation import run
+from remap.options import Options
 from remap.planning import compose
 from remap.reference_file import read_reference
 from remap.results import Report, report_of
@@ -26,7 +27,7 @@ from remap.results import Report, report_of
 if TYPE_CHECKING:
     from remap.keras3.tensors import Translation
 
-__all__ = ["Settled", "extract", "extract_alike", "plan"]
+__all__ = ["Settled", "extract", "extract_with", "plan", "plan_with"]
 
 _NO_INPUT = (
     "nothing in the architecture tells the shape of the input, so load_model cannot build the model, nor can it from "
@@ -76,32 +77,35 @@ def extract(
         NothingToExtract: The file holds a single model already.
         OutputRefused: The output cannot be written, or exists.
     """
+    options = _options(like, plain, keep_flags, submodel, weights_only, overwrite)
     if isolated:
         report: Report = run(
-            "remap.extract",
+            "remap.conversion.extract_with",
             source,
             target,
+            options,
             where=os.fsdecode(source),
             progress=progress,
-            like=like,
-            plain=plain,
-            keep_flags=keep_flags,
-            submodel=submodel,
-            weights_only=weights_only,
-            overwrite=overwrite,
         )
         return report
-    return extract_alike(
-        Settled(),
-        source,
-        target,
-        like=like,
+    return extract_with(source, target, options, progress=progress)
+
+
+def _options(
+    like: str | os.PathLike[str] | None,
+    plain: bool,
+    keep_flags: bool,
+    submodel: str | None,
+    weights_only: bool,
+    overwrite: bool = False,
+) -> Options:
+    return Options(
+        like=None if like is None else os.fsdecode(like),
         plain=plain,
         keep_flags=keep_flags,
         submodel=submodel,
         weights_only=weights_only,
         overwrite=overwrite,
-        progress=progress,
     )
 
 
@@ -113,27 +117,17 @@ class Settled:
     """
 
     def __init__(self) -> None:
-        self._request: tuple[tuple[object, ...], Request] | None = None
+        self._request: tuple[tuple[Options, object], Request] | None = None
         self._prepared: tuple[Checkpoint, Format, Request, tuple[Plan, FileDescription]] | None = None
 
-    def request(
-        self,
-        like: str | os.PathLike[str] | None,
-        *,
-        plain: bool,
-        keep_flags: bool,
-        submodel: str | None,
-        weights_only: bool,
-    ) -> Request:
+    def request(self, options: Options) -> Request:
         """Do what `_request` does, but read a reference model once unless its file changes."""
-        mark = None if like is None else _mark(like)
-        choice = (like is None, mark, plain, keep_flags, submodel, weights_only)
-        if self._request is not None and self._request[0] == choice and (like is None or mark is not None):
+        mark = None if options.like is None else _mark(options.like)
+        known = options.like is None or mark is not None
+        if known and self._request is not None and self._request[0] == (options, mark):
             return self._request[1]
-        request = _request(
-            like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only
-        )
-        self._request = choice, request
+        request = _request(options)
+        self._request = (options, mark), request
         return request
 
     def prepare(self, checkpoint: Checkpoint, form: Format, request: Request) -> tuple[Plan, FileDescription]:
@@ -147,14 +141,13 @@ class Settled:
         return prepared
 
 
-def _mark(path: str | os.PathLike[str]) -> object:
+def _mark(path: str) -> object:
     """Tell a file from other files and from itself with another content; None if it cannot be found."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
         return None
     return (
-        os.fspath(path),
         status.st_dev,
         status.st_ino,
         status.st_size,
@@ -163,32 +156,22 @@ def _mark(path: str | os.PathLike[str]) -> object:
     )
 
 
-def extract_alike(
-    settled: Settled,
+def extract_with(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
+    options: Options,
     *,
-    like: str | os.PathLike[str] | None,
-    plain: bool,
-    keep_flags: bool,
-    submodel: str | None,
-    weights_only: bool,
-    overwrite: bool,
-    progress: Callable[[int, int], None] | None,
+    settled: Settled | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Do what `extract` does, one file of a run after another.
+    """Do what `extract` does, in this process.
 
     Args:
-        settled: What was settled for the file before; it is changed.
         source: The checkpoint.
         target: The output.
-        like: As for `extract`, and so all others.
-        plain: See there.
-        keep_flags: See there.
-        submodel: See there.
-        weights_only: See there.
-        overwrite: See there.
-        progress: See there.
+        options: The options.
+        settled: What was settled for the file before in a run of many files; it is changed.
+        progress: Is called with bytes done and bytes in all.
 
     Returns:
         What was written.
@@ -196,13 +179,12 @@ def extract_alike(
     Raises:
         RemapError: As `extract`.
     """
-    form = _format(target, like=like)
-    request = settled.request(
-        like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only
-    )
+    settled = settled or Settled()
+    form = _format(target, options)
+    request = settled.request(options)
     with open_checkpoint(source) as opened:
         prepared, file = settled.prepare(opened.checkpoint, form, request)
-        size = publish(file, opened, target, overwrite=overwrite, progress=progress)
+        size = publish(file, opened, target, overwrite=options.overwrite, progress=progress)
     return report_of(prepared, source=os.fspath(source), target=os.fspath(target), size=size)
 
 
@@ -236,21 +218,19 @@ def plan(
         RemapError: As `extract` does, for everything that it refuses before it writes; an output that exists already
             is no error here.
     """
+    options = _options(like, plain, keep_flags, submodel, weights_only)
     if isolated:
-        planned: Plan = run(
-            "remap.plan",
-            source,
-            target,
-            where=os.fsdecode(source),
-            like=like,
-            plain=plain,
-            keep_flags=keep_flags,
-            submodel=submodel,
-            weights_only=weights_only,
-        )
+        planned: Plan = run("remap.conversion.plan_with", source, target, options, where=os.fsdecode(source))
         return planned
-    form = DEFAULT if target is None else _format(target, like=like)
-    request = _request(like, plain=plain, keep_flags=keep_flags, submodel=submodel, weights_only=weights_only)
+    return plan_with(source, target, options)
+
+
+def plan_with(
+    source: str | os.PathLike[str], target: str | os.PathLike[str] | None, options: Options
+) -> Plan:
+    """Do what `plan` does, in this process."""
+    form = DEFAULT if target is None else _format(target, options)
+    request = _request(options)
     with open_checkpoint(source) as opened:
         if target is not None:
             require_other_file(Path(target), opened)
@@ -306,30 +286,18 @@ def _with_input_note(planned: Plan) -> Plan:
     return replace(planned, notes=(*planned.notes, _NO_INPUT))
 
 
-def _request(
-    like: str | os.PathLike[str] | None,
-    *,
-    plain: bool,
-    keep_flags: bool,
-    submodel: str | None,
-    weights_only: bool,
-) -> Request:
+def _request(options: Options) -> Request:
     """Read the reference model, and put together what the caller wants."""
-    if like is not None and plain:
-        raise UsageRefused(
-            "`plain` and `like` exclude each other: a reference model tells what `plain` asks to assume",
-            hint="leave one of them out",
-        )
     return Request(
-        like=None if like is None else read_reference(like),
-        plain=plain,
-        submodel=submodel,
-        weights_only=weights_only,
-        order="saved" if keep_flags else "reference",
+        like=None if options.like is None else read_reference(options.like),
+        plain=options.plain,
+        submodel=options.submodel,
+        weights_only=options.weights_only,
+        order="saved" if options.keep_flags else "reference",
     )
 
 
-def _format(target: str | os.PathLike[str], *, like: str | os.PathLike[str] | None) -> Format:
+def _format(target: str | os.PathLike[str], options: Options) -> Format:
     """Choose the format by the name of the output; refuse a directory, and the reference model."""
     name = os.fsdecode(target)
     if name.endswith(("/", os.sep)) or Path(name).is_dir():
@@ -339,7 +307,7 @@ def _format(target: str | os.PathLike[str], *, like: str | os.PathLike[str] | No
             hint=f"give the name of a file in it that ends in {EXTENSIONS}",
         )
     form = format_of(PurePath(name).name)
-    if like is not None and _is_same_file(target, like):
+    if options.like is not None and _is_same_file(target, options.like):
         raise UsageRefused(
             "the output is the reference model",
             where=name,
@@ -348,7 +316,7 @@ def _format(target: str | os.PathLike[str], *, like: str | os.PathLike[str] | No
     return form
 
 
-def _is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+def _is_same_file(one: str | os.PathLike[str], other: str) -> bool:
     try:
         return Path(one).samefile(other)
     except (OSError, ValueError):  # one of them does not exist: its reader or writer reports it

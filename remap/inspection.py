@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from remap.architecture import Layer, owned_weights, parse_model
+from remap.architecture import Layer, owned_weights
 from remap.assignment.assign import assign
 from remap.assignment.expected import load_order
 from remap.assignment.reference import Request
@@ -16,7 +16,7 @@ from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, SettledBy
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.isolation import run
-from remap.recognize import Recognition, Template, recognize, several_models
+from remap.recognize import Recognition, Template, own_architecture, recognize, several_models
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
 from remap.typed_json import read_json
 from remap.weight_names import layer_scope
@@ -90,9 +90,7 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     Raises:
         InputRefused: If its architecture is damaged.
     """
-    model = None
-    if checkpoint.model_config is not None:
-        model = parse_model(checkpoint.model_config, where=f"{source}, model_config")
+    model = own_architecture(checkpoint, where=source)
     recognition = recognize(checkpoint, model)
     template = recognition.template
     settled = _Settled()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from remap.architecture import Layer, parse_model
+from remap.architecture import Layer
 from remap.assignment.assign import Assignment, assign
 from remap.assignment.expected import load_order
 from remap.assignment.loading import LoadStep, file_layers, load_by_order, model_layers, narrowed
@@ -14,7 +14,7 @@ from remap.assignment.reference import Reference, Request, named_by
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
 from remap.errors import GIVE_JSON, InputRefused, Undecided, UsageRefused
-from remap.recognize import Recognition, Template, choose, recognize
+from remap.recognize import Recognition, Template, choose, own_architecture, recognize
 from remap.typed_json import Json, Value, read_json
 from remap.weight_names import clean, uniquify
 
@@ -24,21 +24,9 @@ __all__ = [
     "lift_optimizer",
     "lift_training_config",
     "output_names",
-    "own_architecture",
 ]
 
 _NOT_NEEDED = "was not needed: the file's own architecture settles the layers"
-
-
-def own_architecture(checkpoint: Checkpoint) -> Layer | None:
-    """Read the architecture that a full-model file has; None for a weights file.
-
-    Raises:
-        InputRefused: If it is damaged.
-    """
-    if checkpoint.model_config is None:
-        return None
-    return parse_model(checkpoint.model_config, where=f"{checkpoint.root}, model_config")
 
 
 def compose(checkpoint: Checkpoint, request: Request) -> Plan:

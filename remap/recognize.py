@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from remap.architecture import Layer, owned_weights
+from remap.architecture import Layer, owned_weights, parse_model
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.errors import InputRefused, NothingToExtract, Remedy, Undecided
 from remap.layers.weights import OwnedWeights
@@ -23,6 +23,7 @@ __all__ = [
     "Recognition",
     "Template",
     "choose",
+    "own_architecture",
     "recognize",
     "replicas_by_surroundings",
     "several_models",
@@ -79,6 +80,21 @@ class Recognition:
     models: tuple[Template, ...] = ()
     wrappers: tuple[tuple[str, ...], ...] = ()
     nested: tuple[tuple[str, ...], ...] = ()
+
+
+def own_architecture(checkpoint: Checkpoint, *, where: str = "/") -> Layer | None:
+    """Read the architecture that a full-model file has in an attribute of its root; None for a weights file.
+
+    Args:
+        checkpoint: What was read of the file.
+        where: The file, for messages.
+
+    Raises:
+        InputRefused: If it is damaged.
+    """
+    if checkpoint.model_config is None:
+        return None
+    return parse_model(checkpoint.model_config, where=f"{where}, model_config")
 
 
 def recognize(checkpoint: Checkpoint, model: Layer | None) -> Recognition:

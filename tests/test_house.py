@@ -64,7 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "isolation": {"errors"},
     "comparison": VALUES
     | {"", "recognize", "assignment", "keras3", "hdf5", "isolation", "results", "output_tensors"},
-    "batch": {"", "errors", "isolation", "results", "conversion"},
+    "options": {"errors"},
+    "batch": {"", "errors", "isolation", "options", "results", "conversion"},
 }
 PURE = set(MAY_IMPORT) - {"hdf5", "isolation", "comparison", "batch"}
 

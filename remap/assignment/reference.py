@@ -15,7 +15,7 @@ from remap.assignment.expected import (
 )
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.errors import GIVE_JSON, Undecided
-from remap.recognize import replicas_by_surroundings, unwrap
+from remap.recognize import own_architecture, replicas_by_surroundings, unwrap
 from remap.typed_json import read_json
 
 __all__ = ["Order", "Reference", "Request", "named_by", "reference_from_checkpoint", "reference_from_json"]
@@ -115,7 +115,8 @@ def reference_from_checkpoint(checkpoint: Checkpoint, *, where: str) -> Referenc
     """
     keras3 = (checkpoint.keras_version or "").startswith("3")
     groups = checkpoint.layers
-    if checkpoint.model_config is None:
+    model = own_architecture(checkpoint, where=where)
+    if model is None:
         if not checkpoint.weighted or replicas_by_surroundings(checkpoint) is not None:
             problem = "is a multi-GPU checkpoint itself" if checkpoint.weighted else "holds no weights"
             raise Undecided(
@@ -125,7 +126,6 @@ def reference_from_checkpoint(checkpoint: Checkpoint, *, where: str) -> Referenc
                 remedies=(GIVE_JSON,),
             )
         return Reference(where=where, groups=groups, ordered=not keras3, keras3=keras3)
-    model = parse_model(checkpoint.model_config, where=f"{where}, model_config")
     found = unwrap(model)
     if found is not None:
         return Reference(where=where, architecture=found[0], ordered=not keras3, keras3=keras3)

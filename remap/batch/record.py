@@ -1,4 +1,4 @@
-"""The record of a batch: which outputs were made, from which inputs, by which settings.
+"""The record of a batch: which outputs were made, from which inputs, by which options.
 
 It is a file of JSON lines in the directory of the outputs. Each line is written in one call in append mode, so that
 a batch that is killed leaves at most one incomplete line, at the end, which is not read.
@@ -19,7 +19,8 @@ from remap.errors import InputRefused, OutputRefused
 from remap.results import as_json
 
 if TYPE_CHECKING:
-    from remap.batch.work import Outcome, Settings
+    from remap.batch.work import Outcome
+    from remap.options import Options
 
 __all__ = ["RECORD", "Record", "fingerprint"]
 
@@ -28,11 +29,11 @@ RECORD = ".h5remap.jsonl"
 _VERSION = 1
 
 
-def fingerprint(settings: Settings) -> str:
-    """Name the settings that decide on the bytes of an output, the release of h5remap and the reference model's bytes.
+def fingerprint(options: Options) -> str:
+    """Name the options that decide on the bytes of an output, the release of h5remap and the reference model's bytes.
 
     Args:
-        settings: The settings of the batch.
+        options: The options of the batch.
 
     Returns:
         A digest in hexadecimal.
@@ -40,17 +41,17 @@ def fingerprint(settings: Settings) -> str:
     Raises:
         InputRefused: The reference model cannot be read.
     """
-    fields = as_json(settings)
+    fields = as_json(options)
     del fields["overwrite"]
-    if settings.like is not None:
+    if options.like is not None:
         try:
-            with Path(settings.like).open("rb") as file:
+            with Path(options.like).open("rb") as file:
                 digest = hashlib.sha256()
                 while piece := file.read(1 << 20):
                     digest.update(piece)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputRefused(f"the reference model cannot be read: {reason}", where=settings.like) from None
+            raise InputRefused(f"the reference model cannot be read: {reason}", where=options.like) from None
         fields["like"] = digest.hexdigest()
     fields["version"] = __version__
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

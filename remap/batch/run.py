@@ -15,8 +15,9 @@ from typing import NamedTuple
 from remap.batch.files import Files, Selection, Work
 from remap.batch.record import Record, fingerprint
 from remap.batch.results import FORMATS, Format, Progress, Result, status_of
-from remap.batch.work import INTERPRETERS, Outcome, Settings, Task, convert
+from remap.batch.work import INTERPRETERS, Outcome, Task, convert
 from remap.errors import OutputRefused, RemapError, UsageRefused
+from remap.options import Options
 
 __all__ = ["extract_many"]
 
@@ -104,7 +105,7 @@ def extract_many(
         raise UsageRefused(
             "the output is a file", where=str(directory), hint="many files need a directory for their outputs"
         )
-    settings = Settings(
+    options = Options(
         like=None if like is None else _absolute(like),
         plain=plain,
         keep_flags=keep_flags,
@@ -112,9 +113,7 @@ def extract_many(
         weights_only=weights_only,
         overwrite=overwrite,
     )
-    if plain and like is not None:
-        raise UsageRefused("`plain` and `like` exclude each other", hint="leave one of them out")
-    mark = fingerprint(settings)
+    mark = fingerprint(options)
     files = Files(
         directory,
         format,
@@ -130,7 +129,7 @@ def extract_many(
     except BaseException:
         files.close()
         raise
-    batch = _Batch(files, record, settings, resume=resume, fail_fast=fail_fast, progress=progress)
+    batch = _Batch(files, record, options, resume=resume, fail_fast=fail_fast, progress=progress)
     return batch.run(executor, jobs)
 
 
@@ -156,7 +155,7 @@ class _Batch:
         self,
         files: Files,
         record: Record,
-        settings: Settings,
+        options: Options,
         *,
         resume: bool,
         fail_fast: bool,
@@ -164,7 +163,7 @@ class _Batch:
     ) -> None:
         self._files = files
         self._record = record
-        self._settings = settings
+        self._options = options
         self._resume = resume
         self._fail_fast = fail_fast
         self._progress = progress
@@ -220,7 +219,7 @@ class _Batch:
         task = Task(
             source=_absolute(work.source),
             target=_absolute(work.target),
-            settings=self._settings,
+            options=self._options,
             repeatable=self._resume or not there,
         )
         future = executor.submit(convert, task)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from remap.batch.warm import Interpreters
 from remap.errors import OutputRefused, RemapError, Remedy
 from remap.isolation import IsolationFailed
+from remap.options import Options
 from remap.results import Report
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ __all__ = [
     "INTERPRETERS",
     "Identity",
     "Outcome",
-    "Settings",
     "Task",
     "convert",
     "convert_here",
@@ -42,24 +42,12 @@ INTERPRETERS = Interpreters(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The arguments of `remap.extract` that are the same for all files."""
-
-    like: str | None = None
-    plain: bool = False
-    keep_flags: bool = False
-    submodel: str | None = None
-    weights_only: bool = False
-    overwrite: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A file to convert. `repeatable` says that an output which is there may be of this task, done before."""
 
     source: str
     target: str
-    settings: Settings
+    options: Options
     repeatable: bool
 
 
@@ -96,7 +84,7 @@ def convert(task: Task) -> Outcome:
     one that is complete is compared with what would be written.
 
     Args:
-        task: The file, its output and the settings.
+        task: The file, its output and the options.
 
     Returns:
         The outcome.
@@ -127,7 +115,7 @@ def convert_here(task: Task, progress: Callable[[int, int], None] | None = None)
     """Convert a file in this process; `convert` calls it in a child with limits.
 
     Args:
-        task: The file, its output and the settings.
+        task: The file, its output and the options.
         progress: Called with the bytes done and the bytes in all.
 
     Returns:
@@ -146,7 +134,7 @@ def convert_here(task: Task, progress: Callable[[int, int], None] | None = None)
     try:
         report, found = _extracted(task, task.target, progress), False
     except OutputRefused:
-        if task.settings.overwrite or not (task.repeatable and Path(task.target).is_file()):
+        if task.options.overwrite or not (task.repeatable and Path(task.target).is_file()):
             raise
         report, found = _compared(task, progress), True
     return Outcome(report=report, source=source, target=identity_of(task.target), found=found)
@@ -161,21 +149,9 @@ def _settled() -> Settled:
 
 
 def _extracted(task: Task, target: str, progress: Callable[[int, int], None] | None) -> Report:
-    from remap.conversion import extract_alike
+    from remap.conversion import extract_with
 
-    settings = task.settings
-    return extract_alike(
-        _settled(),
-        task.source,
-        target,
-        like=settings.like,
-        plain=settings.plain,
-        keep_flags=settings.keep_flags,
-        submodel=settings.submodel,
-        weights_only=settings.weights_only,
-        overwrite=settings.overwrite,
-        progress=progress,
-    )
+    return extract_with(task.source, target, task.options, settled=_settled(), progress=progress)
 
 
 def _compared(task: Task, progress: Callable[[int, int], None] | None) -> Report:

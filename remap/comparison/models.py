@@ -19,7 +19,7 @@ from remap.errors import InputRefused
 from remap.keras3.graph import makes_mask
 from remap.keras3.objects import number_names, snake_case, valid_names
 from remap.layers.weights import Slot
-from remap.recognize import recognize
+from remap.recognize import own_architecture, recognize
 from remap.weight_names import clean, layer_scope, leaf
 
 __all__ = [
@@ -90,9 +90,7 @@ def held_by_checkpoint(checkpoint: Checkpoint, *, where: str) -> HeldModel:
 
     Raises InputRefused for a file without weights, and for an architecture that is none.
     """
-    model = None
-    if checkpoint.model_config is not None:
-        model = parse_model(checkpoint.model_config, where=f"{where}, model_config")
+    model = own_architecture(checkpoint, where=where)
     optimizer = checkpoint.optimizer or ()
     found = recognize(checkpoint, model)
     if found.kind == "empty":

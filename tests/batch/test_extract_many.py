@@ -19,8 +19,9 @@ from remap import Progress, Result
 from remap.batch import files, run
 from remap.batch.record import RECORD
 from remap.batch.results import FORMATS, Format
-from remap.batch.work import INTERPRETERS, Settings, Task, convert_here, identity_of
+from remap.batch.work import INTERPRETERS, Task, convert_here, identity_of
 from remap.errors import InputRefused, NothingToExtract, OutputRefused, RemapError, UsageRefused
+from remap.options import Options
 from tests.truth import differences
 
 
@@ -490,7 +491,7 @@ def test_the_executors_that_are_left_early_are_asked_to_cancel(runs: Path) -> No
 
 def test_the_work_of_a_child_is_done_alike_in_this_process(runs: Path, multi: Path, tmp_path: Path) -> None:
     target = str(tmp_path / "deep" / "out.h5")
-    task = Task(source=str(multi), target=target, settings=Settings(), repeatable=False)
+    task = Task(source=str(multi), target=target, options=Options(), repeatable=False)
     outcome = convert_here(task)
     assert (outcome.found, outcome.error) == (False, None)
     assert outcome.source == identity_of(str(multi))

@@ -13,8 +13,9 @@ import pytest
 
 import remap
 from remap import conversion
-from remap.conversion import Settled, extract_alike
+from remap.conversion import Settled, extract_with
 from remap.errors import RemapError, UsageRefused
+from remap.options import Options
 
 Case = Callable[[str, str], Path]
 
@@ -38,8 +39,7 @@ calls: list[str] = []
 
 
 def convert(settled: Settled, source: Path, target: Path, **named: Any) -> None:
-    settings = {"like": None, "plain": False, "keep_flags": False, "submodel": None, "weights_only": False}
-    extract_alike(settled, source, target, **{**settings, **named}, overwrite=True, progress=None)
+    extract_with(source, target, Options(**named, overwrite=True), settled=settled)
 
 
 def same_as_alone(settled: Settled, source: Path, folder: Path, **named: Any) -> None:
