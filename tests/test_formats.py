@@ -254,7 +254,7 @@ class TestDescription:
                 Group(path=("g/h",)),
             )
         )
-        assert file.counts() == {(): (1, 2), ("a",): (0, 2), ("a", "b"): (0, 3), ("g/h",): (0, 0)}
+        assert file.counts == {(): (1, 2), ("a",): (0, 2), ("a", "b"): (0, 3), ("g/h",): (0, 0)}
 
     def test_a_tensor_is_copied_whole_or_computed(self) -> None:
         with pytest.raises(ValueError, match="not computed"):
@@ -269,7 +269,7 @@ class TestDescription:
             PlannedLayer(name="a", weights=(PlannedWeight(name="b/k:0", source=weight("k")),)),
             PlannedLayer(name="a/b", weights=(PlannedWeight(name="k:1", source=weight("k")),)),
         )
-        counts = describe(replace(plan_of({}), layers=layers)).counts()
+        counts = describe(replace(plan_of({}), layers=layers)).counts
         assert counts == {(): (3, 1), ("a",): (1, 1), ("a/b",): (1, 2)}
 
 

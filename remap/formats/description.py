@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from remap.errors import OutputRefused
 from remap.output_tensors import OutputTensor
@@ -55,6 +55,7 @@ class FileDescription:
         groups: What the file holds, in the order in which it is created.
         members: The other members of the archive, their names and contents.
         member: The name of the file in the archive; "" for a file that lies in none.
+        counts: How many attributes each group that is listed has in all, and how many objects are in it, by its path.
 
     Raises OutputRefused for names that cannot stand in one file: a name that is no path, or two objects of one path.
     """
@@ -62,59 +63,57 @@ class FileDescription:
     groups: tuple[Group, ...]
     members: tuple[tuple[str, bytes], ...] = ()
     member: str = ""
+    counts: dict[tuple[str, ...], tuple[int, int]] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         names = _Names()
-        for group in self.groups:
-            names.add(group)
-
-    def counts(self) -> dict[tuple[str, ...], tuple[int, int]]:
-        """Count the attributes of each group that is listed, and the objects in it, by its path."""
-        objects: dict[Path, set[bytes]] = {}
-        attributes: dict[Path, int] = {}
-        paths = {group.path: _parts(group.path) for group in self.groups}
-        for group in self.groups:
-            path = paths[group.path]
-            attributes[path] = attributes.get(path, 0) + len(group.attributes)
-            for whole in (path, *(path + path_parts(name) for name, _ in group.tensors)):
-                for depth in range(len(whole)):
-                    objects.setdefault(whole[:depth], set()).add(whole[depth])
-        return {path: (attributes[parts], len(objects.get(parts, ()))) for path, parts in paths.items()}
+        paths = {group.path: names.add(group) for group in self.groups}
+        object.__setattr__(self, "counts", {path: names.counts(parts) for path, parts in paths.items()})
 
 
 class _Names:
     """The objects of a file while it is described: groups, tensors and attributes by their paths."""
 
     def __init__(self) -> None:
-        self._groups: set[Path] = {()}
+        self._groups: dict[Path, int] = {(): 0}  # how many objects are in each
         self._tensors: set[Path] = set()
-        self._attributes: set[tuple[Path, str]] = set()
+        self._attributes: dict[Path, set[str]] = {}
 
-    def add(self, group: Group) -> None:
+    def add(self, group: Group) -> Path:
         """Add a group with its attributes and tensors; raises OutputRefused where a name is taken or is no path."""
         path = _parts(group.path)
         self._add_groups(path)
+        attributes = self._attributes.setdefault(path, set())
         for attribute in group.attributes:
             _require_storable(attribute)
-            if (path, attribute.name) in self._attributes:
+            if attribute.name in attributes:
                 raise _taken(path)
-            self._attributes.add((path, attribute.name))
+            attributes.add(attribute.name)
         for name, _ in group.tensors:
             whole = path + _parts((name,))
-            self._add_groups(whole[:-1])
+            above = whole[:-1]
+            self._add_groups(above)
             if whole in self._tensors or whole in self._groups:
                 raise _taken(whole)
             self._tensors.add(whole)
+            self._groups[above] += 1
+        return path
+
+    def counts(self, path: Path) -> tuple[int, int]:
+        """Count the attributes of a group and the objects in it."""
+        return len(self._attributes[path]), self._groups[path]
 
     def _add_groups(self, path: Path) -> None:
         if path in self._groups:
             return
-        self._add_groups(path[:-1])
+        above = path[:-1]
+        self._add_groups(above)
         if path in self._tensors:
             raise OutputRefused(
                 "a layer and a tensor in the output would have one name", where=_shown(path), hint=_RENAME
             )
-        self._groups.add(path)
+        self._groups[path] = 0
+        self._groups[above] += 1
 
 
 def _parts(names: tuple[str, ...]) -> Path:

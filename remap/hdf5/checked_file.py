@@ -10,7 +10,7 @@ bytes.
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -143,9 +143,7 @@ class Attributes:
                 "the text of this attribute is padded with spaces, which neither Keras nor h5py does"
             )
         values = np.empty(count, dtype=f"S{size}")
-        memory = h5t.py_create(values.dtype)
-        memory.set_cset(kind.get_cset())  # libhdf5 does not convert between ASCII and UTF-8
-        attribute.read(values.reshape(shape), mtype=memory)
+        attribute.read(values.reshape(shape), mtype=_fixed_text(size, kind.get_cset()))
         return shape, values.tolist()
 
     def _count(self, size: int) -> None:
@@ -163,6 +161,14 @@ class Attributes:
         if found != expected:
             raise Refused("this attribute reads differently from what is stored for it")
         return found
+
+
+@lru_cache(maxsize=256)
+def _fixed_text(size: int, character_set: int) -> Any:
+    """Give the type in memory of an array of bytes; libhdf5 does not convert between ASCII and UTF-8."""
+    kind = h5t.py_create(np.dtype(f"S{size}"))
+    kind.set_cset(character_set)
+    return kind
 
 
 def _decode(raw: bytes) -> str:

@@ -81,7 +81,6 @@ def require_description(
     follows that HDF5 finds each of them there. Raises OutputRefused at the first difference.
     """
     offsets = {placed.path: placed.offset for placed in tensors}
-    counts = file.counts()
     with closing(
         Source(os.dup(output.fileno()), "the output", refusal=OutputRefused, begin=begin, size=size)
     ) as source:
@@ -90,7 +89,7 @@ def require_description(
                 for group in file.groups:
                     _require_attributes(opened, group)
                     _require_tensors(opened, group, offsets, begin)
-                    if opened.counts(group.path) != counts[group.path]:
+                    if opened.counts(group.path) != file.counts[group.path]:
                         raise _differs(_shown(group.path), "what it holds")
                 opened.require_disjoint()
         except InputRefused as error:
