@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, count
 from typing import Any
 
@@ -24,7 +25,7 @@ def custom_object_names(model: Mapping[str, Any]) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for item in _walk(model):
-        if isinstance(item, dict) and "module" in item and item["module"] is None:
+        if "module" in item and item["module"] is None:
             key = item.get("config") if item.get("class_name") == "function" else item.get("registered_name")
             if isinstance(key, str):
                 found[key] = None
@@ -44,6 +45,8 @@ def name_lambda_functions(model: Mapping[str, Any]) -> tuple[str, ...]:
         One note for each Lambda layer: where it stands, what it takes, and the argument for `load_model`.
     """
     found = list(_lambdas(model, _Position()))
+    if not found:
+        return ()
     layers = [layer for layer, _ in found]
     taken = _texts(model, {id(layer["function"]) for layer in layers}) | BUILT_IN_NAMES
     notes = []
@@ -61,18 +64,32 @@ def name_lambda_functions(model: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+class _Neighbors:
+    """The layers before and after each layer of a model, found once they are asked for."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+
+    @cached_property
+    def listed(self) -> list[tuple[list[str], list[str]]]:
+        """Give the names before and after each layer, in the order of layers."""
+        layers = self._config["layers"]
+        return list(_connections(layers) if "input_layers" in self._config else _chain(layers))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Position:
-    """Where a layer stands: the models and wrappers that hold it, and the layers next to it."""
+    """Where a layer stands: the models and wrappers that hold it, its number in the innermost model, and its neighbors."""
 
     inside: tuple[str, ...] = ()
-    before: Sequence[str] = ()
-    after: Sequence[str] = ()
+    number: int = 0
+    neighbors: _Neighbors | None = None
 
     def __str__(self) -> str:
-        parts = [f"after {_listed(self.before)}"] if self.before else []
-        if self.after:
-            parts.append(f"before {_listed(self.after)}")
+        before, after = self.neighbors.listed[self.number] if self.neighbors is not None else ([], [])
+        parts = [f"after {_listed(before)}"] if before else []
+        if after:
+            parts.append(f"before {_listed(after)}")
         if len(self.inside) > 1:  # the first is the whole model
             parts.append("inside " + " / ".join(map(repr, self.inside[1:])))
         return "".join(f", {part}" for part in parts)
@@ -100,31 +117,27 @@ def _lambdas(entry: Mapping[str, Any], position: _Position) -> Iterator[tuple[di
     if declared is not None and declared.calls_function:
         yield config, position
     elif "layers" in config:
-        layers = config["layers"]
-        neighbors = _connections(layers) if "input_layers" in config else _chain(layers)
-        for child, (before, after) in zip(layers, neighbors, strict=True):
-            yield from _lambdas(child, _Position(inside=inside, before=before, after=after))
+        neighbors = _Neighbors(config)
+        for number, child in enumerate(config["layers"]):
+            yield from _lambdas(child, _Position(inside=inside, number=number, neighbors=neighbors))
     elif isinstance(config.get("layer"), dict):
         yield from _lambdas(config["layer"], replace(position, inside=inside))
 
 
-_Neighbors = Iterator[tuple[list[str], list[str]]]
-
-
-def _chain(layers: Sequence[Mapping[str, Any]]) -> _Neighbors:
+def _chain(layers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[list[str], list[str]]]:
     """Give the layers before and after each layer of a Sequential; a custom class need not have a name in its config."""
     names = [layer["config"].get("name", layer["class_name"]) for layer in layers]
     for place in range(len(names)):
         yield names[max(place - 1, 0) : place], names[place + 1 : place + 2]
 
 
-def _connections(layers: Sequence[Mapping[str, Any]]) -> _Neighbors:
+def _connections(layers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[list[str], list[str]]]:
     """Give the layers before and after each layer of a functional model."""
     before: dict[str, dict[str, None]] = {layer["name"]: {} for layer in layers}
     after: dict[str, dict[str, None]] = {layer["name"]: {} for layer in layers}
     for layer in layers:
         for item in _walk(layer["inbound_nodes"]):
-            if isinstance(item, dict) and item.get("class_name") == "__keras_tensor__":
+            if item.get("class_name") == "__keras_tensor__":
                 above = item["config"]["keras_history"][0]
                 before[layer["name"]][above] = None
                 after[above][layer["name"]] = None
@@ -156,13 +169,13 @@ def _texts(model: Mapping[str, Any], functions: set[int]) -> set[str]:
     return found
 
 
-def _walk(value: Any) -> Iterator[Any]:
-    """Yield a part of JSON and all parts of it."""
+def _walk(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects in a part of JSON, itself among them."""
     pending = [value]
     while pending:
         item = pending.pop()
-        yield item
         if isinstance(item, dict):
+            yield item
             pending.extend(reversed(item.values()))
         elif isinstance(item, list):
             pending.extend(reversed(item))

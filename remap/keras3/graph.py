@@ -85,7 +85,7 @@ class Graph:
             The names, and a problem where the order depends on the version of Keras 3.
         """
         order = layer_order(self.calls, self.inputs, self.outputs)
-        for steps in _DELAYS:
+        for steps in _DELAYS if self.masking else ():
             delayed = layer_order(
                 self.calls, self.inputs, self.outputs, delays=dict.fromkeys(self.masking, steps)
             )

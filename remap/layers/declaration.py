@@ -243,7 +243,7 @@ class LayerClass:
 
     def describes(self, config: Config) -> bool:
         """Tell whether a config may be one that Keras wrote for this class."""
-        return not self.told_by or all(config.has(argument) for argument in self.told_by.split())
+        return not self.told_by or all(map(config.has, self.told_by.split()))
 
     @property
     def weightless(self) -> bool:
