@@ -159,10 +159,10 @@ def give(name: str) -> Any:
 
 def send(message: bytes) -> None:
     """Write to the parent what is no whole message, and leave."""
-    from remap import isolation
+    from remap.isolation import child
 
     def mutter(self: Any, *_: object) -> None:
         os.write(self._messages, message)
         os._exit(0)
 
-    isolation._Reporter.send = mutter  # type: ignore[assignment, method-assign]
+    child._Reporter.send = mutter  # type: ignore[assignment, method-assign]

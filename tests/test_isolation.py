@@ -106,7 +106,8 @@ def test_what_loops_for_ever_is_ended_without_blaming_the_file(isolated: Isolati
 
 
 def test_without_limits_of_the_system_a_watchdog_ends_what_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "_LIMITED", False)  # as on Windows
+    for side in (isolation.parent, isolation.child):
+        monkeypatch.setattr(side, "LIMITED", False)  # as on Windows
     with pytest.raises(InputRefused, match="stopped at the time limit: 1 s of work"):
         run("loop", deadline=1)
     assert run("take", 10) == 10
@@ -283,7 +284,7 @@ def test_an_error_while_listening_ends_the_child(isolated: Isolation) -> None:
 def test_a_child_that_does_not_listen_is_ended_too(
     isolated: Isolation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolation, "_GRACE", 0.1)
+    monkeypatch.setattr(isolation.parent, "_GRACE", 0.1)
 
     def listen(*_: int) -> None:
         raise RuntimeError("enough")

@@ -1,92 +1,51 @@
-"""Work on files from strangers in a process of its own, with limits on its time and its memory.
-
-libhdf5 can loop for ever, crash or take all memory on damaged metadata, with the interpreter locked: nothing
-inside the process can stop it. So the work is done in a child process that the system ends.
-
-What is guaranteed where:
-
-- Everywhere, a crash of the child is an error of the caller, and only values of this package are taken from it.
-- Linux: the time limit counts processor time, the memory limit holds, and the child ends with its parent.
-- macOS: the time limit counts processor time; the system does not enforce the memory limit.
-- Windows: the time limit counts the time on the clock; there is no memory limit.
-- Outside Linux, a child whose parent was killed ends at its next report of progress or at its time limit.
-"""
+"""The side of the caller: child processes are started, told what to call, listened to and ended."""
 
 from __future__ import annotations
 
-import errno
-import gc
 import importlib
 import io
 import os
 import pickle
 import signal
-import struct
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from remap.errors import InputRefused, RemapError
+from remap.isolation.child import (
+    DAMAGED,
+    ENVIRONMENT,
+    EXHAUSTED,
+    HEAD,
+    LIMITED,
+    PROGRESS,
+    TIMED_OUT,
+    Order,
+    exhausted,
+    serve,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from subprocess import Popen
 
     Progress = Callable[[int, int], None]
 
-__all__ = [
-    "DEADLINE",
-    "ENVIRONMENT",
-    "EXHAUSTED",
-    "MEMORY",
-    "Isolation",
-    "IsolationFailed",
-    "exhausted",
-    "run",
-]
+__all__ = ["DEADLINE", "MEMORY", "Isolation", "IsolationFailed", "run"]
 
 DEADLINE = 30
 """Seconds of processor time that may pass without progress; real files need less than two in all."""
 MEMORY = 1 << 30
 """Bytes that the work may take; real files need less than a tenth."""
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
-"""What the system says when it has no files, processes, threads or memory left."""
-ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
-"""Variables to set before the libraries are loaded: no plug-ins, no threads that nothing here would use."""
 
-_HEAD = struct.Struct("<cQ")  # how a message to the parent begins: its kind, and the bytes that follow
-_PROGRESS = struct.Struct("<QQ")  # bytes done, bytes in all
-_LARGEST_MESSAGE = 1 << 28
-_REPORT_INTERVAL = 0.05
-_GRACE = 5
-_LIMITED = hasattr(signal, "SIGXCPU")
-"""Whether this system lets a process limit itself."""
-# The exit status of a child that faulthandler ended at its time limit; every other end has status 0 or a signal.
-_TIMED_OUT = 1
-_NO_THREAD = "can't start new thread"  # what the threading module says, as a RuntimeError
-# What glibc says of a shared library that there is no memory for.
-_NO_ROOM_TO_LOAD = ("failed to map segment", "cannot map zero-fill pages", "annot allocate memory")
-_DAMAGED = "the file may be damaged; get it again from where it came from"
-_BOOT = "import sys; sys.path[:] = {path!r}; from remap.isolation import _fresh; _fresh({preload!r})"
+_LARGEST_MESSAGE = 1 << 28  # bytes
+_GRACE = 5  # seconds
+_BOOT = "import sys; sys.path[:] = {path!r}; from remap.isolation.child import serve_fresh; serve_fresh({preload!r})"
 
 
 class IsolationFailed(Exception):
     """A bug met in the child process; the message is the child's traceback."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """What the child is to call, and how far it may go."""
-
-    function: str
-    args: tuple[Any, ...]
-    named: Mapping[str, Any]
-    reporting: bool
-    deadline: int
-    memory: int
-    parent: int
 
 
 def run(
@@ -163,7 +122,7 @@ class Isolation:
     ) -> Any:
         """Call a function as the module's `run` does."""
         order = pickle.dumps(
-            _Order(
+            Order(
                 function=function,
                 args=tuple(map(_portable, args)),
                 named={key: _portable(value) for key, value in named.items()},
@@ -194,9 +153,6 @@ class Isolation:
                 self._child = child
                 return outcome, 0
             return outcome, child.wait()
-
-
-# The parent's side
 
 
 def _portable(value: Any) -> Any:
@@ -322,7 +278,7 @@ def _forked(preload: Sequence[str]) -> _Child:
     if process == 0:
         os.close(order_end)
         os.close(message_end)
-        _serve(orders, messages, preload, parent)
+        serve(orders, messages, preload, parent)
     os.close(orders)
     os.close(messages)
     return _Child(_Forked(process), os.fdopen(order_end, "wb"), os.fdopen(message_end, "rb"))
@@ -345,15 +301,6 @@ def _new(preload: Sequence[str]) -> _Child:
     return _Child(process, process.stdin, process.stdout)
 
 
-def exhausted(error: OSError | RuntimeError, *, where: str = "") -> InputRefused:
-    """Put into words that the system has no files, processes, threads or memory left."""
-    return InputRefused(
-        f"a limit of the system was reached: {getattr(error, 'strerror', None) or error}",
-        where=where,
-        hint="raise the limits of this session (ulimit -n, -u, -v, -d) or end other programs",
-    )
-
-
 def _not_started(error: OSError, where: str) -> InputRefused:
     if error.errno in EXHAUSTED:
         return exhausted(error, where=where)
@@ -367,17 +314,17 @@ def _not_started(error: OSError, where: str) -> InputRefused:
 def _listen(messages: IO[bytes], progress: Progress | None) -> tuple[bytes, bytes] | None:
     """Pass progress on until the child has said how it ended; None when it ended without a message."""
     while True:
-        head = messages.read(_HEAD.size)
-        if len(head) < _HEAD.size:
+        head = messages.read(HEAD.size)
+        if len(head) < HEAD.size:
             return None
-        kind, size = _HEAD.unpack(head)
+        kind, size = HEAD.unpack(head)
         content = messages.read(min(size, _LARGEST_MESSAGE))
         if len(content) < size:
             return None
         if kind != b"p":
             return kind, content
         if progress is not None:
-            progress(*_PROGRESS.unpack(content))
+            progress(*PROGRESS.unpack(content))
 
 
 def _conclude(outcome: tuple[bytes, bytes] | None, status: int, where: str, deadline: int) -> Any:
@@ -396,7 +343,7 @@ def _conclude(outcome: tuple[bytes, bytes] | None, status: int, where: str, dead
 
 
 def _death(status: int, where: str, deadline: int) -> InputRefused:
-    if status == -getattr(signal, "SIGXCPU", 0) or (status == _TIMED_OUT and not _LIMITED):
+    if status == -getattr(signal, "SIGXCPU", 0) or (status == TIMED_OUT and not LIMITED):
         return InputRefused(
             f"stopped at the time limit: {deadline} s of work without progress",
             where=where,
@@ -415,7 +362,7 @@ def _death(status: int, where: str, deadline: int) -> InputRefused:
             where=where,
             hint="it may have had too little memory (ulimit -v, -d) or too few open files (ulimit -n)",
         )
-    return InputRefused("the HDF5 library crashed on this file", where=where, hint=_DAMAGED)
+    return InputRefused("the HDF5 library crashed on this file", where=where, hint=DAMAGED)
 
 
 class _Terminable:
@@ -451,185 +398,3 @@ class _Values(pickle.Unpickler):
             ):
                 return value
         raise pickle.UnpicklingError(f"{module}.{name} is no value of this package")
-
-
-# The child's side
-
-
-def _fresh(preload: Sequence[str]) -> NoReturn:
-    """Serve in an interpreter that was started for it: the order is on stdin, messages go to stdout."""
-    _serve(os.dup(0), os.dup(1), preload, os.getppid())
-
-
-def _serve(orders: int, messages: int, preload: Sequence[str], parent: int) -> NoReturn:
-    """Carry out orders and say how each ended; leave after one that did not return, or when no more come."""
-    try:
-        _end_with(parent)
-        _prepare()
-        for name in preload:
-            with suppress(Exception):  # it will be met again by the call
-                _found(name)
-        with suppress(EOFError), os.fdopen(orders, "rb") as file:
-            order: _Order = pickle.load(file)  # noqa: S301 - from the parent, which reads no file
-            # A parent that was killed before this process could ask for its death signal.
-            orphaned = sys.platform == "linux" and os.getppid() != order.parent
-            while not orphaned and _carry_out(order, _Reporter(messages, order)):
-                order = pickle.load(file)  # noqa: S301
-                gc.collect()  # the call before left cycles; after the last call they are nobody's concern
-    finally:
-        os._exit(0)
-
-
-def _carry_out(order: _Order, reporter: _Reporter) -> bool:
-    """Call the function and send how that ended; tell whether it returned."""
-    try:
-        kind, value = _outcome(order, reporter)
-        reporter.send(kind, pickle.dumps(value))
-    except BaseException:  # the parent is gone, or what was returned cannot be sent
-        import traceback
-
-        with suppress(BaseException):
-            reporter.send(b"e", pickle.dumps(traceback.format_exc()))
-        return False
-    return kind == b"r"
-
-
-def _outcome(order: _Order, reporter: _Reporter) -> tuple[bytes, Any]:
-    named = {**order.named, "progress": reporter} if order.reporting else order.named
-    try:
-        reporter.limit()
-        return b"r", _found(order.function)(*order.args, **named)
-    except RemapError as error:
-        return b"e", error
-    except MemoryError:
-        return b"e", reporter.out_of_memory()
-    except KeyboardInterrupt:
-        return b"i", None
-    except ImportError as error:
-        if any(words in str(error) for words in _NO_ROOM_TO_LOAD):
-            return b"e", exhausted(_no_memory())
-        raise
-    except (OSError, RuntimeError) as error:
-        if getattr(error, "errno", None) in EXHAUSTED or str(error) == _NO_THREAD:
-            return b"e", exhausted(error)
-        raise
-
-
-def _no_memory() -> OSError:
-    return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-
-
-def _found(name: str) -> Any:
-    """Find a function by its module's name and its own, and load what it needs."""
-    module, _, own = name.rpartition(".")
-    return getattr(importlib.import_module(module), own)
-
-
-def _end_with(parent: int) -> None:
-    """Have the system kill this process when its parent ends, where the system can."""
-    if sys.platform != "linux":
-        return
-    with suppress(ImportError, OSError, AttributeError):
-        import ctypes
-
-        set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-        ctypes.CDLL(None).prctl(set_death_signal, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
-
-
-def _prepare() -> None:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-    silent = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # what a dying library prints is for nobody
-        os.dup2(silent, stream)
-    os.environ.update(ENVIRONMENT)
-    gc.disable()  # what is built here lives until the end, and the end is near
-
-
-def _interrupt(*_: object) -> NoReturn:
-    """Interrupt the work once; nothing may interrupt the cleaning up."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-class _Reporter:
-    """Tells the parent of progress, and keeps the child to its limits."""
-
-    def __init__(self, messages: int, order: _Order) -> None:
-        self._messages = messages
-        self._order = order
-        self._reported = 0.0
-        self._lowered = False  # by a limit of the session
-
-    def __call__(self, done: int, total: int) -> None:
-        """Tell the parent of progress, not too often, and begin to count the deadline anew."""
-        now = time.monotonic()
-        if now - self._reported >= _REPORT_INTERVAL or done == total:
-            self._reported = now
-            self._extend()
-            self.send(b"p", _PROGRESS.pack(done, total))
-
-    def limit(self) -> None:
-        """Set the limits of memory and time."""
-        if _LIMITED:
-            import resource
-
-            total, data = _memory_used()
-            _set_limit(resource.RLIMIT_CORE, 0)
-            _set_limit(resource.RLIMIT_DATA, data + self._order.memory)
-            self._lowered = any(
-                0 <= resource.getrlimit(kind)[0] < used + self._order.memory
-                for kind, used in ((resource.RLIMIT_DATA, data), (resource.RLIMIT_AS, total))
-            )
-        self._extend()
-
-    def out_of_memory(self) -> InputRefused:
-        """Say whose limit of memory was met: that of the order, or a lower one of the session."""
-        if self._lowered:
-            return exhausted(_no_memory())
-        limit = f"{self._order.memory / (1 << 30):.3g} GiB"
-        return InputRefused(f"reading this file takes more memory than {limit}", hint=_DAMAGED)
-
-    def send(self, kind: bytes, content: bytes) -> None:
-        """Write one message."""
-        view = memoryview(_HEAD.pack(kind, len(content)) + content)
-        while view:
-            view = view[os.write(self._messages, view) :]
-
-    def _extend(self) -> None:
-        if _LIMITED:
-            import resource
-
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            spent = int(used.ru_utime + used.ru_stime)
-            _set_limit(resource.RLIMIT_CPU, spent + 1 + self._order.deadline)
-        else:
-            import faulthandler
-
-            # Its watchdog needs no Python code to run, and ends the process with status _TIMED_OUT.
-            faulthandler.dump_traceback_later(max(self._order.deadline, 1), exit=True, file=2)
-
-
-def _set_limit(kind: int, value: int) -> None:
-    import resource
-
-    hard = resource.getrlimit(kind)[1]
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    with suppress(ValueError, OSError):  # macOS takes not every limit
-        resource.setrlimit(kind, (value, hard))
-
-
-def _memory_used() -> tuple[int, int]:
-    """Give the bytes of address space and of data that this process has, where the system tells."""
-    with suppress(OSError), open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - pathlib is not needed else
-        pages = file.read().split()
-        size = os.sysconf("SC_PAGESIZE")
-        return int(pages[0]) * size, int(pages[5]) * size
-    return 0, 0
