@@ -240,14 +240,14 @@ def plan_with(
 
 def _prepare(checkpoint: Checkpoint, form: Format, request: Request) -> tuple[Plan, FileDescription]:
     """Determine everything about an output before it is written; raises all that can be refused by then."""
+    request = replace(request, weights_only=request.weights_only or not form.has_model)
     if form.from_plan is not None:
-        planned = compose(checkpoint, request)
+        planned = replace(compose(checkpoint, request), extension=form.extensions[0])
         return _with_input_note(planned), form.from_plan(planned)
     from remap.keras3.conversion import to_keras3
 
     assert form.from_translation is not None  # noqa: S101 - for the type checker: a format has one of the two
-    weights_only = request.weights_only or not form.has_model
-    planned, translation = to_keras3(checkpoint, replace(request, weights_only=weights_only))
+    planned, translation = to_keras3(checkpoint, request)
     file = form.from_translation(translation)
     planned = replace(planned, extension=form.extensions[0])
     if not form.has_model:

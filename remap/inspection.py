@@ -19,7 +19,7 @@ from remap.isolation import run
 from remap.recognize import Recognition, Template, own_architecture, recognize, several_models
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
 from remap.typed_json import read_json
-from remap.weight_names import layer_scope
+from remap.weight_names import LONGEST_LIST, layer_scope, list_size
 
 if TYPE_CHECKING:
     from remap.keras3.opening import LoadModel
@@ -358,11 +358,6 @@ def _with_stats(layer: InspectedLayer, numbers: dict[str, Stats]) -> InspectedLa
     )
 
 
-# Keras splits a list of names whose fixed-length form is longer (HDF5_OBJECT_HEADER_LIMIT in
-# keras/engine/saving.py).
-_LONGEST_LIST = 64512
-
-
 def flags_of(layer: Layer | None, weights: Sequence[Weight], *, replicated: bool = False) -> tuple[Flag, ...]:
     """List what is unusual about a layer; that a wrapper calls its template several times is not."""
     flags: list[Flag] = []
@@ -382,7 +377,6 @@ def flags_of(layer: Layer | None, weights: Sequence[Weight], *, replicated: bool
             "code": any(declared.calls_function for declared in classes),
         }
         flags += [flag for flag, holds in marks.items() if holds]
-    longest = max((len(weight.name.encode()) for weight in weights), default=0)
-    if longest * len(weights) > _LONGEST_LIST:
+    if list_size([weight.name for weight in weights]) > LONGEST_LIST:
         flags.append("split names")
     return tuple(flags)

@@ -16,7 +16,7 @@ from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
 from remap.errors import GIVE_JSON, InputRefused, Undecided, UsageRefused
 from remap.recognize import Recognition, Template, choose, own_architecture, recognize
 from remap.typed_json import Json, Value, read_json
-from remap.weight_names import clean, uniquify
+from remap.weight_names import LONGEST_LIST, clean, list_size, uniquify
 
 __all__ = [
     "compose",
@@ -299,9 +299,6 @@ def _shortened(names: list[str]) -> str:
 
 
 _BY_OUTPUT = ("loss", "loss_weights", "metrics", "weighted_metrics", "sample_weight_mode")
-# Keras splits a longer list (HDF5_OBJECT_HEADER_LIMIT in keras/engine/saving.py), and then Keras up to 2.3.1
-# and tf.keras up to 1.13 cannot read it back.
-_LONGEST_LIST = 64512
 
 
 def lift_training_config(text: str, wrapper: Layer, template: Layer, *, where: str) -> str:
@@ -323,10 +320,12 @@ def lift_training_config(text: str, wrapper: Layer, template: Layer, *, where: s
 
 
 def lift_optimizer(weights: Sequence[Weight]) -> tuple[PlannedWeight, ...]:
-    """Keep the optimizer's weights in order, under short names where Keras would have to split their list."""
+    """Keep the optimizer's weights in order, under short names where Keras would have to split their list.
+
+    Keras up to 2.3.1 and tf.keras up to 1.13 cannot read a split list back.
+    """
     names = uniquify([clean(weight.name) for weight in weights])
-    longest = max((len(name.encode()) for name in names), default=0)
-    if longest * len(names) > _LONGEST_LIST:
+    if list_size(names) > LONGEST_LIST:
         names = [f"w{index}" for index in range(len(names))]
     return tuple(PlannedWeight(name=name, source=weight) for name, weight in zip(names, weights, strict=True))
 

@@ -8,7 +8,7 @@ renaming and nesting make it differ, so no name is relied on alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "clean",
@@ -130,6 +130,15 @@ def runs(path: str) -> list[str]:
     beginnings = [(0, end) for end in range(count - 1, 0, -1)]
     inside = [(start, end) for start in range(1, count - 1) for end in range(count - 1, start, -1)]
     return ["/".join(parts[start:end]) for start, end in [(0, count), *ends, *beginnings, *inside]]
+
+
+LONGEST_LIST = 64512
+"""Bytes of the names in one attribute: HDF5_OBJECT_HEADER_LIMIT in keras/engine/saving.py, by which Keras splits a list."""
+
+
+def list_size(names: Sequence[str]) -> int:
+    """Give the bytes of a list of names in an attribute, where all have the length of the longest."""
+    return len(names) * max((len(name.encode()) for name in names), default=0)
 
 
 def path_parts(name: str) -> tuple[bytes, ...]:

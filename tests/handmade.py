@@ -9,7 +9,7 @@ import numpy as np
 
 from remap.checkpoint import Checkpoint, Weight
 from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
-from remap.formats import legacy
+from remap.formats import keras2
 from remap.formats.description import FileDescription
 
 if TYPE_CHECKING:
@@ -99,4 +99,4 @@ def identity(checkpoint: Checkpoint) -> Plan:
 
 def unchanged(checkpoint: Checkpoint) -> FileDescription:
     """Describe an output that says what the checkpoint says."""
-    return legacy.describe(identity(checkpoint))
+    return keras2.describe(identity(checkpoint))

@@ -217,3 +217,10 @@ def test_page_says_of_every_class_what_becomes_of_it_in_keras_3() -> None:
         or any(form.name != name or form.limits or form.changes or form.renamed for form in forms(declared))
     }
     assert {name for name in special if not re.search(rf"\b{name}\b", page)} == set()
+
+
+@pytest.mark.parametrize("declared", CATALOGUE.values(), ids=lambda declared: declared.name)
+def test_arguments_that_identify_a_class_have_the_same_name_in_keras_3(declared: Any) -> None:
+    """The class of a layer in a file of Keras 3 would be unknown otherwise."""
+    for form in forms(declared):
+        assert set(declared.told_by.split()).isdisjoint(form.renamed)

@@ -22,6 +22,7 @@ from remap import (
     extract,
     plan,
 )
+from remap.formats import FORMATS, Format, keras2
 from remap.results import report_of
 from tests.truth import differences
 
@@ -130,6 +131,18 @@ def test_plan_writes_nothing_and_says_the_same(folder: Path, tmp_path: Path) -> 
     assert len(planned.layers) == report.layers
     assert planned.model_config is None
     assert any("only weights were asked for" in line for line in planned.left_behind)
+
+
+def test_a_format_without_a_model_is_asked_for_weights_only(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = Format(extensions=(".made-up",), has_model=False, from_plan=keras2.describe)
+    monkeypatch.setattr("remap.formats.FORMATS", (*FORMATS, form))
+    report = extract(folder / "multi.h5", tmp_path / "out.made-up")
+    assert (report.kind, report.optimizer_tensors) == ("weights", 0)
+    extract(folder / "multi.h5", tmp_path / "weights.h5", weights_only=True)
+    assert (tmp_path / "out.made-up").read_bytes() == (tmp_path / "weights.h5").read_bytes()
+    assert plan(folder / "multi.h5", tmp_path / "out.made-up").extension == ".made-up"
 
 
 def test_training_state_of_a_whole_is_not_one_models(case: Case) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from remap.conversion_plan import PlannedLayer, PlannedWeight
-from remap.formats.legacy import describe
+from remap.formats.keras2 import describe
 from remap.hdf5.file_image import MemoryFile
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from remap.batch import results as batch
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
 from remap.errors import InputRefused, OutputRefused, UsageRefused
 from remap.formats import EXTENSIONS, FORMATS, format_of
 from remap.formats.archive import Archive
 from remap.formats.description import Attribute, FileDescription, Group
+from remap.formats.keras2 import describe
 from remap.formats.keras3 import describe_archive, describe_weights
-from remap.formats.legacy import describe
 from remap.keras3.tensors import Group as Variables
 from remap.keras3.tensors import Translation
 from remap.output_tensors import OutputTensor, constant, keep
@@ -55,6 +56,9 @@ class TestNames:
     def test_the_longest_extension_that_fits_counts(self, name: str) -> None:
         endings = [extension for form in FORMATS for extension in form.extensions if name.endswith(extension)]
         assert max(endings, key=len) in format_of(name).extensions
+
+    def test_batches_know_every_format(self) -> None:
+        assert [f".{name}" for name in batch.FORMATS] == [form.extensions[0] for form in FORMATS]
 
     def test_every_format_is_described_from_one_thing(self) -> None:
         for form in FORMATS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from remap.errors import NothingToExtract, RemapError
 from remap.results import Report
@@ -12,7 +12,7 @@ from remap.results import Report
 __all__ = ["FORMATS", "Format", "Progress", "Result", "Status", "status_of"]
 
 Format = Literal["h5", "keras", "weights.h5"]
-FORMATS: tuple[Format, ...] = ("h5", "keras", "weights.h5")
+FORMATS: tuple[Format, ...] = get_args(Format)
 Status = Literal["written", "already done", "already single", "refused", "failed"]
 
 

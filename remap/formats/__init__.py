@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remap.errors import UsageRefused
-from remap.formats import keras3, legacy
+from remap.formats import keras2, keras3
 from remap.formats.description import FileDescription
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Format:
 DEFAULT = Format(
     extensions=(".h5", ".hdf5"),
     has_model=True,
-    from_plan=legacy.describe,
+    from_plan=keras2.describe,
 )
 """The format of Keras 2: that of the input."""
 # Where the names of two formats end alike, the longer extension stands later.

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from remap.formats.legacy import describe
+from remap.formats.keras2 import describe
 from remap.hdf5.output import publish
 from remap.hdf5.reader import open_checkpoint
 from tests.attack.fuzz import damage, judge, subjects

@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from remap.conversion_plan import Plan, PlannedWeight
 from remap.formats.description import Attribute, FileDescription, Group
 from remap.output_tensors import keep
+from remap.weight_names import LONGEST_LIST
 
 __all__ = ["describe"]
-
-_LONGEST_LIST = 64512
-"""Bytes of names in one attribute: HDF5_OBJECT_HEADER_LIMIT of Keras's saving code."""
 
 
 def describe(plan: Plan) -> FileDescription:
@@ -83,7 +81,7 @@ def _names(name: str, names: Sequence[str]) -> tuple[Attribute, ...]:
     """Split a list as `save_attributes_to_hdf5_group` of Keras does: into the fewest equal pieces that are small enough."""
     width = max(map(_size, names), default=0)
     pieces = 1
-    while -(-len(names) // pieces) * width > _LONGEST_LIST:
+    while -(-len(names) // pieces) * width > LONGEST_LIST:
         pieces += 1
     if pieces == 1:
         return (Attribute(name=name, value=tuple(names), width=width),)
