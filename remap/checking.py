@@ -25,6 +25,7 @@ from remap.layers.weights import Shape, Slot
 from remap.recognize import own_architecture, recognize
 from remap.reference_file import read_reference
 from remap.results import as_json
+from remap.urls import masked
 from remap.weight_names import layer_scope
 
 __all__ = ["Check", "Verdict", "check", "layers_to_load", "misfits"]
@@ -122,7 +123,7 @@ def check(
         Undecided: If `like` is a multi-GPU checkpoint itself.
     """
     if isolated:
-        checked: Check = run("remap.check", source, like, where=os.fsdecode(source), by_order=by_order)
+        checked: Check = run("remap.check", source, like, where=masked(source), by_order=by_order)
         return checked
     from remap.hdf5.reader import open_checkpoint
 
@@ -132,10 +133,10 @@ def check(
     saved = file_layers(checkpoint.layers)
     expected = layers_to_load(described, saved)
     loading, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
-    model = own_architecture(checkpoint, where=os.fspath(source))
+    model = own_architecture(checkpoint, where=masked(source))
     return Check(
-        source=os.fspath(source),
-        like=os.fspath(like),
+        source=masked(source),
+        like=masked(like),
         verdict=_verdict(loading, by_order=by_order),
         by_order=loading,
         by_name=by_name,

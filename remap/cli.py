@@ -11,15 +11,16 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NewType
 
 import typer
 
 from remap import __version__
 from remap.errors import RemapError, UsageRefused
+from remap.urls import masked, remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from remap.checking import Check
     from remap.comparison.results import Comparison
@@ -98,7 +99,7 @@ def _submodels(ctx: typer.Context, incomplete: str) -> list[str]:
     """
     # Without a value the option ends the parser's work, and the file is still among what was not parsed.
     source = next((word for word in (*(ctx.params.get("files") or ()), *ctx.args) if word), None)
-    if source is None:
+    if source is None or remote(source) is not None:  # no server is asked when TAB is pressed
         return []
     from remap.isolation import Isolation, IsolationFailed
 
@@ -121,7 +122,9 @@ def _root(
     pass
 
 
-# Nothing here is to be `readable`: an output need not be, and of an input the library says it in its own words.
+# A file or a URL, of which a Path would drop a slash; completed by shells as a file. Nothing here is to be `readable`: an
+# output need not be, and of an input the library says it in its own words.
+_File = NewType("_File", str)
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
 
 
@@ -129,12 +132,13 @@ _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to 
 def _inspect(
     ctx: typer.Context,
     file: Annotated[
-        Path,
+        _File,
         typer.Argument(
             metavar="FILE",
             show_default=False,
+            path_type=str,
             readable=False,
-            help="A .h5, .keras or .weights.h5 file of Keras.",
+            help="A .h5, .keras or .weights.h5 file of Keras, or its URL.",
         ),
     ],
     json: _Json = False,
@@ -182,7 +186,7 @@ def _inspect(
             Line(),
             *advice_lines(found, width=terminal.width),
         ]
-        title = f"h5remap inspect {file}"
+        title = f"h5remap inspect {masked(file)}"
         if svg is not None:
             save_svg(lines, svg, title=title)
         if html is not None:
@@ -197,12 +201,13 @@ def _inspect(
 def _extract(
     ctx: typer.Context,
     files: Annotated[
-        list[Path],
+        list[_File],
         typer.Argument(
             metavar="FILE...",
             show_default=False,
+            path_type=str,
             readable=False,
-            help="Keras .h5 files, or with -r directories.",
+            help="Keras .h5 files or their URLs, or with -r directories.",
         ),
     ],
     output: Annotated[
@@ -216,10 +221,11 @@ def _extract(
         ),
     ],
     like: Annotated[
-        Path | None,
+        _File | None,
         typer.Option(
             "--like",
             metavar="FILE",
+            path_type=str,
             readable=False,
             help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
         ),
@@ -293,7 +299,7 @@ def _extract(
     choice = {"recursive": recursive, "include": include, "exclude": exclude, "format": form, "jobs": jobs}
     choice |= {"cluster": cluster, "resume": resume, "fail_fast": fail_fast}
     directory = not dry_run and (output.endswith(("/", os.sep)) or Path(output).is_dir())
-    if len(files) > 1 or directory or file.is_dir() or any(choice.values()):
+    if len(files) > 1 or directory or Path(file).is_dir() or any(choice.values()):
         with _endings("extract", file, given, dry_run=dry_run, json=json):
             _extract_many(
                 files,
@@ -322,7 +328,7 @@ def _extract(
 
 
 def _extract_many(
-    files: list[Path], output: str, options: Mapping[str, Any], *, json: bool, quiet: bool, dry_run: bool
+    files: Sequence[str], output: str, options: Mapping[str, Any], *, json: bool, quiet: bool, dry_run: bool
 ) -> None:
     from remap.console.batch import Request, run_batch
 
@@ -335,7 +341,7 @@ def _extract_many(
 
 def _dry_run(
     ctx: typer.Context,
-    file: Path,
+    file: str,
     output: str,
     options: Mapping[Option, Any],
     invocation: Callable[[], Invocation],
@@ -347,11 +353,11 @@ def _dry_run(
 
     planned: Plan = _call(ctx, "plan", file, output, **_arguments(options))
     if json:
-        _write_json(plan_json(planned, source=str(file)))
+        _write_json(plan_json(planned, source=masked(file)))
         return
     terminal = _terminal()
     terminal.print(mapping_lines(mapping_of(planned), ascii_only=terminal.ascii_only))
-    report = report_of(planned, source=str(file), target=None, size=0)
+    report = report_of(planned, source=masked(file), target=None, size=0)
     terminal.print(report_lines(report, invocation(), width=terminal.width))
 
 
@@ -359,14 +365,21 @@ def _dry_run(
 def _check(
     ctx: typer.Context,
     file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", show_default=False, readable=False, help="A Keras .h5 file."),
+        _File,
+        typer.Argument(
+            metavar="FILE",
+            show_default=False,
+            path_type=str,
+            readable=False,
+            help="A Keras .h5 file, or its URL.",
+        ),
     ],
     like: Annotated[
-        Path,
+        _File,
         typer.Option(
             "--like",
             metavar="FILE",
+            path_type=str,
             readable=False,
             show_default=False,
             help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
@@ -400,17 +413,26 @@ def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:
 def _compare(
     ctx: typer.Context,
     file: Annotated[
-        Path,
-        typer.Argument(metavar="A", show_default=False, readable=False, help="A .h5, .keras or .weights.h5."),
+        _File,
+        typer.Argument(
+            metavar="A",
+            show_default=False,
+            path_type=str,
+            readable=False,
+            help="A .h5, .keras or .weights.h5, or its URL.",
+        ),
     ],
     other: Annotated[
-        Path, typer.Argument(metavar="B", show_default=False, readable=False, help="Another of these.")
+        _File,
+        typer.Argument(
+            metavar="B", show_default=False, path_type=str, readable=False, help="Another of these."
+        ),
     ],
     every: Annotated[bool, typer.Option("--all", help="Show equal tensors, too.")] = False,
     json: _Json = False,
 ) -> None:
     """Tell whether two files hold the same weights: exit code 0 equal, 3 different, 4 undecided."""
-    with _endings("compare", file, others=(str(other),), json=json):
+    with _endings("compare", file, others=(masked(other),), json=json):
         from remap.console.comparison import comparison_lines
 
         with _progress_bar("comparing") as progress:
@@ -426,19 +448,19 @@ def _compare(
             raise typer.Exit(found.exit_code)
 
 
-def _call(ctx: typer.Context, name: str, file: Path, *args: Any, **named: Any) -> Any:
+def _call(ctx: typer.Context, name: str, file: str, *args: Any, **named: Any) -> Any:
     """Call the library in a child process, which a damaged file may crash.
 
     The callers import what shows the result before: the child process loads h5py meanwhile.
     """
     isolation: Isolation = ctx.obj
-    return isolation.run(f"remap.{name}", file, *args, where=str(file), **named)
+    return isolation.run(f"remap.{name}", file, *args, where=masked(file), **named)
 
 
 @contextlib.contextmanager
 def _endings(
     command: Command,
-    file: Path,
+    file: str,
     options: Mapping[Option, Any] | None = None,
     *,
     others: tuple[str, ...] = (),
@@ -454,10 +476,12 @@ def _endings(
         from remap.console.invocation import Invocation
 
         given = (
-            (name, value if value is True else str(value)) for name, value in (options or {}).items() if value
+            (name, value if value is True else masked(value))
+            for name, value in (options or {}).items()
+            if value
         )
         return Invocation(
-            command=command, source=str(file), others=others, options=tuple(given), dry_run=dry_run
+            command=command, source=masked(file), others=others, options=tuple(given), dry_run=dry_run
         )
 
     try:

@@ -23,6 +23,7 @@ from remap.options import Options
 from remap.planning import compose
 from remap.reference_file import read_reference
 from remap.results import Report, report_of
+from remap.urls import base_name, masked, remote
 
 if TYPE_CHECKING:
     from remap.keras3.tensors import Translation
@@ -84,7 +85,7 @@ def extract(
             source,
             target,
             options,
-            where=os.fsdecode(source),
+            where=masked(source),
             progress=progress,
         )
         return report
@@ -143,6 +144,11 @@ class Settled:
 
 def _mark(path: str) -> object:
     """Tell a file from other files and from itself with another content; None if it cannot be found."""
+    url = remote(path)
+    if url is not None:
+        from remap.remote.reading import identity_of
+
+        return identity_of(url)
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
@@ -185,7 +191,8 @@ def extract_with(
     with open_checkpoint(source) as opened:
         prepared, file = settled.prepare(opened.checkpoint, form, request)
         size = publish(file, opened, target, overwrite=options.overwrite, progress=progress)
-    return report_of(prepared, source=os.fspath(source), target=os.fspath(target), size=size)
+    shown_source, shown_target = masked(source), masked(target)
+    return report_of(prepared, source=shown_source, target=shown_target, size=size)
 
 
 def plan(
@@ -220,7 +227,7 @@ def plan(
     """
     options = _options(like, plain, keep_flags, submodel, weights_only)
     if isolated:
-        planned: Plan = run("remap.conversion.plan_with", source, target, options, where=os.fsdecode(source))
+        planned: Plan = run("remap.conversion.plan_with", source, target, options, where=masked(source))
         return planned
     return plan_with(source, target, options)
 
@@ -233,7 +240,7 @@ def plan_with(
     request = _request(options)
     with open_checkpoint(source) as opened:
         if target is not None:
-            require_other_file(Path(target), opened)
+            require_other_file(os.fsdecode(target), opened)
         prepared, _ = _prepare(opened.checkpoint, form, request)
     return prepared
 
@@ -300,23 +307,26 @@ def _request(options: Options) -> Request:
 def _format(target: str | os.PathLike[str], options: Options) -> Format:
     """Choose the format by the name of the output; refuse a directory, and the reference model."""
     name = os.fsdecode(target)
-    if name.endswith(("/", os.sep)) or Path(name).is_dir():
+    url = remote(name)
+    if name.endswith(("/", os.sep)) or (url is None and Path(name).is_dir()):
         raise OutputRefused(
             "the output is a directory",
-            where=name,
+            where=masked(name),
             hint=f"give the name of a file in it that ends in {EXTENSIONS}",
         )
-    form = format_of(PurePath(name).name)
-    if options.like is not None and _is_same_file(target, options.like):
+    form = format_of(PurePath(name).name if url is None else base_name(url))
+    if options.like is not None and _is_same_file(name, options.like):
         raise UsageRefused(
             "the output is the reference model",
-            where=name,
+            where=masked(name),
             hint="give another name: the reference model is never written to",
         )
     return form
 
 
-def _is_same_file(one: str | os.PathLike[str], other: str) -> bool:
+def _is_same_file(one: str, other: str) -> bool:
+    if remote(one) is not None or remote(other) is not None:
+        return remote(one) == remote(other)
     try:
         return Path(one).samefile(other)
     except (OSError, ValueError):  # one of them does not exist: its reader or writer reports it

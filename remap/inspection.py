@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from remap.isolation import run
 from remap.recognize import Recognition, Template, own_architecture, recognize, several_models
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
 from remap.typed_json import read_json
+from remap.urls import masked
 from remap.weight_names import LONGEST_LIST, layer_scope, list_size
 
 if TYPE_CHECKING:
@@ -54,22 +56,23 @@ def inspect(
     """
     if isolated:
         inspected: Inspection = run(
-            "remap.inspect", source, where=os.fsdecode(source), stats=stats, progress=progress
+            "remap.inspect", source, where=masked(source), stats=stats, progress=progress
         )
         return inspected
-    from remap.hdf5.reader import open_checkpoint
+    from remap.hdf5.reader import read_source
+    from remap.hdf5.source import Source
 
-    try:
-        opened = open_checkpoint(source)
-    except InputRefused:
-        from remap.inspection_keras3 import inspect_keras3
+    with closing(Source.open(source)) as opened_source:
+        try:
+            opened = read_source(opened_source)
+        except InputRefused:
+            from remap.inspection_keras3 import inspect_keras3
 
-        modern = inspect_keras3(source, stats=stats, progress=progress)
-        if modern is None:
-            raise
-        return modern
-    with opened:
-        found = inspection_of(opened.checkpoint, source=os.fspath(source), size=opened.source.size)
+            modern = inspect_keras3(opened_source, stats=stats, progress=progress)
+            if modern is None:
+                raise
+            return modern
+        found = inspection_of(opened.checkpoint, source=opened_source.name, size=opened_source.size)
         if not stats:
             return found
         from remap.stats import weigh

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from remap.typed_json import read_json
 if TYPE_CHECKING:
     from remap.checkpoint import Weight
     from remap.hdf5.keras3_reader import OpenedKeras3
+    from remap.hdf5.source import Source
     from remap.stats import Stats
 
 __all__ = ["inspect_keras3", "inspection_of_keras3"]
@@ -27,23 +27,18 @@ _Shares = dict[_Path, list[tuple[Place, "Weight"]]]
 
 
 def inspect_keras3(
-    source: str | os.PathLike[str],
+    source: Source,
     *,
     stats: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inspection | None:
-    """Tell what is in a file of Keras 3; None for any other file. Raises InputRefused for one that is not sound."""
-    from remap.hdf5.keras3_reader import is_keras3, open_keras3
-    from remap.hdf5.source import Source
+    """Tell what is in an open file of Keras 3; None for any other. Raises InputRefused for one that is not sound."""
+    from remap.hdf5.keras3_reader import is_keras3, read_keras3
 
-    opened_source = Source.open(source)
-    try:
-        if not is_keras3(opened_source):
-            return None
-    finally:
-        opened_source.close()
-    with open_keras3(source) as opened:
-        found = inspection_of_keras3(opened, source=os.fspath(source))
+    if not is_keras3(source):
+        return None
+    with read_keras3(source) as opened:
+        found = inspection_of_keras3(opened, source=source.name)
         if not stats:
             return found
         from remap.stats import weigh

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import io
 import os
 import re
 from contextlib import closing
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
 from remap.errors import InputRefused, Remedy
-from remap.hdf5.identify import show, url_in
+from remap.hdf5.identify import show
+from remap.urls import masked, url_in
 
 if TYPE_CHECKING:
     from remap.hdf5.source import Source
@@ -20,8 +20,6 @@ __all__ = ["read_reference"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
-# A .keras file of Keras has fewer than ten members; each takes less than a hundred bytes in the table of contents.
-_LARGEST_TABLE = 4 << 20
 _HEAD = 4096  # bytes
 # `to_yaml` of Keras up to TensorFlow 2.5: the keys of a model's description, in the order of the alphabet.
 _YAML = re.compile(
@@ -50,8 +48,9 @@ def read_reference(path: str | os.PathLike[str]) -> Reference:
     from remap.hdf5.source import Source
 
     name = os.fsdecode(path)
-    if not os.path.lexists(name) and url_in(name) is None:
+    if url_in(name) is None and not os.path.lexists(name):
         raise _missing(name)
+    name = masked(name)
     with closing(Source.open(path)) as source:
         head = _bytes(source, min(source.size, _HEAD))
         if head.startswith(b"PK"):
@@ -115,14 +114,13 @@ def _archived(source: Source) -> str:
     import zipfile
     import zlib
 
+    from remap.hdf5.bounded import BoundedReader
+
     # What the standard library raises for damaged archives, in addition to the usual errors.
     broken = (zipfile.BadZipFile, zlib.error, struct.error)
     name = source.name
     try:
-        with (
-            _Bounded(io.FileIO(os.dup(source.descriptor), "rb")) as file,
-            zipfile.ZipFile(file) as archive,
-        ):
+        with BoundedReader(source) as file, zipfile.ZipFile(file) as archive:
             file.largest = _LARGEST_JSON
             entry = archive.getinfo("config.json")
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -137,31 +135,8 @@ def _archived(source: Source) -> str:
                 raise _too_large(f"{name}, config.json")
             with archive.open(entry) as member:
                 return _decoded(member.read(entry.file_size), f"{name}, config.json")
-    except OSError as error:
-        raise InputRefused(
-            f"the system cannot read the file: {error.strerror or error}",
-            where=name,
-            hint="copy it to another disk",
-        ) from None
     except (KeyError, RuntimeError, ValueError, EOFError, *broken) as error:
         raise InputRefused(f"a zip archive, but no .keras file: {error}", where=name, hint=_KERAS) from None
-
-
-class _Bounded(io.BufferedReader):
-    """A file of which no more is read at once than a limit: first the table of contents, then a member.
-
-    Python makes of each entry of the table an object of ten times its size.
-    """
-
-    largest = _LARGEST_TABLE
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read as the class does; raises BadZipFile for more than the limit."""
-        from zipfile import BadZipFile
-
-        if size is not None and size > self.largest:
-            raise BadZipFile("its table of contents is larger than that of any .keras file")
-        return super().read(size)
 
 
 def _too_large(where: str) -> InputRefused:

@@ -188,7 +188,7 @@ def test_an_interrupt_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("remap.hdf5.reader.open_checkpoint", interrupted)
+    monkeypatch.setattr("remap.hdf5.reader.read_source", interrupted)
     outcome = run("inspect", "multi.h5")
     assert (outcome.code, outcome.out) == (130, "")
     assert outcome.err == "Interrupted: an output file is complete or absent, never partial.\n"

@@ -60,14 +60,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "planning": VALUES | {"recognize", "assignment"},
     "keras3": VALUES | {"recognize", "assignment", "planning"},
     "formats": VALUES | {"keras3"},
-    "hdf5": VALUES | {"formats", "keras3"},
+    "hdf5": VALUES | {"formats", "keras3", "remote", "urls"},
     "isolation": {"errors"},
+    "urls": set(),
+    "remote": {"errors", "urls"},
     "comparison": VALUES
-    | {"", "recognize", "assignment", "keras3", "hdf5", "isolation", "results", "output_tensors"},
+    | {"", "recognize", "assignment", "keras3", "hdf5", "isolation", "results", "output_tensors", "urls"},
     "options": {"errors"},
     "batch": {"", "errors", "isolation", "options", "results", "conversion"},
 }
-PURE = set(MAY_IMPORT) - {"hdf5", "isolation", "comparison", "batch"}
+PURE = set(MAY_IMPORT) - {"hdf5", "isolation", "comparison", "batch", "remote", "urls"}
 
 
 def part_of(module: str) -> str:
@@ -90,6 +92,32 @@ def test_pure_parts_know_neither_files_nor_hdf5(module: str) -> None:
 @pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) != "hdf5"])
 def test_only_the_hdf5_part_imports_h5py(module: str) -> None:
     assert not any(name.partition(".")[0] == "h5py" for name in imported_by(module))
+
+
+REMOTE = {"fsspec", "s3fs", "gcsfs", "adlfs", "huggingface_hub", "paramiko", "aiohttp"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part_of(name) != "remote"])
+def test_only_the_remote_part_imports_libraries_for_urls(module: str) -> None:
+    assert not {name.partition(".")[0] for name in imported_by(module)} & REMOTE
+
+
+def test_files_of_this_machine_are_read_without_what_urls_need(tmp_path: Path) -> None:
+    code = """if True:
+        import sys, remap
+        calls = remap.inspect, lambda path: remap.extract(path, path + ".out.h5"), lambda path: remap.check(path, path)
+        for call in calls:
+            try:
+                call(sys.argv[1])
+            except remap.RemapError:
+                pass
+        list(remap.extract_many([sys.argv[1]], sys.argv[1] + ".out"))
+        print([name for name in sys.modules if name.partition(".")[0] in {} or name.startswith("remap.remote")])
+    """.replace("{}", repr(REMOTE))
+    (tmp_path / "text.h5").write_text("text")
+    command = [sys.executable, "-c", code, str(tmp_path / "text.h5")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_nothing_below_the_command_line_imports_it() -> None:

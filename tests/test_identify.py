@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from remap.errors import InputRefused
-from remap.hdf5.identify import SIGNATURE, show, url_in
+from remap.hdf5.identify import SIGNATURE, show
 from remap.hdf5.reader import open_checkpoint
 
 if TYPE_CHECKING:
@@ -112,26 +112,6 @@ def test_says_what_a_directory_is(tmp_path: Path, member: str, words: str) -> No
     (tmp_path / member).touch()
     with pytest.raises(InputRefused, match=words):
         open_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "url"),
-    [
-        ("s3://bucket/m.h5", "s3://bucket/m.h5"),
-        ("s3:/bucket/m.h5", "s3://bucket/m.h5"),
-        ("https:/example.org/m.h5", "https://example.org/m.h5"),
-        ("C:/models/m.h5", None),
-        ("models/a:/m.h5", None),
-        ("m.h5", None),
-    ],
-)
-def test_a_url_is_told_from_a_path(name: str, url: str | None) -> None:
-    assert url_in(name) == url
-
-
-def test_a_url_is_no_missing_file() -> None:
-    with pytest.raises(InputRefused, match=r"remote files are not supported yet: s3://bucket/m\.h5"):
-        open_checkpoint("s3:/bucket/m.h5")
 
 
 def test_never_opens_a_pickle(tmp_path: Path) -> None:

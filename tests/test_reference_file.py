@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
 import os
 import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -105,9 +108,9 @@ def test_says_how_to_make_json_of_yaml(tmp_path: Path, text: str) -> None:
     assert "model_from_yaml" in caught.value.remedies[0].code
 
 
-def test_a_reference_model_on_another_machine_is_told_as_a_url() -> None:
-    with pytest.raises(InputRefused, match=r"remote files are not supported yet: s3://b/model\.json"):
-        read_reference(Path("s3://b/model.json"))
+def test_a_reference_model_of_an_unknown_scheme_is_told_as_a_url() -> None:
+    with pytest.raises(InputRefused, match=r"URLs of this kind are not supported: ftp://b/model\.json"):
+        read_reference(Path("ftp://b/model.json"))
 
 
 def test_refuses_a_reference_model_without_weights(tmp_path: Path) -> None:
@@ -174,10 +177,11 @@ def test_a_fault_of_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
         archive.writestr("config.json", "{}")
 
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+    class Broken(io.FileIO):
+        def readinto(self, _: Any, /) -> int:
+            raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(zipfile.ZipFile, "getinfo", fail)
+    monkeypatch.setattr("remap.hdf5.source.io", SimpleNamespace(FileIO=Broken))
     with pytest.raises(InputRefused, match="cannot read the file: Input/output error"):
         read_reference(tmp_path / "a.keras")
 
@@ -186,7 +190,7 @@ def test_a_fault_of_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_table_of_contents_without_end_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("remap.reference_file._Bounded.largest", 30_000)
+    monkeypatch.setattr("remap.hdf5.bounded.LARGEST_TABLE", 30_000)
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
         for number in range(count):
             archive.writestr(str(number), b"")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from remap.errors import InputRefused, OutputRefused
-from remap.hdf5.source import CHUNK, Source
+from remap.hdf5.source import CHUNK, FileSource, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,6 +95,7 @@ def test_notices_that_the_file_was_changed_meanwhile(file: Path) -> None:
 def test_never_opens_the_input_for_writing(file: Path) -> None:
     before = file.read_bytes()
     source = Source.open(file)
+    assert source.descriptor is not None
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.write(source.descriptor, b"x")
     source.close()
@@ -104,8 +105,9 @@ def test_never_opens_the_input_for_writing(file: Path) -> None:
 def test_knows_itself_under_another_name(file: Path, tmp_path: Path) -> None:
     (tmp_path / "other.h5").hardlink_to(file)
     source = Source.open(file)
-    assert source.is_same((tmp_path / "other.h5").stat())
-    assert not source.is_same(tmp_path.stat())
+    assert source.is_same(str(tmp_path / "other.h5"))
+    assert not source.is_same(str(tmp_path))
+    assert not source.is_same(str(tmp_path / "none.h5"))
     source.close()
     assert stat.S_ISREG(file.stat().st_mode)
 
@@ -118,7 +120,7 @@ def test_refuses_what_lies_past_the_end(file: Path) -> None:
 
 
 def test_blames_whom_it_was_told_to_blame(file: Path) -> None:
-    source = Source(os.open(file, os.O_RDONLY), "the output", refusal=OutputRefused)
+    source = FileSource(os.open(file, os.O_RDONLY), "the output", refusal=OutputRefused)
     with pytest.raises(OutputRefused):
         source.read_into(memoryview(bytearray(1)), source.size)
     source.close()

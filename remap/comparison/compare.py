@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from remap.comparison.keras3_variables import made_by_rows, recipes_of
 from remap.comparison.models import HeldLayer, HeldModel, held_by_checkpoint, held_by_objects, take_apart
 from remap.comparison.results import ComparedTensor, Comparison, MatchedBy, Verdict
 from remap.isolation import run
+from remap.urls import masked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,12 +69,12 @@ def compare(
         InputRefused: For a file that is none of these, damaged or unsafe.
     """
     if isolated:
-        where = f"{os.fsdecode(a)}, {os.fsdecode(b)}"
+        where = f"{masked(a)}, {masked(b)}"
         found: Comparison = run("remap.compare", a, b, where=where, progress=progress)
         return found
     with ExitStack() as stack:
         one, other = (_Opened.open(path, stack) for path in (a, b))
-        return _Comparing(one, other, progress).result(os.fsdecode(a), os.fsdecode(b))
+        return _Comparing(one, other, progress).result(masked(a), masked(b))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +86,16 @@ class _Opened:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], stack: ExitStack) -> _Opened:
-        from remap.hdf5.keras3_reader import is_keras3, open_keras3
-        from remap.hdf5.reader import open_checkpoint
+        from remap.hdf5.keras3_reader import is_keras3, read_keras3
+        from remap.hdf5.reader import read_source
         from remap.hdf5.source import Source
 
-        name = os.fsdecode(path)
-        source = Source.open(path)
-        try:
-            modern = is_keras3(source)
-        finally:
-            source.close()
-        if not modern:
-            checkpoint = stack.enter_context(open_checkpoint(path))
+        source = stack.enter_context(closing(Source.open(path)))
+        name = source.name
+        if not is_keras3(source):
+            checkpoint = read_source(source)
             return cls(checkpoint, held_by_checkpoint(checkpoint.checkpoint, where=name))
-        opened = stack.enter_context(open_keras3(path))
+        opened = stack.enter_context(read_keras3(source))
         held = held_by_objects(
             [(one.path, one.name, one.variables if one.holds_weights else ()) for one in opened.objects],
             config=opened.config,

@@ -12,6 +12,7 @@ from remap.console.text import Line, labelled, wrapped
 from remap.errors import OutputRefused, RemapError, Remedy, UsageRefused
 from remap.hdf5.identify import show
 from remap.results import Inspection
+from remap.urls import base_name, remote
 
 __all__ = ["advice_lines", "failure_json", "failure_lines", "load_lines", "output_name", "remedy_lines"]
 
@@ -101,6 +102,9 @@ def load_lines(
         custom_objects: The names that `load_model` has to be given.
         obstacle: Why Keras 3 cannot open the file.
     """
+    if remote(target) is not None:
+        target = base_name(target)
+        yield "(of the file when it was downloaded)", "dim"
     if content != "full model":
         yield f"model.load_weights({show(repr(target))})", "cyan"
         return
@@ -117,7 +121,8 @@ def load_lines(
 
 def output_name(source: str) -> str:
     """Suggest what to call the single model of a file or of a layer."""
-    stem = re.sub(r"(\.weights)?\.(h5|hdf5|keras|hdf)$", "", PurePath(source).name, flags=re.IGNORECASE)
+    name = PurePath(source).name if remote(source) is None else base_name(source)
+    stem = re.sub(r"(\.weights)?\.(h5|hdf5|keras|hdf)$", "", name, flags=re.IGNORECASE)
     plain = re.sub(r"[^\w.-]+", "_", stem).strip("._-")
     return f"{plain or 'model'}_single.h5"
 

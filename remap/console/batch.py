@@ -19,6 +19,7 @@ from remap.console.terminal import Terminal
 from remap.console.text import Line, bytes_in_words, count, wrapped
 from remap.errors import Remedy, UsageRefused
 from remap.hdf5.identify import show
+from remap.urls import masked
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -47,7 +48,7 @@ class Request:
     with the values that they have anyway may be left out.
     """
 
-    sources: Sequence[Path]
+    sources: Sequence[str]
     output: Path
     options: Mapping[str, Any]
 
@@ -56,7 +57,7 @@ class Request:
         options = dict(self.options)
         if sources is None:
             options["resume"] = True
-        words = ["extract", *(sources or map(str, self.sources)), "-o", str(self.output)]
+        words = ["extract", *(sources or map(masked, self.sources)), "-o", str(self.output)]
         if remedy is not None:
             name = {"target": "format"}.get(remedy.option, remedy.option)
             options[name] = remedy.value

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Literal
 
 from remap.errors import Option, Remedy
+from remap.urls import url_in
 
 __all__ = ["Command", "Invocation", "command_line"]
 
@@ -121,9 +122,10 @@ def _file(name: str) -> str:
 
 
 def _with_extension(name: str, extension: str) -> str:
-    """Replace the extension of an output."""
-    path = PurePath(name)
-    stem = _EXTENSION.sub("", path.name)
-    if stem == path.name:
-        stem = path.stem or path.name
-    return str(path.with_name(stem + extension)) if path.name else f"{name}model{extension}"
+    """Replace the extension of an output, which may be a URL."""
+    slash = name.rfind("/") + 1 if url_in(name) is not None else len(name) - len(PurePath(name).name)
+    directory, own = name[:slash], name[slash:]
+    stem = _EXTENSION.sub("", own)
+    if stem == own:
+        stem = PurePath(own).stem or own
+    return f"{directory}{stem}{extension}" if own else f"{name}model{extension}"

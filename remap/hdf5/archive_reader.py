@@ -7,7 +7,6 @@ file, all stored as they are (`_save_model_to_fileobj` in keras/src/saving/savin
 from __future__ import annotations
 
 import errno
-import io
 import os
 import struct
 import tempfile
@@ -17,16 +16,17 @@ from itertools import pairwise
 from typing import IO, TYPE_CHECKING
 
 from remap.errors import InputRefused
+from remap.hdf5.bounded import BoundedReader
 from remap.hdf5.identify import show
-from remap.hdf5.source import CHUNK, Source
+from remap.hdf5.source import CHUNK, FileSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ArchiveReader", "MemberSource"]
+    from remap.hdf5.source import Source
 
-# Each member of Keras's takes less than a hundred bytes in the table of contents; a vocabulary is one member.
-_LARGEST_TABLE = 4 << 20
+__all__ = ["ArchiveReader"]
+
 _LARGEST_TEXT = 64 << 20
 _LARGEST_UNPACKED = 64 << 30
 # Deflate makes at most 1032 bytes of one (RFC 1951: 258 bytes from two bits).
@@ -37,26 +37,6 @@ _BROKEN = (KeyError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zli
 _HINT = "get the file again from its origin, or load it in Keras and save it again"
 
 
-class MemberSource(Source):
-    """A stretch of an open file that is read as if it were a file of its own."""
-
-    def __init__(self, whole: Source, start: int, size: int) -> None:
-        super().__init__(os.dup(whole.descriptor), whole.name)
-        self._start = start
-        self.size = size
-
-    def read_into(self, view: memoryview, offset: int) -> None:
-        """Fill `view` with the bytes at `offset` of the stretch; raises as the class does."""
-        if offset + len(view) > self.size:
-            raise self._cut_short()
-        size = self.size
-        self.size = self._start + size
-        try:
-            super().read_into(view, self._start + offset)
-        finally:
-            self.size = size
-
-
 class ArchiveReader:
     """The members of a zip archive, in a `with` statement.
 
@@ -65,7 +45,7 @@ class ArchiveReader:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._file = _Bounded(io.FileIO(os.dup(source.descriptor), "rb"))
+        self._file = BoundedReader(source)
         try:
             self._archive = zipfile.ZipFile(self._file)
             self._entries = self._checked(self._archive.infolist())
@@ -104,14 +84,14 @@ class ArchiveReader:
         """Open a member as a file of its own: in its place if it is stored, else unpacked to a file without a name."""
         entry = self._entries[name]
         if entry.compress_type == zipfile.ZIP_STORED:
-            return MemberSource(self._source, self._start(entry), entry.file_size)
+            return self._source.part(self._start(entry), entry.file_size)
         if entry.file_size > min(_LARGEST_UNPACKED, entry.compress_size * _LARGEST_RATIO):
             raise self._refused(f"the member claims {entry.file_size:,} bytes when it is unpacked", name)
         try:
             with tempfile.TemporaryFile() as unpacked:
                 self._unpack(entry, unpacked)
                 unpacked.flush()
-                return Source(os.dup(unpacked.fileno()), self._source.name)
+                return FileSource(os.dup(unpacked.fileno()), self._source.name)
         except _BROKEN as error:
             raise self._refused(f"the member cannot be unpacked: {error}", name) from None
         except OSError as error:
@@ -185,18 +165,3 @@ class ArchiveReader:
 def _leads_out(name: str) -> bool:
     parts = name.removesuffix("/").split("/")
     return not name.isprintable() or "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(parts)
-
-
-class _Bounded(io.BufferedReader):
-    """A file of which no more is read at once than a limit: first the table of contents, then a member.
-
-    Python makes of each entry of the table an object of ten times its size.
-    """
-
-    largest = _LARGEST_TABLE
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read as the class does; raises BadZipFile for more than the limit."""
-        if size is not None and size > self.largest:
-            raise zipfile.BadZipFile("its table of contents is larger than that of any .keras file")
-        return super().read(size)

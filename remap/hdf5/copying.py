@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from remap.errors import OutputRefused
 from remap.hdf5.reader import read_tensor
-from remap.hdf5.source import Source
+from remap.hdf5.source import FileSource, Source
 from remap.hdf5.verification import LOST, require_stored
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _compute(placed: PlacedTensor, opened: OpenedCheckpoint, output: io.FileIO) 
 
 
 _STEP = 16 << 20
-"""Bytes copied between two reports of progress."""
+"""Bytes copied between two reports of progress; no more than a source behind a URL reads and keeps at a time."""
 _AHEAD = 4
 """Steps that the kernel may be ahead: what is compared is still in memory then, whatever the file's size."""
 _WORTH_A_THREAD = 1 << 20
@@ -117,13 +117,18 @@ def _copy(
     """Copy tensors of a checkpoint to their places in an output that has room for them, and compare every byte."""
     steps = list(_steps(tensors, opened))
     source, target = opened.source.descriptor, output.fileno()
-    copied: AbstractContextManager[Iterable[int]] = nullcontext(
-        _copy_step(step, source, target) for step in steps
-    )
-    if any(step.size >= _WORTH_A_THREAD for step in steps):
+    copied: AbstractContextManager[Iterable[int]]
+    if source is None:  # the kernel copies from files of this machine only
+        copied = nullcontext([0] * len(steps))
+    elif any(step.size >= _WORTH_A_THREAD for step in steps):
         copied = _CopiedAhead(steps, source, target)
+    else:
+        copied = nullcontext(_copy_step(step, source, target) for step in steps)
     blocks = bytearray(_BLOCK), bytearray(_BLOCK)
-    with closing(Source(os.dup(target), "the output", refusal=OutputRefused)) as written, copied as counts:
+    with (
+        closing(FileSource(os.dup(target), "the output", refusal=OutputRefused)) as written,
+        copied as counts,
+    ):
         for step, count in zip(steps, counts, strict=True):
             if count < step.size:
                 _write_rest(step, count, opened.source, output)

@@ -6,7 +6,7 @@ import re
 import stat
 from pathlib import Path
 
-__all__ = ["SIGNATURE", "identify", "show", "url_in"]
+__all__ = ["SIGNATURE", "identify", "show"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -27,8 +27,6 @@ _STARTS = (
 )
 _SAVED_MODEL_FILES = ("saved_model.pb", "keras_metadata.pb", "fingerprint.pb")
 _LOAD_AND_SAVE = "load it in TensorFlow and save it as .h5"
-# A URL; pathlib makes one slash of two. A single letter is a drive of Windows.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.+)")
 # How the Protocol Buffers messages begin that these formats are: the field with a version, then the next one.
 # SavedModel in tensorflow/core/protobuf/saved_model.proto: version 1, then meta_graphs.
 _SAVED_MODEL = re.compile(rb"\x08\x01\x12")
@@ -44,16 +42,6 @@ def show(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text
     )
-
-
-def url_in(name: str) -> str | None:
-    """Give the URL that was meant by the name of a file, None for any other name.
-
-    >>> url_in("s3:/bucket/model.h5")
-    's3://bucket/model.h5'
-    """
-    match = _URL.fullmatch(name)
-    return None if match is None else f"{match[1]}://{match[2]}"
 
 
 def identify(name: str, *, head: bytes = b"", size: int = 0, kind: int = stat.S_IFREG) -> str:

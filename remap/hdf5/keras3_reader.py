@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from remap.hdf5.tensors import Extent
 
-__all__ = ["OpenedKeras3", "SavedObject", "is_keras3", "open_keras3"]
+__all__ = ["OpenedKeras3", "SavedObject", "is_keras3", "open_keras3", "read_keras3"]
 
 _VARIABLES = "vars"
 _WEIGHTS = "model.weights.h5"
@@ -98,7 +98,11 @@ def open_keras3(path: str | os.PathLike[str]) -> OpenedKeras3:
     Tensors are checked but not read. A deflated member is unpacked to a file without a name. Raises InputRefused with
     a sentence that names what the file is, when it is neither.
     """
-    source = Source.open(path)
+    return read_keras3(Source.open(path))
+
+
+def read_keras3(source: Source) -> OpenedKeras3:
+    """Do what `open_keras3` does with a file that is open; from here on the source is the result's own."""
     try:
         head = memoryview(bytearray(min(source.size, 4096)))
         source.read_into(head, 0)

@@ -15,8 +15,9 @@ from remap.errors import OutputRefused, Remedy, UsageRefused
 from remap.formats.archive import Archive
 from remap.hdf5.copying import FlushedAlong, Progress, write_at, write_image
 from remap.hdf5.file_image import build_image
-from remap.hdf5.identify import show, url_in
+from remap.hdf5.identify import show
 from remap.hdf5.verification import read_back, require_description, require_stored, require_structure
+from remap.urls import masked, remote, url_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,7 +177,7 @@ def _refused(path: Path, error: OSError | ValueError) -> OutputRefused:
     if number in (errno.ENOENT, errno.ENOTDIR):
         url = url_in(str(path))
         if url is not None:
-            what = f"remote files are not supported yet: {url}"
+            what = f"URLs of this kind are not supported: {show(masked(url))}"
             return OutputRefused(what, hint="write to this machine, then upload the file")
         return OutputRefused(
             "there is no such directory", where=show(str(path.parent)), hint="create it first"
@@ -215,22 +216,32 @@ def publish(
     is False, or cannot be written; InputRefused when the input cannot be read or changes meanwhile. Then nothing is left
     behind.
     """
-    path = Path(target)
-    require_other_file(path, opened)
-    with new_file(path, overwrite=overwrite) as output:
-        size = _write(file, opened, output, progress)
+    name = os.fsdecode(target)
+    url = remote(name)
+    require_other_file(name, opened)
+    if url is None:
+        new = new_file(Path(name), overwrite=overwrite)
+        writing = progress
+    else:
+        from remap.remote.writing import new_object  # fsspec is needed only here
+
+        new = new_object(url, overwrite=overwrite, progress=progress)
+        # Sending the file and comparing it are the other two thirds.
+        writing = None if progress is None else lambda done, total: progress(done, 3 * total)
+    with new as output:
+        size = _write(file, opened, output, writing)
         os.fsync(output.fileno())
+        opened.source.confirm()
         opened.source.require_unchanged()
     return size
 
 
-def require_other_file(path: Path, opened: OpenedCheckpoint) -> None:
+def require_other_file(name: str, opened: OpenedCheckpoint) -> None:
     """Refuse the input as the output, by whatever name."""
-    status = status_of(path)
-    if status is not None and opened.source.is_same(status):
+    if opened.source.is_same(name):
         raise UsageRefused(
             "the output is the input",
-            where=show(str(path)),
+            where=show(masked(name)),
             hint="give another name: the input is never written to",
         )
 

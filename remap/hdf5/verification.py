@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from remap.errors import InputRefused, OutputRefused
 from remap.hdf5.checked_file import CheckedFile
-from remap.hdf5.source import CHUNK, Source
+from remap.hdf5.source import CHUNK, FileSource
 
 if TYPE_CHECKING:
     from remap.formats.description import FileDescription, Group
@@ -82,7 +82,7 @@ def require_description(
     """
     offsets = {placed.path: placed.offset for placed in tensors}
     with closing(
-        Source(os.dup(output.fileno()), "the output", refusal=OutputRefused, begin=begin, size=size)
+        FileSource(os.dup(output.fileno()), "the output", refusal=OutputRefused, begin=begin, size=size)
     ) as source:
         try:
             with CheckedFile(source, compared=True) as opened:

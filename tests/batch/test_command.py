@@ -178,7 +178,7 @@ OPEN = Undecided("open", where="a.h5", remedies=(SAY_PLAIN, GIVE_JSON, Remedy(op
 
 
 def shown(summary: Summary, **options: Any) -> list[str]:
-    request = Request(sources=[Path("a.h5"), Path("b c.h5")], output=Path("out"), options=options)
+    request = Request(sources=["a.h5", "b c.h5"], output=Path("out"), options=options)
     lines = summary_lines(summary, request, total=2, seconds=1.0, interrupted=False, width=None)
     return [line.plain for line in lines]
 
@@ -252,7 +252,7 @@ def test_the_exit_code_is_that_of_the_worst_file(errors: list[RemapError | None]
 def test_names_of_files_cannot_speak_to_the_terminal() -> None:
     summary = summed(result_of(InputRefused("damaged"), "\x1b[2Ja.h5", "refused"))
     assert "\x1b" not in "".join(shown(summary))
-    assert "\x1b" not in batch.Request(sources=[Path("\x1b")], output=Path("o"), options={}).command()
+    assert "\x1b" not in batch.Request(sources=["\x1b"], output=Path("o"), options={}).command()
 
 
 def test_the_bar_shows_refusals_above_it(capsys: pytest.CaptureFixture[str]) -> None:
