@@ -1,4 +1,4 @@
-"""Check whether `load_weights` would take a file: Keras's rules replayed for a file and a model."""
+"""Check which of Keras's loaders would take a file for a model: their rules replayed, without Keras."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from remap.architecture import Layer
 from remap.assignment.loading import (
     FileLayer,
     Loading,
@@ -18,21 +19,43 @@ from remap.assignment.loading import (
     model_layers,
     narrowed,
 )
-from remap.assignment.reference import Reference
-from remap.checkpoint import LayerGroup
+from remap.assignment.messages import messages
+from remap.assignment.reference import Reference, reference_from_checkpoint
+from remap.checkpoint import Checkpoint, LayerGroup
 from remap.isolation import run
-from remap.layers.weights import Shape, Slot
+from remap.layers.weights import Slot
+from remap.loaders import (
+    Answer,
+    Form,
+    LoaderVerdict,
+    OldFile,
+    Opening,
+    answer_of,
+    new_format,
+    old_format,
+)
+from remap.model_to_load import ModelToLoad, OwnModel, custom_classes, untold
 from remap.recognize import own_architecture, recognize
-from remap.reference_file import read_reference
 from remap.results import as_json
 from remap.urls import masked
 from remap.weight_names import layer_scope
 
-__all__ = ["Check", "Verdict", "check", "layers_to_load", "misfits"]
+if TYPE_CHECKING:
+    from remap.hdf5.keras3_reader import OpenedKeras3
+    from remap.keras3.loading import SavedObject
+
+__all__ = ["Check", "Verdict", "check", "layers_to_load"]
 
 Verdict = Literal["loads", "crossed", "does not load", "cannot tell"]
 """``crossed``: Keras would take the file, but give layers the weights of other layers of the model; ``cannot tell``:
 custom classes decide."""
+
+_VERDICTS: dict[Answer, Verdict] = {
+    "yes": "loads",
+    "crossed": "crossed",
+    "no": "does not load",
+    "cannot tell": "cannot tell",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,34 +64,42 @@ class Check:
 
     Attributes:
         source: The file.
-        like: The file that describes the model.
-        verdict: What `load_weights(file)` does.
-        by_order: The same in detail.
-        by_name: What `load_weights(file, by_name=True)` does.
+        like: The file that describes the model; None for the architecture in the file itself.
+        form: The format of the file.
+        verdict: What `load_weights(file)` does: of Keras 2 for a file in its format, else of Keras 3.
+        loaders: What each of Keras's loaders does.
+        loading: The same as `verdict` in detail: by order for a file in the format of Keras 2, else by paths.
+        by_name: What `load_weights(file, by_name=True)` does; None for the formats of Keras 3, which it does not take.
         warnings: What Keras would not notice, and what could not be compared.
         unknown: How many shapes were compared in part only, because the description of the model does not tell all sides.
         multi_gpu: Whether the file is a multi-GPU checkpoint, from which the single model has to be extracted first.
     """
 
     source: str
-    like: str
+    like: str | None
+    form: Form
     verdict: Verdict
-    by_order: Loading = field(repr=False)
-    by_name: Loading = field(repr=False)
+    loaders: tuple[LoaderVerdict, ...] = field(repr=False)
+    loading: Loading = field(repr=False)
+    by_name: Loading | None = field(repr=False)
     warnings: tuple[str, ...]
     unknown: int
     multi_gpu: bool
-    crossed: bool = False
 
     @property
-    def by_order_words(self) -> tuple[str, ...]:
-        """Give the messages with which Keras would refuse: up to 2.6, since 2.7, and Keras 3 if that differs."""
-        return _words(self.by_order, by_name=False)
+    def words(self) -> tuple[str, ...]:
+        """Give the messages with which Keras would refuse: up to 2.6, since 2.7, and Keras 3 if that differs.
+
+        For a format of Keras 3 it is the one of Keras 3.
+        """
+        if self.form != ".h5":
+            return (self.loading.first_complaint,) if not self.loading.loads else ()
+        return messages(self.loading, by_name=False)
 
     @property
     def by_name_words(self) -> tuple[str, ...]:
         """Give the same for `by_name=True`."""
-        return _words(self.by_name, by_name=True)
+        return () if self.by_name is None else messages(self.by_name, by_name=True)
 
     @property
     def loads(self) -> bool:
@@ -88,61 +119,173 @@ class Check:
             "version": 1,
             "source": self.source,
             "like": self.like,
+            "form": self.form,
             "loads": self.loads,
             "verdict": self.verdict,
-            "by_order": _loading(self.by_order, self.by_order_words),
-            "by_name": _loading(self.by_name, self.by_name_words),
+            "loaders": as_json(self.loaders),
+            "loading": _loading(self.loading, self.words),
+            "by_name": None if self.by_name is None else _loading(self.by_name, self.by_name_words),
             "warnings": list(self.warnings),
             "unknown": self.unknown,
-            "undecided": list(self.by_order.undecided),
+            "undecided": list(self.loading.undecided),
             "multi_gpu": self.multi_gpu,
         }
 
 
 def check(
     source: str | os.PathLike[str],
-    like: str | os.PathLike[str],
+    like: str | os.PathLike[str] | None = None,
     *,
     by_order: bool = False,
     isolated: bool = False,
 ) -> Check:
-    """Replay what `load_weights` of Keras does with a file, without Keras and without reading a tensor.
+    """Replay what Keras's loaders do with a file, without Keras and without reading a tensor.
 
     Args:
-        source: The file.
-        like: The model: JSON of `model.to_json()`, a Keras .h5 or a .keras file of it, of any values.
+        source: A Keras .h5 file, a `.keras` archive or a `.weights.h5` file of Keras 3.
+        like: The model: JSON of `model.to_json()`, or another such file of it, of any values. Without it the model is the
+            one that the file itself describes.
         by_order: Whether the order of layers in the file is known to be right even if the names of their weights say that
             layers would get the weights of other layers.
         isolated: Whether to read both files in a child process with limits on time and memory (see SECURITY.md).
 
     Returns:
-        The verdict, and every step of loading.
+        The verdict, what each loader does, and every step of loading.
 
     Raises:
-        InputRefused: If a file is neither, or is damaged.
-        Undecided: If `like` is a multi-GPU checkpoint itself.
+        InputRefused: If a file is none of these, or is damaged.
+        Undecided: If `like`, or without it the file, does not tell the layers of a single model.
     """
     if isolated:
         checked: Check = run("remap.check", source, like, where=masked(source), by_order=by_order)
         return checked
-    from remap.hdf5.reader import open_checkpoint
+    from remap.hdf5.keras3_reader import open_any
+    from remap.hdf5.reader import OpenedCheckpoint
 
-    described = read_reference(like)
-    with open_checkpoint(source) as opened:
-        checkpoint = opened.checkpoint
+    name = masked(source)
+    described = None if like is None else ModelToLoad.read(like)
+    with open_any(source) as opened:
+        if isinstance(opened, OpenedCheckpoint):
+            return _check_old(name, opened.checkpoint, described, order_is_right=by_order)
+        return _check_new(name, opened, described, order_is_right=by_order)
+
+
+def _check_old(name: str, checkpoint: Checkpoint, like: ModelToLoad | None, *, order_is_right: bool) -> Check:
+    """Check a file in the format of Keras 2."""
+    if like is None:
+        if checkpoint.model_config is None:
+            raise untold(name)
+        told = reference_from_checkpoint(checkpoint, where=name)
+    else:
+        told = like.told()
     saved = file_layers(checkpoint.layers)
-    expected = layers_to_load(described, saved)
+    expected = layers_to_load(told, saved)
     loading, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
-    model = own_architecture(checkpoint, where=masked(source))
+    model = own_architecture(checkpoint, where=name)
+    multi_gpu = recognize(checkpoint, model).kind == "multi-gpu"
+    file = _old_file(
+        name,
+        told,
+        saved,
+        loading,
+        multi_gpu=multi_gpu,
+        opening=_opening_of_old(checkpoint, model, told if multi_gpu else None),
+    )
     return Check(
-        source=masked(source),
-        like=masked(like),
-        verdict=_verdict(loading, by_order=by_order),
-        by_order=loading,
+        source=name,
+        like=None if like is None else like.where,
+        form=".h5",
+        verdict=_VERDICTS[answer_of(loading, order_is_right=order_is_right)],
+        loaders=old_format(file, order_is_right=order_is_right),
+        loading=loading,
         by_name=by_name,
         warnings=(*_order_warnings(loading), *_custom(loading)),
         unknown=_unknown(loading, by_name),
-        multi_gpu=recognize(checkpoint, model).kind == "multi-gpu",
+        multi_gpu=multi_gpu,
+    )
+
+
+def _old_file(
+    name: str,
+    told: Reference,
+    saved: Sequence[FileLayer],
+    loading: Loading,
+    *,
+    multi_gpu: bool,
+    opening: Opening | None,
+) -> OldFile:
+    from remap.keras3.loading import changed_classes, order_in_keras3, removed_classes, written_for_keras3
+    from remap.keras3.opening import steeper_in_keras3
+
+    model = told.architecture
+    in_keras3 = loading
+    if model is not None and told.keras3 is False:
+        expected = layers_to_load(replace(told, keras3=True), saved)
+        in_keras3 = load_by_order(saved, order_in_keras3(model, expected))
+    return OldFile(
+        name=name,
+        multi_gpu=multi_gpu,
+        by_order=loading,
+        in_keras3=in_keras3,
+        changed=() if model is None else changed_classes(model),
+        removed=() if model is None else removed_classes(model),
+        steeper=model is not None and told.keras3 is False and steeper_in_keras3(model),
+        opening=opening,
+        remedies=() if model is None or told.keras3 is not False else written_for_keras3(model),
+    )
+
+
+def _opening_of_old(checkpoint: Checkpoint, model: Layer | None, inside: Reference | None) -> Opening | None:
+    """Predict what `load_model` of Keras 3 makes of a file; `inside` is the model in a multi-GPU wrapper."""
+    from remap.keras3.loading import written_for_keras3
+    from remap.keras3.opening import load_model_of_file
+
+    if model is None:
+        return None
+    if inside is not None:
+        single = inside.architecture
+        return Opening(
+            obstacle="the Python code in the layers of the multi-GPU wrapper",
+            remedies=() if single is None else written_for_keras3(single),
+        )
+    if (checkpoint.keras_version or "").startswith("3."):
+        return Opening(custom_objects=custom_classes(model))
+    found = load_model_of_file(checkpoint, model)
+    return Opening(obstacle=found.obstacle, custom_objects=found.custom_objects, remedies=found.remedies)
+
+
+def _check_new(name: str, opened: OpenedKeras3, like: ModelToLoad | None, *, order_is_right: bool) -> Check:
+    """Check a file in a format of Keras 3."""
+    from remap.keras3.loading import load_by_path, tf_keras_objects
+
+    form: Form = ".weights.h5" if opened.config is None else ".keras"
+    own = OwnModel.of(opened, name)
+    model = like if like is not None else own.model(name)
+    saved: list[SavedObject] = [
+        ("/".join(one.path), one.name, tuple(weight.shape for weight in one.variables))
+        for one in opened.weighted
+    ]
+    loading = load_by_path(saved, model.expected())
+    architecture = None if model.reference is None else model.reference.architecture
+    in_tf_keras = None if architecture is None else load_by_path(saved, tf_keras_objects(architecture))
+    return Check(
+        source=name,
+        like=None if like is None else like.where,
+        form=form,
+        verdict=_VERDICTS[answer_of(loading, order_is_right=order_is_right)],
+        loaders=new_format(
+            name,
+            form,
+            by_path=loading,
+            in_tf_keras=in_tf_keras,
+            opening=own.opening(saved, name),
+            order_is_right=order_is_right,
+        ),
+        loading=loading,
+        by_name=None,
+        warnings=(*_order_warnings(loading), *_ignored(loading), *_custom(loading)),
+        unknown=_unknown(loading),
+        multi_gpu=False,
     )
 
 
@@ -150,14 +293,6 @@ def layers_to_load(like: Reference, saved: Sequence[FileLayer]) -> list[ModelLay
     """List the layers of a model that load a file, with the shapes of its own weights where it comes with some."""
     groups = {group.name: group for group in reversed(like.groups or ())}
     return narrowed([_completed(layer, groups.get(layer.name)) for layer in model_layers(like)], saved)
-
-
-def _verdict(loading: Loading, *, by_order: bool) -> Verdict:
-    if not loading.loads:
-        return "does not load"
-    if loading.crossed and not by_order:
-        return "crossed"
-    return "cannot tell" if loading.undecided else "loads"
 
 
 def _completed(layer: ModelLayer, group: LayerGroup | None) -> ModelLayer:
@@ -220,75 +355,15 @@ def _order_warnings(loading: Loading) -> Iterator[str]:
         )
 
 
+def _ignored(loading: Loading) -> Iterator[str]:
+    """Warn of what Keras 3 leaves out without a word."""
+    paths = [step.path for step in loading.steps if step.expected is None]
+    if paths and loading.loads:
+        yield f"the model has no place for what the file holds at {_listed(paths)}, and Keras 3 does not say so"
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} …"
-
-
-def _words(loading: Loading, *, by_name: bool) -> tuple[str, ...]:
-    """Give the messages of Keras up to 2.6, of Keras since 2.7 and, if it differs, of Keras 3.
-
-    Each reports only what it finds first: by order all but Keras 3 count the weights of every layer before they compare a
-    shape.
-    """
-    if loading.complaint:
-        saved = sum(1 for step in loading.steps if step.saved is not None)
-        expected = sum(1 for step in loading.steps if step.expected is not None)
-        today = (
-            "Layer count mismatch when loading weights from file. "
-            f"Model expected {expected} layers, found {saved} saved layers."
-        )
-        return loading.complaint, today
-    refused = [
-        (step.expected, step.saved, step.complaint)
-        for step in loading.steps
-        if step.expected and step.saved and step.complaint
-    ]
-    if not refused:
-        return ()
-    first = refused[0]
-    earlier = first
-    if not by_name:
-        earlier = next((pair for pair in refused if _miscounted(*pair[:2]) or _transposed(*pair[:2])), first)
-    old = "axes don't match array" if _transposed(*earlier[:2]) else earlier[2]
-    pairs = (earlier,) if earlier is first else (earlier, first)
-    return old, *(_words_since_2_7(*pair, by_name=by_name) for pair in pairs)
-
-
-def _miscounted(want: ModelLayer, have: FileLayer) -> bool:
-    return len(want.shapes or ()) != len(have.shapes)
-
-
-def _transposed(want: ModelLayer, have: FileLayer) -> bool:
-    """Tell whether Keras 2 would transpose something that is no kernel of a convolution.
-
-    It does so before it compares shapes (`preprocess_weights_for_loading`).
-    """
-    return not _miscounted(want, have) and any(
-        len(sides) == 4 != len(found) for sides, found in misfits(want, have)
-    )
-
-
-def _words_since_2_7(want: ModelLayer, have: FileLayer, complaint: str, *, by_name: bool) -> str:
-    number = complaint.partition("#")[2].partition(" ")[0]
-    if _miscounted(want, have):
-        named = want.name if by_name else f"{want.name} in the current model, {have.name} in the save file"
-        return (
-            f"Weight count mismatch for layer #{number} (named {named}). Layer expects "
-            f"{len(want.shapes or ())} weight(s). Received {len(have.shapes)} saved weight(s)"
-        )
-    sides, found = next(misfits(want, have))
-    shown = ", ".join("?" if side is None else str(side) for side in sides)
-    return (
-        f"Shape mismatch in layer #{number} (named {want.name}). Weight expects shape "
-        f"({shown}{',' if len(sides) == 1 else ''}). Received saved weight with shape {found}"
-    )
-
-
-def misfits(want: ModelLayer, have: FileLayer) -> Iterator[tuple[Shape, tuple[int, ...]]]:
-    """List the shapes that a layer expects and that the file has, where they differ."""
-    for sides, found in zip(want.shapes or (), have.shapes, strict=False):
-        if sides is not None and not Slot("", sides).fits(found):
-            yield sides, found
 
 
 def _loading(loading: Loading, words: Sequence[str]) -> dict[str, Any]:
@@ -301,6 +376,7 @@ def _loading(loading: Loading, words: Sequence[str]) -> dict[str, Any]:
                 "file": _layer(step.saved),
                 "complaint": step.complaint,
                 "crossed": as_json(step.crossed),
+                "path": step.path,
             }
             for step in loading.steps
         ],

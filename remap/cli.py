@@ -71,7 +71,8 @@ of Keras 3; .keras and .weights.h5 for Keras 3."""
 _CHECK_EXAMPLES = """\b
 Examples:
   h5remap check single.h5 --like model.json
-  h5remap check weights.h5 --like single.keras --json"""
+  h5remap check single.keras
+  h5remap check model.weights.h5 --like single.keras --json"""
 _UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 
 app = typer.Typer(
@@ -371,27 +372,26 @@ def _check(
             show_default=False,
             path_type=str,
             readable=False,
-            help="A Keras .h5 file, or its URL.",
+            help="A .h5, .keras or .weights.h5 file of Keras, or its URL.",
         ),
     ],
     like: Annotated[
-        _File,
+        _File | None,
         typer.Option(
             "--like",
             metavar="FILE",
             path_type=str,
             readable=False,
-            show_default=False,
-            help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
+            help="The model to load into: JSON of model.to_json(), or any file of it. Default: that in FILE.",
         ),
-    ],
+    ] = None,
     by_order: Annotated[
         bool,
         typer.Option("--by-order", help="The order is right, even if the names of weights are crossed."),
     ] = False,
     json: _Json = False,
 ) -> None:
-    """Tell whether load_weights would load a file, or why not."""
+    """Tell which of Keras's loaders would take a file for a model, or why not."""
     with _endings("check", file, {"like": like, "by_order": by_order}, json=json):
         from remap.console.check import check_lines
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from remap import Undecided, check
+from remap import Check, Undecided, check, extract
 from remap.console.check import check_lines
 from tests.documented import require_documented
 from tests.handmade import save_weights
@@ -23,7 +25,7 @@ ERA = "keras-2.2.4"
 
 def test_words_of_old_keras_are_those_people_search_for(case: Case) -> None:
     folder = case(ERA, "nested")
-    assert check(folder / "multi_weights.h5", folder / "single.json").by_order_words == (
+    assert check(folder / "multi_weights.h5", folder / "single.json").words == (
         "You are trying to load a weight file containing 1 layers into a model with 5 layers.",
         "Layer count mismatch when loading weights from file. Model expected 5 layers, found 1 saved layers.",
     )
@@ -38,7 +40,7 @@ def test_words_of_old_keras_are_those_people_search_for(case: Case) -> None:
 
 def test_a_kernel_in_the_wrong_place_has_axes_that_do_not_match(case: Case) -> None:
     frozen, thawed = (case(ERA, "nested_partly_frozen") / name for name in ("single.h5", "fresh_weights.h5"))
-    assert "axes don't match array" in check(thawed, frozen).by_order_words
+    assert "axes don't match array" in check(thawed, frozen).words
 
 
 def test_a_multi_gpu_file_is_told_as_one(case: Case) -> None:
@@ -69,7 +71,7 @@ def test_an_order_that_keras_would_not_question_is_warned_of(
     found = check(save_weights(tmp_path / "file.h5", dense(*names)), model)
     crossed = names[:2] == ("b", "a")
     assert found.verdict == ("crossed" if crossed else "loads")
-    assert found.by_order.loads
+    assert found.loading.loads
     assert check(tmp_path / "file.h5", model, by_order=True).loads
     assert len(found.warnings) == (warning is not None)
     assert (warning or "") in "".join(found.warnings)
@@ -78,9 +80,10 @@ def test_an_order_that_keras_would_not_question_is_warned_of(
 def test_missing_and_extra_layers_are_told(tmp_path: Path) -> None:
     model = save_weights(tmp_path / "model.h5", dense("a", "b"))
     more = check(save_weights(tmp_path / "more.h5", dense("a", "b", "c")), model)
-    assert [step.expected is None for step in more.by_order.steps] == [False, False, True]
+    assert [step.expected is None for step in more.loading.steps] == [False, False, True]
     fewer = check(save_weights(tmp_path / "fewer.h5", dense("b")), model)
-    assert [step.saved is None for step in fewer.by_order.steps] == [False, True]
+    assert [step.saved is None for step in fewer.loading.steps] == [False, True]
+    assert fewer.by_name is not None
     assert fewer.by_name.loads
     assert not fewer.loads
 
@@ -126,7 +129,7 @@ def test_layers_inside_a_nested_model_are_compared_by_name(
             )
         )
     found = check(file, model)
-    assert found.by_order.loads
+    assert found.loading.loads
     assert found.verdict == ("crossed" if crossed else "loads")
     verdict = next(check_lines(found, width=80, ascii_only=True)).plain
     assert verdict.startswith("Loads: ") != crossed
@@ -188,8 +191,8 @@ def test_a_nested_model_in_the_order_of_other_flags_is_crossed(tmp_path: Path, f
         )
     assert check(encoder(tmp_path / "same.h5", *names), like).loads
     found = check(encoder(tmp_path / "other.h5", "e1", "e3", "e0", "e2"), like)
-    assert (found.verdict, found.by_order.crossed) == ("crossed", (("e0", "e1"),))
-    assert found.by_order.loads
+    assert (found.verdict, found.loading.crossed) == ("crossed", (("e0", "e1"),))
+    assert found.loading.loads
     assert "e0 those of e1" in found.warnings[0]
     assert check(tmp_path / "other.h5", like, by_order=True).loads
     require_documented(found.to_json())
@@ -199,10 +202,148 @@ def test_a_custom_class_decides_where_the_file_does_not_tell_its_weights(tmp_pat
     like = tmp_path / "like.json"
     like.write_text(json.dumps(stack(entry("odd", "Odd"), entry("a", "Dense", units=3, use_bias=False))))
     told = check(save_weights(tmp_path / "told.h5", {"odd": {}, **dense("a")}), like)
-    assert (told.verdict, told.by_order.undecided) == ("loads", ())
+    assert (told.verdict, told.loading.undecided) == ("loads", ())
     untold = check(save_weights(tmp_path / "untold.h5", dense("a")), like)
-    assert (untold.verdict, untold.loads, untold.by_order.undecided) == ("cannot tell", False, ("Odd",))
+    assert (untold.verdict, untold.loads, untold.loading.undecided) == ("cannot tell", False, ("Odd",))
     assert "custom classes: Odd" in untold.warnings[-1]
     require_documented(untold.to_json())
     refused = check(save_weights(tmp_path / "more.h5", dense("a", "b", "c")), like)
     assert refused.verdict == "does not load"
+
+
+def answers(found: Check) -> list[str]:
+    """Give the answers of Keras 2, tf_keras, Keras 3 and its load_model."""
+    require_documented(found.to_json())
+    return [one.answer for one in found.loaders]
+
+
+@pytest.fixture(scope="module")
+def formats(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with one model in every format, under right names and wrong ones."""
+    folder, origin = tmp_path_factory.mktemp("formats"), case(ERA, "conv_bn")
+    for name in ("single.h5", "single_weights.h5", "single.json"):
+        shutil.copy(origin / name, folder / name)
+    extract(origin / "multi.h5", folder / "single.keras")
+    extract(origin / "multi.h5", folder / "single.weights.h5")
+    for right, wrong in (
+        ("single_weights.h5", "old.weights.h5"),
+        ("single_weights.h5", "weights.hdf"),
+        ("single.h5", "full.bin"),
+        ("single.weights.h5", "new.h5"),
+        ("single.keras", "zip.h5"),
+    ):
+        shutil.copy(folder / right, folder / wrong)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("single.h5", "yes yes yes yes"),
+        ("single_weights.h5", "yes yes yes no"),
+        ("single.keras", "no yes yes yes"),
+        ("single.weights.h5", "no yes yes no"),
+        ("old.weights.h5", "yes no no no"),
+        ("weights.hdf", "yes yes no no"),
+        ("full.bin", "yes yes no no"),
+        ("new.h5", "no no no no"),
+        ("zip.h5", "no no no no"),
+    ],
+)
+@pytest.mark.parametrize("like", ["single.json", "single.h5", "single.keras"])
+def test_each_loader_goes_by_the_format_and_the_name(
+    formats: Path, name: str, like: str, expected: str
+) -> None:
+    found = check(formats / name, formats / like)
+    assert answers(found) == expected.split()
+    assert found.loads
+    refused = [one for one in found.loaders if one.answer == "no"]
+    assert all(one.reason and (one.hint or one.remedies) for one in refused)
+
+
+def test_a_weights_file_of_keras_3_describes_the_objects_of_a_model(
+    formats: Path, case: Case, tmp_path: Path
+) -> None:
+    like = formats / "single.weights.h5"
+    assert answers(check(formats / "single.keras", like)) == ["no", "cannot tell", "yes", "yes"]
+    extract(case(ERA, "nested") / "multi.h5", tmp_path / "other.weights.h5")
+    assert check(tmp_path / "other.weights.h5", like).verdict == "does not load"
+    with pytest.raises(Undecided, match="does not tell the order of the model's layers"):
+        check(formats / "single.h5", like)
+
+
+def test_without_a_model_the_file_describes_itself(formats: Path, case: Case) -> None:
+    for name in ("single.h5", "single.keras"):
+        found = check(formats / name)
+        assert (found.like, found.verdict) == (None, "loads")
+        require_documented(found.to_json())
+    wrapped = check(case(ERA, "conv_bn") / "multi.h5")
+    assert answers(wrapped) == ["no"] * 4
+    assert "multi-GPU wrapper" in wrapped.loaders[3].reason
+    for name in ("single_weights.h5", "single.weights.h5"):
+        with pytest.raises(Undecided, match="the file has no architecture"):
+            check(formats / name)
+
+
+def test_the_format_of_keras_2_does_not_tell_where_keras_3_looks(formats: Path) -> None:
+    with pytest.raises(Undecided, match="does not tell the classes"):
+        check(formats / "single.keras", formats / "single_weights.h5")
+
+
+def keras3_file(path: Path, **shapes: tuple[int, ...]) -> Path:
+    """Save a weights file of Keras 3 with Dense layers without biases, called as told."""
+    with h5py.File(path, "w") as file:
+        file.create_group("vars").attrs["name"] = "model"
+        for number, (name, shape) in enumerate(shapes.items()):
+            group = file.create_group(f"layers/dense_{number}/vars" if number else "layers/dense/vars")
+            group.attrs["name"] = name
+            group["0"] = np.ones(shape, np.float32)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shapes", "verdict", "words"),
+    [
+        ({"a": (3, 3), "b": (3, 3)}, "loads", ""),
+        ({"b": (3, 3), "a": (3, 3)}, "crossed", "a would get the weights of b"),
+        ({"dense_4": (3, 3), "dense_5": (3, 3)}, "loads", ""),
+        ({"a": (3, 3)}, "does not load", "Layer 'b' expected 1 variables, but received 0 variables"),
+        ({"a": (3, 3), "b": (3, 4)}, "does not load", "variable.shape=(?, 3), Received: value.shape=(3, 4)"),
+        ({"a": (3, 3), "b": (3, 3), "c": (9,)}, "loads", "1 objects of the file are ignored"),
+    ],
+)
+def test_keras_3_finds_weights_by_path(
+    tmp_path: Path, shapes: dict[str, tuple[int, ...]], verdict: str, words: str
+) -> None:
+    layers = [entry(name, "Dense", units=3, use_bias=False) for name in "ab"]
+    like = tmp_path / "model.json"
+    like.write_text(json.dumps(stack(*layers)))
+    found = check(keras3_file(tmp_path / "a.weights.h5", **shapes), like)
+    assert found.verdict == verdict
+    assert words in found.loaders[2].reason
+    assert bool(found.loaders[2].reason) == bool(words)
+    require_documented(found.to_json())
+    if verdict == "crossed":
+        assert check(tmp_path / "a.weights.h5", like, by_order=True).loads
+    shown = "\n".join(line.plain for line in check_lines(found, width=100, ascii_only=True))
+    assert ("ignored" in shown) == ("c" in shapes)
+
+
+def test_a_custom_class_decides_in_keras_3_too(tmp_path: Path) -> None:
+    like = tmp_path / "model.json"
+    like.write_text(json.dumps(stack(entry("a", "Dense", units=3, use_bias=False), entry("odd", "Odd"))))
+    found = check(keras3_file(tmp_path / "a.weights.h5", a=(3, 3)), like)
+    assert (found.verdict, found.loading.undecided) == ("cannot tell", ("Odd",))
+    assert [one.answer for one in found.loaders[1:3]] == ["cannot tell"] * 2
+    assert check(keras3_file(tmp_path / "b.weights.h5", a=(4, 4)), like).verdict == "does not load"
+
+
+def test_layers_that_keras_3_stores_otherwise_are_told(case: Case, unpacked: dict[str, Path]) -> None:
+    layers = unpacked[ERA]
+    cudnn = check(layers / "cudnnlstm.h5")
+    assert (cudnn.loaders[0].answer, cudnn.loaders[2].answer) == ("yes", "no")
+    assert "CuDNNLSTM" in cudnn.loaders[2].reason
+    local = check(layers / "locally_connected1d.h5")
+    assert (local.loaders[0].answer, local.loaders[2].answer) == ("yes", "cannot tell")
+    steep = check(case(ERA, "lstm_plain") / "single.h5")
+    assert (steep.loaders[2].answer, "hard_sigmoid" in steep.loaders[2].reason) == ("yes", True)

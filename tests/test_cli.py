@@ -163,9 +163,7 @@ def test_the_commands_in_a_refusal_work(run: Run) -> None:
     assert run(*remedies[1]["command"].split()[1:]).code == 0
 
 
-@pytest.mark.parametrize(
-    "args", [[], ["--nonsense"], ["extract", "multi.h5"], ["check", "multi.h5"], ["inspct"]]
-)
+@pytest.mark.parametrize("args", [[], ["--nonsense"], ["extract", "multi.h5"], ["check"], ["inspct"]])
 def test_a_wrong_command_line_is_usage(run: Run, args: list[str]) -> None:
     assert run(*args).code == 2
 

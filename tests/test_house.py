@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recognize": VALUES,
     "assignment": VALUES | {"recognize"},
     "planning": VALUES | {"recognize", "assignment"},
+    "loaders": {"errors", "assignment"},
     "keras3": VALUES | {"recognize", "assignment", "planning"},
     "formats": VALUES | {"keras3"},
     "hdf5": VALUES | {"formats", "keras3", "remote", "urls"},

@@ -14,6 +14,7 @@ import pytest
 import remap
 from remap.checking import Verdict
 from remap.errors import GIVE_JSON, Remedy
+from remap.loaders import LoaderVerdict
 from remap.results import InspectedLayer, InspectedWeight, Inspection, Move, Report
 from remap.stats import Stats
 from tests.documented import choices, described, referenced
@@ -28,6 +29,7 @@ OBJECTS: dict[str, type[Any]] = {
     "stats": Stats,
     "report": Report,
     "move": Move,
+    "loader": LoaderVerdict,
 }
 """The sections that are a dataclass turned into JSON as it is; the others are compared with documents in other tests."""
 SIMPLE = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}

@@ -118,7 +118,7 @@ OLD_NAMED = 'Layer #6 (named "predictions") expects 2 weight(s), but the saved w
 def test_the_old_messages_of_loading_weights(case: Case, place: Case, run: Run) -> None:
     place(*DEMO_CASE)
     before = check("weights.h5", "model.json")
-    assert before.by_order_words[0] == OLD_COUNT
+    assert before.words[0] == OLD_COUNT
     assert before.by_name_words[0] == OLD_NAMED
     for message in (OLD_COUNT, OLD_NAMED):
         assert promise(message).startswith(WEIGHTS)
@@ -126,6 +126,7 @@ def test_the_old_messages_of_loading_weights(case: Case, place: Case, run: Run) 
         Path("single.h5").rename("followed.h5")
     after = check("followed.h5", "model.json")
     assert after.loads
+    assert after.by_name is not None
     assert after.by_name.loads
     assert differences(Path("followed.h5"), case(*DEMO_CASE) / "single_weights.h5") == []
 

@@ -24,6 +24,7 @@ __all__ = [
     "LoadStep",
     "Loading",
     "ModelLayer",
+    "crossings",
     "file_layers",
     "load_by_name",
     "load_by_order",
@@ -84,12 +85,14 @@ class LoadStep:
         complaint: What Keras would say, or "".
         crossed: A layer that would get the weights of another layer of the model, as their names say; None if there is
             none.
+        path: Where a file of Keras 3 has the variables; "" for a file of Keras 2.
     """
 
     expected: ModelLayer | None
     saved: FileLayer | None
     complaint: str = ""
     crossed: Crossing | None = None
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +216,7 @@ def load_by_order(saved: Sequence[FileLayer], expected: Sequence[ModelLayer]) ->
     possible = [layer for layer in expected if layer.shapes != ()]
     model = _with_weights(possible, files)
     pairs = list(zip(model, files, strict=False))
-    crossed = _crossed(pairs)
+    crossed = crossings(pairs)
     steps = tuple(
         LoadStep(
             expected=want, saved=have, complaint=_complaint(number, want, have), crossed=crossed.get(number)
@@ -275,7 +278,7 @@ def _with_weights(possible: Sequence[ModelLayer], files: Sequence[FileLayer]) ->
     return [layer for place, layer in enumerate(possible) if place not in dropped]
 
 
-def _crossed(pairs: Sequence[tuple[ModelLayer, FileLayer]]) -> dict[int, Crossing]:
+def crossings(pairs: Sequence[tuple[ModelLayer, FileLayer]]) -> dict[int, Crossing]:
     """Find the pairs whose weights have the name of another layer that the model has too.
 
     Names that differ by automatic numbers in the same order on both sides are those of another session.

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from remap.comparison.keras3_variables import made_by_rows, recipes_of
 from remap.comparison.models import HeldLayer, HeldModel, held_by_checkpoint, held_by_objects, take_apart
 from remap.comparison.results import ComparedTensor, Comparison, MatchedBy, Verdict
 from remap.isolation import run
+from remap.keras3.variables import made_by_rows, recipes_of
 from remap.urls import masked
 
 if TYPE_CHECKING:
@@ -86,16 +86,14 @@ class _Opened:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], stack: ExitStack) -> _Opened:
-        from remap.hdf5.keras3_reader import is_keras3, read_keras3
-        from remap.hdf5.reader import read_source
-        from remap.hdf5.source import Source
+        from remap.hdf5.keras3_reader import open_any
+        from remap.hdf5.reader import OpenedCheckpoint
 
-        source = stack.enter_context(closing(Source.open(path)))
-        name = source.name
-        if not is_keras3(source):
-            checkpoint = read_source(source)
-            return cls(checkpoint, held_by_checkpoint(checkpoint.checkpoint, where=name))
-        opened = stack.enter_context(read_keras3(source))
+        opened = open_any(path)
+        stack.enter_context(opened)
+        name = opened.source.name
+        if isinstance(opened, OpenedCheckpoint):
+            return cls(opened, held_by_checkpoint(opened.checkpoint, where=name))
         held = held_by_objects(
             [(one.path, one.name, one.variables if one.holds_weights else ()) for one in opened.objects],
             config=opened.config,

@@ -18,6 +18,7 @@ from remap.comparison.results import Form
 from remap.errors import InputRefused
 from remap.keras3.graph import makes_mask
 from remap.keras3.objects import number_names, snake_case, valid_names
+from remap.keras3.variables import layer_paths
 from remap.layers.weights import Slot
 from remap.recognize import own_architecture, recognize
 from remap.weight_names import clean, layer_scope, leaf
@@ -30,7 +31,6 @@ __all__ = [
     "held_by_objects",
     "in_layer_order",
     "layer_end",
-    "layer_paths",
     "shares_by_layer",
     "take_apart",
 ]
@@ -433,29 +433,6 @@ def _noted_names(path: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, 
             continue
         found.append(names.get("/".join(path[:end]), path[end - 1]))
     return tuple(found)
-
-
-def layer_paths(
-    model: Layer, above: tuple[str, ...], names: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Layer, tuple[str, ...]]]:
-    """Give the path of each layer of a Keras 3 model in its weights file (`_save_container_state`)."""
-    children = model.children or ()
-    kinds = number_names(snake_case(child.class_name) for child in children)
-    for child, kind in zip(children, kinds, strict=True):
-        path = (*above, "layers", kind)
-        inner = child
-        while (
-            inner.innermost is not inner
-            and inner.wrapped is not None
-            and inner.innermost.children is not None
-        ):
-            inner = inner.wrapped
-            path = (*path, "layer")
-        called = (*names, child.name)
-        if inner.children is None:
-            yield path, child, called
-        else:
-            yield from layer_paths(inner, path, called)
 
 
 def in_layer_order(layer: Layer | None, share: Sequence[tuple[Place, Weight]]) -> list[tuple[Place, Weight]]:

@@ -90,7 +90,8 @@ def _directory(path: Path) -> str:
 def _archive(head: bytes) -> str:
     if b"metadata.json" in head or b"config.json" in head or b"model.weights.h5" in head:
         return (
-            "it is a .keras archive of Keras 3, which never held a multi-GPU model: load it in Keras itself"
+            "it is a .keras archive of Keras 3, which holds a single model already: `h5remap inspect` shows it, "
+            "`h5remap compare` compares it with another file"
         )
     if b"data.pkl" in head or b"archive/" in head:
         return "it is a PyTorch file (a zip archive)"

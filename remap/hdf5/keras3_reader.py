@@ -16,7 +16,7 @@ from remap.errors import InputRefused
 from remap.hdf5.archive_reader import ArchiveReader
 from remap.hdf5.checked_file import CheckedFile
 from remap.hdf5.identify import identify, show
-from remap.hdf5.reader import OpenedFile
+from remap.hdf5.reader import OpenedCheckpoint, OpenedFile, read_source
 from remap.hdf5.source import DAMAGED, Source
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from remap.hdf5.tensors import Extent
 
-__all__ = ["OpenedKeras3", "SavedObject", "is_keras3", "open_keras3", "read_keras3"]
+__all__ = ["OpenedKeras3", "SavedObject", "is_keras3", "open_any", "open_keras3", "read_keras3"]
 
 _VARIABLES = "vars"
 _WEIGHTS = "model.weights.h5"
@@ -233,3 +233,15 @@ def is_keras3(source: Source) -> bool:
         if file.has("model_weights") or file.names((), "layer_names") is not None:
             return False
         return any(file.has(name) for name in (_VARIABLES, "layers", _OLD_LAYERS))
+
+
+def open_any(path: str | os.PathLike[str]) -> OpenedCheckpoint | OpenedKeras3:
+    """Open a file of Keras in whatever format; raises InputRefused for any other, and tells what it is."""
+    source = Source.open(path)
+    try:
+        if not is_keras3(source):
+            return read_source(source)
+    except BaseException:
+        source.close()
+        raise
+    return read_keras3(source)

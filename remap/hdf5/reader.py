@@ -180,9 +180,9 @@ class _Reading:
         has = self._file.has
         if has("_layer_checkpoint_dependencies") or has("layers") or has("vars"):
             return InputRefused(
-                "this is a weights file in Keras 3's own format (.weights.h5), which never held such a model",
+                "this is a weights file in Keras 3's own format (.weights.h5), of a single model already",
                 where=show(self._source.name),
-                hint="load it in Keras itself; a .h5 file in the older format is needed here",
+                hint="`h5remap inspect` shows it, `h5remap compare` compares it; here a .h5 file of Keras 2 is needed",
             )
         return InputRefused(
             "this is an HDF5 file, but not a Keras checkpoint: it has no list of layers (attribute layer_names)",

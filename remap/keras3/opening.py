@@ -23,7 +23,7 @@ from remap.layers import is_model_class
 from remap.layers.declaration import ANYTHING, Form, Keras3, Setting, Writer
 from remap.typed_json import Value
 
-__all__ = ["LoadModel", "load_model_of", "load_model_of_file"]
+__all__ = ["LoadModel", "load_model_of", "load_model_of_file", "steeper_in_keras3"]
 
 _STEEPER = "hard_sigmoid"
 _ACCEPTED = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activity_regularizer"})
@@ -206,9 +206,19 @@ def _of_built_in(layer: Layer, target: Keras3 | None) -> Iterator[str]:
     for key in target.unsaid:
         if not layer.config.has(key):
             yield f"the missing argument {key!r}"
-    values = argument_values(layer, target)
-    if any(values.get(key) == _STEEPER for key in ("activation", "recurrent_activation")):
+    if _is_steeper(layer, target):
         yield "hard_sigmoid, which is steeper in Keras 3,"
+
+
+def _is_steeper(layer: Layer, target: Keras3) -> bool:
+    values = argument_values(layer, target)
+    return any(values.get(key) == _STEEPER for key in ("activation", "recurrent_activation"))
+
+
+def steeper_in_keras3(model: Layer) -> bool:
+    """Tell whether a model has an activation that is another function in Keras 3."""
+    targets = ((layer, layer.declared.keras3) for layer in model.walk() if layer.declared is not None)
+    return any(isinstance(target, Keras3) and _is_steeper(layer, target) for layer, target in targets)
 
 
 def _is_read(target: Keras3, key: str, value: Value) -> bool:

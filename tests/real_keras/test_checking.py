@@ -52,16 +52,18 @@ def test_verdicts_are_those_of_real_keras(case: Case, keras: str) -> None:
         for file, (by_order, by_name) in zip(files, said, strict=False):
             found = check(file, model)
             told = f"{file.parent.name}/{file.name} into {model.parent.name}"
-            assert found.by_order.loads == (not by_order), (told, by_order)
+            assert found.loading.loads == (not by_order), (told, by_order)
+            assert found.by_name is not None
             assert found.by_name.loads == (not by_name), (told, by_name)
             passed += (not by_order) + (not by_name)
             refused += bool(by_order) + bool(by_name)
-            require_same_words(found.by_order_words, by_order)
+            require_same_words(found.words, by_order)
             require_same_words(found.by_name_words, by_name)
             loose = check(file, model.with_name("single.json"))
-            assert loose.unknown or loose.by_order.loads == found.by_order.loads, told
+            assert loose.unknown or loose.loading.loads == found.loading.loads, told
+            assert loose.by_name is not None
             assert loose.unknown or loose.by_name.loads == found.by_name.loads, told
-            assert loose.by_order.loads or not found.by_order.loads, told
+            assert loose.loading.loads or not found.loading.loads, told
     assert passed > 50
     assert refused > 50
 

@@ -1,17 +1,19 @@
-"""The variables that Keras 3 has for one layer of Keras 2, from what the layer's class declares."""
+"""Where Keras 3 stores the variables of a model's layers, and how they come from the weights of Keras 2."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from remap.architecture import Layer
 from remap.checkpoint import Weight
 from remap.errors import RemapError
 from remap.keras3.layer import build_layer
+from remap.keras3.objects import number_names, snake_case
+from remap.layers import FUNCTIONAL, is_model_class
 from remap.layers.declaration import Keras3, Setting, Writer
 from remap.output_tensors import OutputTensor, keep
 
-__all__ = ["made_by_rows", "recipes_of"]
+__all__ = ["layer_paths", "made_by_rows", "recipes_of"]
 
 # What a layer's weights become does not depend on it.
 _SETTING = Setting(floatx="float32", writer=Writer(None))
@@ -65,3 +67,32 @@ def _recipes(layer: Layer, weights: Sequence[Weight]) -> dict[_Place, OutputTens
 
 def _below(owner: str, recipes: dict[_Place, OutputTensor]) -> dict[_Place, OutputTensor]:
     return {((owner, *path), key): recipe for (path, key), recipe in recipes.items()}
+
+
+def layer_paths(
+    model: Layer, above: tuple[str, ...], names: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Layer, tuple[str, ...]]]:
+    """Give the path of each layer of a Keras 3 model in its weights file (`_save_container_state`)."""
+    children = model.children or ()
+    kinds = number_names(_kind(child) for child in children)
+    for child, kind in zip(children, kinds, strict=True):
+        path = (*above, "layers", kind)
+        inner = child
+        while (
+            inner.innermost is not inner
+            and inner.wrapped is not None
+            and inner.innermost.children is not None
+        ):
+            inner = inner.wrapped
+            path = (*path, "layer")
+        called = (*names, child.name)
+        if inner.children is None:
+            yield path, child, called
+        else:
+            yield from layer_paths(inner, path, called)
+
+
+def _kind(layer: Layer) -> str:
+    """Give a layer's class as paths have it: a functional model of Keras 2 is a Functional."""
+    functional = layer.children is not None and is_model_class(layer.class_name) and not layer.sequential
+    return snake_case(FUNCTIONAL if functional else layer.class_name)

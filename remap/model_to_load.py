@@ -1,0 +1,208 @@
+"""The model that a file is loaded into: what another file tells of it, or the file itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from remap.architecture import Layer
+from remap.assignment.reference import Reference, reference_from_json
+from remap.checkpoint import LayerGroup
+from remap.errors import GIVE_JSON, InputRefused, Undecided
+from remap.loaders import Opening
+from remap.reference_file import read_reference
+from remap.typed_json import read_json
+from remap.urls import masked, url_in
+
+if TYPE_CHECKING:
+    from remap.hdf5.keras3_reader import OpenedKeras3
+    from remap.keras3.loading import ModelObject, SavedObject
+
+__all__ = ["ModelToLoad", "OwnModel", "custom_classes", "untold"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelToLoad:
+    """The model to load into: what is told of its layers, and the objects that a file of Keras 3 has for it."""
+
+    where: str
+    reference: Reference | None
+    objects: tuple[ModelObject, ...] | None = None
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> ModelToLoad:
+        """Read a model from a file of any format."""
+        from remap.hdf5.identify import SIGNATURE
+        from remap.hdf5.keras3_reader import is_keras3, read_keras3
+        from remap.hdf5.source import Source
+
+        name = masked(path)
+        if url_in(os.fsdecode(path)) is None and not Path(path).is_file():
+            return cls(where=name, reference=read_reference(path))
+        source = Source.open(path)
+        try:
+            head = memoryview(bytearray(min(source.size, len(SIGNATURE))))
+            source.read_into(head, 0)
+            modern = bytes(head).startswith((SIGNATURE, b"PK")) and is_keras3(source)
+        except BaseException:
+            source.close()
+            raise
+        if not modern:
+            source.close()
+            return cls(where=name, reference=read_reference(path))
+        with read_keras3(source) as opened:
+            reference = None
+            if opened.config is not None:
+                with suppress(
+                    InputRefused
+                ):  # a class of the user's own: the objects tell where weights belong
+                    reference = _with_shapes(
+                        reference_from_json(opened.config, where=f"{name}, config.json"), opened
+                    )
+            return cls(where=name, reference=reference, objects=_objects_in(opened))
+
+    def expected(self) -> Sequence[ModelObject]:
+        """List the objects that Keras 3 has for the model."""
+        from remap.keras3.loading import model_objects
+
+        if self.objects is not None:
+            return self.objects
+        told = self.told()
+        if told.architecture is None:
+            raise Undecided(
+                "a weights file of Keras 2 does not tell the classes of the model's layers, by which Keras 3 finds weights",
+                where=self.where,
+                remedies=(GIVE_JSON,),
+            )
+        return model_objects(told.architecture, keras3=told.keras3 is not False)
+
+    def told(self) -> Reference:
+        """Give what is told of the layers in order."""
+        if self.reference is None:
+            raise Undecided(
+                "a weights file of Keras 3 does not tell the order of the model's layers",
+                where=self.where,
+                remedies=(GIVE_JSON,),
+            )
+        return self.reference
+
+
+def _with_shapes(reference: Reference, opened: OpenedKeras3) -> Reference:
+    """Add the weights in an archive to what its config tells of the layers that are no models."""
+    from remap.comparison.models import in_layer_order, shares_by_layer
+    from remap.keras3.variables import layer_paths
+
+    if reference.architecture is None:
+        return reference
+    shares = shares_by_layer((one.path, one.variables) for one in opened.weighted)
+    groups = tuple(
+        LayerGroup(
+            name=layer.name, weights=tuple(weight for _, weight in in_layer_order(layer, shares[path]))
+        )
+        for path, layer, names in layer_paths(reference.architecture, (), ())
+        if len(names) == 1 and path in shares
+    )
+    return replace(reference, groups=groups)
+
+
+def _objects_in(opened: OpenedKeras3) -> tuple[ModelObject, ...]:
+    from remap.keras3.loading import ModelObject
+
+    return tuple(
+        ModelObject(
+            path="/".join(one.path),
+            name=one.name or "/".join(one.path),
+            shapes=tuple(weight.shape for weight in one.variables),
+        )
+        for one in opened.weighted
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnModel:
+    """What a `.keras` archive itself tells of its model, and why no more than that."""
+
+    reference: Reference | None
+    obstacle: str
+    names: tuple[str, ...]
+    written_by: str
+
+    @classmethod
+    def of(cls, opened: OpenedKeras3, name: str) -> OwnModel:
+        """Read what an open file tells; raises InputRefused for texts that are no JSON."""
+        from remap.keras3.custom_objects import custom_object_names
+
+        if opened.config is None:
+            return cls(reference=None, obstacle="", names=(), written_by="")
+        where = f"{name}, config.json"
+        version = ""
+        if opened.metadata is not None:
+            metadata = read_json(opened.metadata, where=f"{name}, metadata.json").object()
+            version = metadata.optional_text("keras_version") or ""
+        try:
+            reference = reference_from_json(opened.config, where=where)
+        except InputRefused as refusal:
+            return cls(reference=None, obstacle=refusal.what, names=(), written_by=version)
+        config = read_json(opened.config, where=where).json()
+        given = custom_object_names(config) if isinstance(config, dict) else ()
+        return cls(reference=reference, obstacle="", names=given, written_by=version)
+
+    def model(self, name: str) -> ModelToLoad:
+        """Give the model that the file describes."""
+        if self.reference is not None:
+            return ModelToLoad(where=name, reference=self.reference)
+        if self.obstacle:
+            raise Undecided(
+                f"the model in the file is of a class of your own: {self.obstacle}",
+                where=name,
+                remedies=(GIVE_JSON,),
+            )
+        raise untold(name)
+
+    def opening(self, saved: Sequence[SavedObject], name: str) -> Opening:
+        """Predict what `load_model` makes of the file."""
+        from remap.keras3.loading import load_by_path
+
+        model = None if self.reference is None else self.reference.architecture
+        if model is None:
+            return Opening(unsure=f"the model is of a class of your own: {self.obstacle}")
+        names = tuple(dict.fromkeys((*custom_classes(model), *self.names)))
+        if self.written_by and not self.written_by.startswith("3."):
+            return Opening(unsure=f"Keras {self.written_by} wrote it, of whose files Keras 3 opens a part")
+        if any(map(_holds_code, model.walk())):
+            return Opening(obstacle="Python code in its layers, which Keras 3 runs with safe_mode=False only")
+        loading = load_by_path(saved, self.model(name).expected())
+        if not loading.loads:
+            return Opening(
+                obstacle=f"its weights, which are not those of its architecture: {loading.first_complaint}"
+            )
+        return Opening(custom_objects=names)
+
+
+def _holds_code(layer: Layer) -> bool:
+    """Tell whether an archive holds the byte code of a layer's function."""
+    if layer.declared is None or not layer.declared.calls_function or not layer.config.given("function"):
+        return False
+    function = layer.config.value("function")
+    return function.kind == "list" or (
+        function.kind == "object" and function.object().holds("class_name", "__lambda__")
+    )
+
+
+def untold(name: str) -> Undecided:
+    """Refuse a file that does not describe a model."""
+    return Undecided(
+        "the file has no architecture, so the model to load it into has to be given",
+        where=name,
+        remedies=(GIVE_JSON,),
+    )
+
+
+def custom_classes(model: Layer) -> tuple[str, ...]:
+    """Name the classes of layers that Keras does not have."""
+    known = (layer for layer in model.walk() if layer.children is None and layer.declared is None)
+    return tuple(dict.fromkeys(layer.class_name for layer in known))
