@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from remap.comparison.results import Comparison
     from remap.console.invocation import Command, Invocation
     from remap.console.terminal import ProgressBar, Terminal
+    from remap.console.text import Line
     from remap.conversion_plan import Plan
     from remap.errors import Option
     from remap.isolation import Isolation
@@ -73,6 +74,10 @@ Examples:
   h5remap check single.h5 --like model.json
   h5remap check single.keras
   h5remap check model.weights.h5 --like single.keras --json"""
+_COMPARE_EXAMPLES = """\b
+Examples:
+  h5remap compare multi_gpu.h5 single.keras
+  h5remap compare epoch1.h5 epoch2.h5 --stats --svg moved.svg"""
 _UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 
 app = typer.Typer(
@@ -171,13 +176,7 @@ def _inspect(
         from remap.console.inspection import Selection, overview_lines
         from remap.console.text import Line
 
-        if svg is not None or html is not None:
-            from remap.console.rendering import require_extensions, require_new, save_html, save_svg
-
-            require_extensions(svg, html)
-            for target in (svg, html):  # before a long reading, and before one of two is written
-                if target is not None:
-                    require_new(target)
+        _require_outputs(svg, html)
         with _progress_bar("reading") as progress:
             found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=progress)
         terminal = _terminal()
@@ -187,11 +186,7 @@ def _inspect(
             Line(),
             *advice_lines(found, width=terminal.width),
         ]
-        title = f"h5remap inspect {masked(file)}"
-        if svg is not None:
-            save_svg(lines, svg, title=title)
-        if html is not None:
-            save_html(lines, html, title=title)
+        _save_views(lines, svg, html, title=f"h5remap inspect {masked(file)}")
         if json:
             _write_json(found.to_json())
         else:
@@ -409,7 +404,7 @@ def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:
     return {str(name): value for name, value in options.items()}
 
 
-@app.command("compare")
+@app.command("compare", epilog=_COMPARE_EXAMPLES)
 def _compare(
     ctx: typer.Context,
     file: Annotated[
@@ -429,23 +424,69 @@ def _compare(
         ),
     ],
     every: Annotated[bool, typer.Option("--all", help="Show equal tensors, too.")] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Show how far each layer moved: norms, relative change, cosine.")
+    ] = False,
+    svg: Annotated[
+        Path | None,
+        typer.Option(
+            "--svg",
+            metavar="OUT",
+            readable=False,
+            help="Write the view as an SVG picture, too; with --stats a plot of how far layers moved.",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="OUT", readable=False, help="Write the view as a web page, too."),
+    ] = None,
     json: _Json = False,
 ) -> None:
     """Tell whether two files hold the same weights: exit code 0 equal, 3 different, 4 undecided."""
     with _endings("compare", file, others=(masked(other),), json=json):
         from remap.console.comparison import comparison_lines
 
+        _require_outputs(svg, html)
         with _progress_bar("comparing") as progress:
-            found: Comparison = _call(ctx, "compare", file, other, progress=progress)
+            found: Comparison = _call(ctx, "compare", file, other, stats=stats, progress=progress)
+        terminal = _terminal()
+        lines = list(
+            comparison_lines(found, width=terminal.width, ascii_only=terminal.ascii_only, every=every)
+        )
+        if svg is not None and stats:
+            from remap.console.movement import movement_plot
+            from remap.console.rendering import save_plot
+
+            save_plot(movement_plot(found), svg)
+            svg = None
+        _save_views(lines, svg, html, title=f"h5remap compare {masked(file)} {masked(other)}")
         if json:
             _write_json(found.to_json())
         else:
-            terminal = _terminal()
-            terminal.print(
-                comparison_lines(found, width=terminal.width, ascii_only=terminal.ascii_only, every=every)
-            )
+            terminal.print(lines)
         if found.exit_code:
             raise typer.Exit(found.exit_code)
+
+
+def _require_outputs(svg: Path | None, html: Path | None) -> None:
+    """Refuse names for pictures and web pages before a long reading, and before one of two is written."""
+    if svg is not None or html is not None:
+        from remap.console.rendering import require_extensions, require_new
+
+        require_extensions(svg, html)
+        for target in (svg, html):
+            if target is not None:
+                require_new(target)
+
+
+def _save_views(lines: list[Line], svg: Path | None, html: Path | None, *, title: str) -> None:
+    if svg is not None or html is not None:
+        from remap.console.rendering import save_html, save_svg
+
+        if svg is not None:
+            save_svg(lines, svg, title=title)
+        if html is not None:
+            save_html(lines, html, title=title)
 
 
 def _call(ctx: typer.Context, name: str, file: str, *args: Any, **named: Any) -> Any:

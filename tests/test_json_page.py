@@ -13,6 +13,7 @@ import pytest
 
 import remap
 from remap.checking import Verdict
+from remap.comparison.results import ComparedTensor, Comparison, MovedLayer, Movement
 from remap.errors import GIVE_JSON, Remedy
 from remap.loaders import LoaderVerdict
 from remap.results import InspectedLayer, InspectedWeight, Inspection, Move, Report
@@ -30,6 +31,10 @@ OBJECTS: dict[str, type[Any]] = {
     "report": Report,
     "move": Move,
     "loader": LoaderVerdict,
+    "comparison": Comparison,
+    "compared": ComparedTensor,
+    "moved": MovedLayer,
+    "movement": Movement,
 }
 """The sections that are a dataclass turned into JSON as it is; the others are compared with documents in other tests."""
 SIMPLE = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}

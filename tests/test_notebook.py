@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 import remap
-from remap import Check, Inspection, Plan, Report
+from remap import Check, Comparison, Inspection, Plan, Report
 
 Case = Callable[[str, str], Path]
-Result = Inspection | Report | Check | Plan
+Result = Inspection | Report | Check | Comparison | Plan
 
 
 class Tags(HTMLParser):
@@ -55,6 +55,7 @@ def results(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict
         "inspection": remap.inspect("<b>&.h5"),
         "report": remap.extract("<b>&.h5", "<i>.h5"),
         "check": remap.check("<i>.h5", folder / "single.json"),
+        "comparison": remap.compare("<b>&.h5", "<i>.h5", stats=True),
         "plan": remap.plan("<b>&.h5"),
     }
 
@@ -64,7 +65,8 @@ def results(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     [
         ("inspection", ("<b>&.h5", "◀ the real model", "backbone_image")),
         ("report", ("<i>.h5", "settled by", "h5remap extract '<b>&.h5' -o '<i>.keras'")),
-        ("check", ("Loads:", "predictions")),
+        ("check", ("Loads:", "load_model of Keras 3", "predictions")),
+        ("comparison", ("Equal:", "<i>.h5", "did not move")),
     ],
 )
 def test_a_notebook_shows_what_the_command_shows(
@@ -78,7 +80,7 @@ def test_a_notebook_shows_what_the_command_shows(
     assert all(word in tags.text for word in words)
 
 
-@pytest.mark.parametrize("name", ["inspection", "report", "check", "plan"])
+@pytest.mark.parametrize("name", ["inspection", "report", "check", "comparison", "plan"])
 def test_a_prompt_shows_a_result_in_a_few_lines(results: dict[str, Result], name: str) -> None:
     shown = repr(results[name])
     assert shown.startswith(type(results[name]).__name__)

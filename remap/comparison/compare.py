@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from remap.comparison.matching import Pair, Way, by_key, side_by_side, ways_to_match
 from remap.comparison.models import HeldModel, held_by_checkpoint, held_by_objects
-from remap.comparison.results import ComparedTensor, Comparison, MatchedBy, Verdict
+from remap.comparison.results import ComparedTensor, Comparison, MatchedBy, MovedLayer, Verdict
 from remap.isolation import run
 from remap.urls import masked
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from remap.checkpoint import Weight
-    from remap.hdf5.difference import Readable
+    from remap.hdf5.difference import Parts, Readable
     from remap.output_tensors import OutputTensor
 
 __all__ = ["compare"]
@@ -43,12 +43,17 @@ _UNKNOWN_CONVERSION = (
     "some tensors differ, and the files do not tell how Keras 3 stores the weights of their layers: a conversion may have "
     "changed or moved them"
 )
+_NOT_CONVERTED = (
+    "the same numbers in both files, where the same layer in Keras 3 needs others (hard_sigmoid has another slope there, or "
+    "gates are stored in another order)"
+)
 
 
 def compare(
     a: str | os.PathLike[str],
     b: str | os.PathLike[str],
     *,
+    stats: bool = False,
     progress: Callable[[int, int], None] | None = None,
     isolated: bool = False,
 ) -> Comparison:
@@ -58,6 +63,7 @@ def compare(
         a: A multi-GPU checkpoint, a Keras .h5 of a single model (with an architecture or without), a `.keras` archive or
             a `.weights.h5` of Keras 3.
         b: Another of these.
+        stats: Whether to tell how far each layer moved, too: a second reading of both files.
         progress: Called with bytes done and bytes in all. A second reading may follow the first.
         isolated: Read in a child process with limits on time and memory (see SECURITY.md).
 
@@ -70,11 +76,11 @@ def compare(
     """
     if isolated:
         where = f"{masked(a)}, {masked(b)}"
-        found: Comparison = run("remap.compare", a, b, where=where, progress=progress)
+        found: Comparison = run("remap.compare", a, b, where=where, stats=stats, progress=progress)
         return found
     with ExitStack() as stack:
         one, other = (_Opened.open(path, stack) for path in (a, b))
-        return _Comparing(one, other, progress).result(masked(a), masked(b))
+        return _Comparing(one, other, progress).result(masked(a), masked(b), stats=stats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ class _Comparing:
             for weight in (*opened.held.weights, *opened.held.optimizer)
         )
 
-    def result(self, a: str, b: str) -> Comparison:
+    def result(self, a: str, b: str, *, stats: bool) -> Comparison:
         one, other = self._one.held, self._other.held
         found, verdict, question = self._weights()
         notes = found.notes
@@ -143,6 +149,7 @@ class _Comparing:
                 verdict, question = "different", ""
         elif one.optimizer or other.optimizer:
             notes = (*notes, f"only {a if one.optimizer else b} has an optimizer's state")
+        tensors, layers = self._moved(found) if stats else (found.tensors, None)
         for opened in (self._one, self._other):
             opened.file.source.require_unchanged()
         return Comparison(
@@ -155,9 +162,25 @@ class _Comparing:
             matched_by=found.matched_by,
             optimizer=optimizer,
             notes=notes,
-            tensors=found.tensors,
+            tensors=tensors,
             optimizer_tensors=state,
+            layers=layers,
         )
+
+    def _moved(self, found: _Found) -> tuple[tuple[ComparedTensor, ...], tuple[MovedLayer, ...]]:
+        """Tell how far each tensor and each layer moved."""
+        from remap.comparison.movement import moved_layers, sums_of
+
+        self._done = 0
+        moved = []
+        for pair, tensor in zip(found.pairs, found.tensors, strict=True):
+            self._count(pair.ours, pair.theirs)
+            parts = self._parts(pair)
+            moved.append((tensor, None if parts is None else sums_of(parts)))
+        tensors = tuple(
+            tensor if sums is None else replace(tensor, movement=sums.movement()) for tensor, sums in moved
+        )
+        return tensors, moved_layers(moved)
 
     def _weights(self) -> tuple[_Found, Verdict, str]:
         """Try the ways in which the files can be read, until in one all tensors are equal."""
@@ -187,46 +210,54 @@ class _Comparing:
         )
 
     def _compared(self, pair: Pair, notes: list[str]) -> ComparedTensor:
-        from remap.hdf5.difference import measure, measure_array, measure_rows
-        from remap.hdf5.reader import read_tensor
+        from remap.hdf5.difference import measure, parts_of
 
         ours, theirs = pair.ours, pair.theirs
         self._count(ours, theirs)
         if ours is None or theirs is None:
             return _compared(pair, "only in b" if ours is None else "only in a")
-        if pair.recipe is None or pair.recipe.transform is None:
-            if ours.shape != theirs.shape:
-                return _compared(pair, "other shape")
-            difference = measure(self._one.file, ours, self._other.file, theirs)
-            same = not difference.differing and ours.dtype[1:] == theirs.dtype[1:]
+        parts = self._parts(pair)
+        if parts is None:
+            return _compared(pair, "other shape")
+        difference = measure(parts)
+        if difference.differing:
+            if pair.is_computed and ours.shape == theirs.shape:
+                unchanged = measure(parts_of(self._one.file, ours, self._other.file, theirs))
+                notes += [f"{'/'.join(pair.layer)}: {_NOT_CONVERTED}"] if not unchanged.differing else []
             return _compared(
                 pair,
-                "equal" if same else "different",
+                "different",
                 difference.differing,
                 difference.largest_absolute,
                 difference.largest_relative,
             )
-        old, new = (theirs, ours) if pair.reversed else (ours, theirs)
-        old_file, new_file = (
-            (self._other.file, self._one.file) if pair.reversed else (self._one.file, self._other.file)
-        )
+        if pair.has_one_type:
+            return _compared(pair, "converted" if pair.is_computed else "equal")
+        return _compared(pair, "different")
+
+    def _parts(self, pair: Pair) -> Parts | None:
+        """Give the elements of two weights, those of the old one as Keras 3 has them; None for other shapes."""
+        from remap.hdf5.difference import parts_of, parts_of_array, parts_of_rows
+        from remap.hdf5.reader import read_tensor
+
+        ours, theirs = pair.ours, pair.theirs
+        if ours is None or theirs is None:
+            return None
+        if pair.recipe is None or not pair.is_computed:
+            if ours.shape != theirs.shape:
+                return None
+            return parts_of(self._one.file, ours, self._other.file, theirs)
+        files = (self._one.file, self._other.file)
+        (old_file, new_file), (old, new) = files, (ours, theirs)
+        if pair.reversed:
+            (new_file, old_file), (new, old) = files, (ours, theirs)
         if pair.recipe.shape != new.shape:
-            return _compared(pair, "other shape")
+            return None
         if pair.by_rows and len(old.shape) > 1 and old.shape == new.shape:
-            difference = measure_rows(partial(_rows_made, pair.recipe), old_file, old, new_file, new)
+            parts = parts_of_rows(partial(_rows_made, pair.recipe), old_file, old, new_file, new)
         else:
-            made = pair.recipe.make(read_tensor(old_file, old))
-            difference = measure_array(made, new_file, new)
-        if not difference.differing and pair.recipe.dtype[1:] == new.dtype[1:]:
-            return _compared(pair, "converted")
-        if old.shape == new.shape and not measure(old_file, old, new_file, new).differing:
-            notes.append(
-                f"{'/'.join(pair.layer)}: the same numbers in both files, where the same layer in Keras 3 needs others "
-                "(hard_sigmoid has another slope there, or gates are stored in another order)"
-            )
-        return _compared(
-            pair, "different", difference.differing, difference.largest_absolute, difference.largest_relative
-        )
+            parts = parts_of_array(pair.recipe.make(read_tensor(old_file, old)), new_file, new)
+        return ((right, left) for left, right in parts) if pair.reversed else parts
 
     def _count(self, *weights: Weight | None) -> None:
         files = (self._one.file, self._other.file)

@@ -34,6 +34,20 @@ class Pair:
     by_rows: bool = False
     unsure: bool = False
 
+    @property
+    def is_computed(self) -> bool:
+        """Tell whether Keras 3 has other numbers than the old weight."""
+        return self.recipe is not None and self.recipe.transform is not None
+
+    @property
+    def has_one_type(self) -> bool:
+        """Tell whether both weights have the same type of numbers, in whatever byte order."""
+        if self.ours is None or self.theirs is None:
+            return False
+        if self.recipe is not None and self.is_computed:
+            return self.recipe.dtype[1:] == (self.ours if self.reversed else self.theirs).dtype[1:]
+        return self.ours.dtype[1:] == self.theirs.dtype[1:]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from remap.comparison.results import ComparedTensor, Comparison
+from remap.console.movement import movement_lines
 from remap.console.text import Line, cell_width, count, dtype, elided, shape, wrapped
 from remap.hdf5.identify import show
 
@@ -35,7 +36,14 @@ def comparison_lines(
     yield from _entry("matched by", _MATCHED_BY[found.matched_by], width)
     if found.optimizer is not None:
         yield from _entry("optimizer", _counts(found.optimizer_tensors), width)
+    if found.layers is not None:
+        yield Line()
+        yield from movement_lines(
+            found.layers, width=width, ascii_only=ascii_only, most=None if every else _MOST_ROWS
+        )
     rows = [tensor for tensor in chain(found.tensors, found.optimizer_tensors) if every or not tensor.equal]
+    if found.layers is not None and not every:
+        rows = []
     if rows:
         yield Line()
         yield from _table(rows if every else rows[:_MOST_ROWS], width, dots)

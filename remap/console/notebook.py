@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from remap.console.advice import advice_lines
 from remap.console.check import check_lines
+from remap.console.comparison import comparison_lines
 from remap.console.extraction import report_lines
 from remap.console.inspection import Selection, overview_lines
 from remap.console.invocation import Invocation
@@ -14,9 +15,10 @@ from remap.console.text import Line
 
 if TYPE_CHECKING:
     from remap.checking import Check
+    from remap.comparison.results import Comparison
     from remap.results import Inspection, Report
 
-__all__ = ["check_html", "inspection_html", "report_html"]
+__all__ = ["check_html", "comparison_html", "inspection_html", "report_html"]
 
 _WIDTH = 110
 
@@ -38,3 +40,8 @@ def report_html(report: Report) -> str:
 def check_html(check: Check) -> str:
     """Show what `h5remap check` shows."""
     return html_fragment(check_lines(check, width=_WIDTH, ascii_only=False))
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """Show what `h5remap compare` shows."""
+    return html_fragment(comparison_lines(comparison, width=_WIDTH, ascii_only=False))

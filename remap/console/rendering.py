@@ -26,6 +26,7 @@ __all__ = [
     "require_extensions",
     "require_new",
     "save_html",
+    "save_plot",
     "save_svg",
     "svg_picture",
 ]
@@ -131,6 +132,11 @@ def save_svg(lines: Sequence[Line], target: Path, *, title: str) -> None:
 def save_html(lines: Sequence[Line], target: Path, *, title: str) -> None:
     """Write lines as a web page; raises OutputRefused when the file is there or cannot be written."""
     _create(target, html_page(lines, title=title))
+
+
+def save_plot(svg: str, target: Path) -> None:
+    """Write a plot; raises OutputRefused when the file is there or cannot be written."""
+    _create(target, svg)
 
 
 def require_new(target: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Protocol
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from remap.hdf5.source import Source
     from remap.hdf5.tensors import Extent
 
-__all__ = ["Difference", "Readable", "digest", "measure", "measure_array", "measure_rows"]
+__all__ = [
+    "Difference",
+    "Parts",
+    "Readable",
+    "digest",
+    "measure",
+    "parts_of",
+    "parts_of_array",
+    "parts_of_rows",
+]
 
 # Elements that are compared at a time: what is computed of them stays in the caches of a processor.
 _PART = 1 << 14
@@ -62,6 +71,8 @@ class _Sum:
         self.relative: float | None = None
 
     def add_in_parts(self, ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> None:
+        if ours.dtype == theirs.dtype and np.array_equal(_bits(ours), _bits(theirs)):
+            return
         for start in range(0, len(ours), _PART):
             self.add(ours[start : start + _PART], theirs[start : start + _PART])
 
@@ -100,39 +111,45 @@ def _bits(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return values.view(np.dtype(f"u{values.dtype.itemsize}"))
 
 
-def measure(one: Readable, ours: Weight, other: Readable, theirs: Weight) -> Difference:
-    """Compare two weights with equal numbers of elements; raises InputRefused when a file cannot be read."""
+Parts = Iterable[tuple["NDArray[np.generic]", "NDArray[np.generic]"]]
+"""The elements of two tensors, in pieces of equal sizes; the next pieces may overwrite each."""
+
+
+def measure(parts: Parts) -> Difference:
+    """Compare two tensors."""
     found = _Sum()
-    if ours.dtype == theirs.dtype:
-        for left, right in zip(tensor_chunks(one, ours), tensor_chunks(other, theirs), strict=True):
-            if not np.array_equal(np.frombuffer(left, np.uint8), np.frombuffer(right, np.uint8)):
-                found.add_in_parts(np.frombuffer(left, ours.dtype), np.frombuffer(right, theirs.dtype))
-        return found.total()
-    for left_part, right_part in zip(_values(one, ours), _values(other, theirs), strict=True):
-        found.add_in_parts(_native(left_part), _native(right_part))
+    for left, right in parts:
+        found.add_in_parts(left, right)
     return found.total()
 
 
-def measure_array(values: NDArray[np.generic], opened: Readable, weight: Weight) -> Difference:
-    """Compare an array with a weight of as many elements."""
-    found = _Sum()
+def parts_of(one: Readable, ours: Weight, other: Readable, theirs: Weight) -> Parts:
+    """Give the elements of two weights with equal numbers of them; raises InputRefused when a file cannot be read."""
+    if ours.dtype == theirs.dtype:
+        for left, right in zip(tensor_chunks(one, ours), tensor_chunks(other, theirs), strict=True):
+            yield np.frombuffer(left, ours.dtype), np.frombuffer(right, theirs.dtype)
+        return
+    for left_part, right_part in zip(_values(one, ours), _values(other, theirs), strict=True):
+        yield _native(left_part), _native(right_part)
+
+
+def parts_of_array(values: NDArray[np.generic], opened: Readable, weight: Weight) -> Parts:
+    """Give the elements of an array and of a weight of as many."""
     flat = values.reshape(-1)
     start = 0
     for part in _values(opened, weight):
-        found.add_in_parts(_native(flat[start : start + part.size]), _native(part))
+        yield _native(flat[start : start + part.size]), _native(part)
         start += part.size
-    return found.total()
 
 
-def measure_rows(
+def parts_of_rows(
     make: Callable[[NDArray[np.generic]], NDArray[np.generic]],
     old_file: Readable,
     old: Weight,
     new_file: Readable,
     new: Weight,
-) -> Difference:
-    """Compare what `make` makes of some rows of one weight with the same rows of another, a mebibyte at a time."""
-    found = _Sum()
+) -> Parts:
+    """Give what `make` makes of some rows of one weight, and the same rows of another, a mebibyte at a time."""
     rows, columns = old.shape[0], prod(old.shape[1:])
     sizes = [columns * np.dtype(weight.dtype).itemsize for weight in (old, new)]
     step = max(CHUNK // max(*sizes, 1), 1)
@@ -144,9 +161,7 @@ def measure_rows(
             view = memoryview(part.reshape(-1).view(np.uint8).data)
             file.source.read_into(view, file.extent(weight).offset + start * size)
             parts.append(part)
-        made = make(parts[0]).reshape(-1)
-        found.add_in_parts(_native(made), _native(parts[1].reshape(-1)))
-    return found.total()
+        yield _native(make(parts[0]).reshape(-1)), _native(parts[1].reshape(-1))
 
 
 def digest(opened: Readable, weight: Weight, *, start: bool = False) -> bytes:
