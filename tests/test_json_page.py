@@ -88,6 +88,8 @@ def python_choices(hint: Any) -> list[str]:
     if typing.get_origin(hint) is Literal:
         values = typing.get_args(hint)
         return [f'"{value}"' if isinstance(value, str) else SIMPLE[type(value)] for value in values]
+    if typing.get_origin(hint) is tuple:
+        return [f"[{' | '.join(python_choices(typing.get_args(hint)[0]))}]"]
     if is_dataclass(hint):
         return ["remedy" if hint is Remedy else next(name for name, kind in OBJECTS.items() if kind is hint)]
     return [SIMPLE[hint]]
