@@ -37,7 +37,7 @@ from remap.loaders import (
 from remap.model_to_load import ModelToLoad, OwnModel, custom_classes, untold
 from remap.recognize import own_architecture, recognize
 from remap.results import as_json
-from remap.urls import masked
+from remap.urls import base_name, masked, url_in
 from remap.weight_names import layer_scope
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _old_file(
         expected = layers_to_load(replace(told, keras3=True), saved)
         in_keras3 = load_by_order(saved, order_in_keras3(model, expected))
     return OldFile(
-        name=name,
+        name=_called(name),
         multi_gpu=multi_gpu,
         by_order=loading,
         in_keras3=in_keras3,
@@ -274,7 +274,7 @@ def _check_new(name: str, opened: OpenedKeras3, like: ModelToLoad | None, *, ord
         form=form,
         verdict=_VERDICTS[answer_of(loading, order_is_right=order_is_right)],
         loaders=new_format(
-            name,
+            _called(name),
             form,
             by_path=loading,
             in_tf_keras=in_tf_keras,
@@ -287,6 +287,12 @@ def _check_new(name: str, opened: OpenedKeras3, like: ModelToLoad | None, *, ord
         unknown=_unknown(loading),
         multi_gpu=False,
     )
+
+
+def _called(name: str) -> str:
+    """Give the name by whose ending Keras chooses a format: of a URL the last part, without a query."""
+    url = url_in(name)
+    return name if url is None else base_name(url)
 
 
 def layers_to_load(like: Reference, saved: Sequence[FileLayer]) -> list[ModelLayer]:
