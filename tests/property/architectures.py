@@ -63,6 +63,7 @@ class Made:
     template: MadeLayer
     plain: bool
     swapped: bool
+    branched: bool
 
 
 def flat_list(made: Made) -> list[tuple[MadeLayer, int]]:
@@ -131,12 +132,25 @@ class _Maker:
 
     def made(self) -> Made:
         children = [self.layer(0) for _ in range(self.chance.randint(2, 9))]
+        branched = not self.common and self.chance.random() < 0.25
+        if branched:
+            children = self.branches(children)
         children.append(self.dense(self.name("dense")))
+        children[-1].frozen = self.freezes and self.chance.random() < 0.2
         template = MadeLayer(name="model_1", class_name="Sequential", children=children)
         leaves = list(self.leaves(template))
         swapped = not self.common and self.disguise(leaves)
         plain = not any(layer.frozen for layer in leaves) and not any(child.children for child in children)
-        return Made(template=template, plain=plain, swapped=swapped)
+        return Made(template=template, plain=plain, swapped=swapped, branched=branched)
+
+    def branches(self, layers: list[MadeLayer]) -> list[MadeLayer]:
+        """Take layers as those of two branches, built one after the other: Keras lists them by their depth."""
+        place = self.chance.randint(1, len(layers) - 1)
+        one, other = layers[:place], layers[place:]
+        merged = []
+        while one and other:
+            merged.append(self.chance.choice((one, other)).pop(0))
+        return [*merged, *one, *other]
 
     def leaves(self, layer: MadeLayer) -> list[MadeLayer]:
         if layer.children is None:
