@@ -33,6 +33,8 @@ __all__ = [
 _FUNCTIONAL_KEYS = frozenset({"layers", "input_layers", "output_layers"})
 _SEQUENTIAL_KEYS = frozenset({"name", "layers", "build_input_shape", "trainable", "dtype"})
 
+_SHAPE_OF_STACK = "batch_input_shape"
+
 _GIVE = "give the output of model.to_json()"
 _NOTHING = read_json("{}", where="a bare list of layers").object()
 
@@ -76,7 +78,13 @@ class Layer:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """Give the class and config in the form of `model_config`."""
+        """Give the class and config in the form of `model_config`.
+
+        A Sequential of tf.keras 1.14 to 2.1 writes the shape of its input into the config of its first layer, also if
+        that is a model (`Sequential.get_config`); a model's own config does not have it.
+        """
+        if self.children is not None and self.config.has(_SHAPE_OF_STACK):
+            return {"class_name": self.class_name, "config": self.config.without(_SHAPE_OF_STACK).json()}
         return {"class_name": self.class_name, "config": self.stored.json()}
 
     @property

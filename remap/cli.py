@@ -98,7 +98,7 @@ def _version(wanted: bool) -> None:
 
 
 def _submodels(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the names of the models in the file that stands on the command line.
+    """Complete the paths of the models in the file that stands on the command line.
 
     Shells evaluate or split what they are given to complete, each by rules of its own. So only names that no
     shell has to quote are offered, which most names in Keras are.
@@ -115,8 +115,7 @@ def _submodels(ctx: typer.Context, incomplete: str) -> list[str]:
             found: Inspection = isolation.run("remap.inspect", path, where="", deadline=_COMPLETION_DEADLINE)
     except (RemapError, IsolationFailed, RuntimeError):  # expanduser raises the last
         return []
-    names = (layer.name for layer in found.models)
-    return [name for name in names if name.startswith(incomplete) and _UNQUOTED.fullmatch(name)]
+    return [path for path in found.submodels if path.startswith(incomplete) and _UNQUOTED.fullmatch(path)]
 
 
 @app.callback()
@@ -239,7 +238,10 @@ def _extract(
     submodel: Annotated[
         str | None,
         typer.Option(
-            "--submodel", metavar="NAME", autocompletion=_submodels, help="Which of several models."
+            "--submodel",
+            metavar="NAME",
+            autocompletion=_submodels,
+            help="A model inside alone: its name, or its path (core/backbone).",
         ),
     ] = None,
     weights_only: Annotated[

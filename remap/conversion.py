@@ -62,7 +62,8 @@ def extract(
         plain: Nothing was frozen, and the model has no nested model.
         keep_flags: Keep the weights of nested models in the order in which the old Keras saved them, for a model with
             the trainable flags of the checkpoint.
-        submodel: One of several models in the file.
+        submodel: A model inside the model, which is extracted alone: its name, or its path such as `core/backbone`. In a
+            weights file the reference model tells nested models, and describes the whole model.
         weights_only: Leave architecture and training state out.
         overwrite: Replace the output if it exists.
         progress: Is called with bytes done and bytes in all.
@@ -214,7 +215,7 @@ def plan(
         like: As for `extract`, like the rest.
         plain: Nothing was frozen, and the model has no nested model.
         keep_flags: Keep the order of the trainable flags of the checkpoint.
-        submodel: One of several models in the file.
+        submodel: A model inside the model, which is extracted alone.
         weights_only: Leave architecture and training state out.
         isolated: Do the work in a child process with limits on time and memory.
 

@@ -17,7 +17,14 @@ from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, SettledBy
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.isolation import run
-from remap.recognize import Recognition, Template, own_architecture, recognize, several_models
+from remap.recognize import (
+    Recognition,
+    Template,
+    own_architecture,
+    recognize,
+    require_certain,
+    several_models,
+)
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
 from remap.typed_json import read_json
 from remap.urls import masked
@@ -93,14 +100,15 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     Raises:
         InputRefused: If its architecture is damaged.
     """
-    model = own_architecture(checkpoint, where=source)
-    recognition = recognize(checkpoint, model)
-    template = recognition.template
+    recognition = recognize(checkpoint, own_architecture(checkpoint, where=source))
+    checkpoint, model, template = recognition.checkpoint, recognition.model, recognition.template
     settled = _Settled()
-    layers = _with_shared(tuple(_layers(checkpoint, model, recognition, settled)))
+    layers = _with_shared(tuple(_layers(recognition, settled)))
+    replaced = frozenset(one.template for one in recognition.inner if not one.doubt)
+    layers = tuple(_with_wrappers(layer, replaced, ()) for layer in layers)
     weights = {weight.path: weight for group in checkpoint.layers for weight in group.weights}
     settled_by, notes, refusal = _answer(recognition, settled)
-    prediction = _load_model(checkpoint, model, recognition, settled)
+    prediction = _load_model(recognition, settled)
     return Inspection(
         source=source,
         size=size,
@@ -127,6 +135,8 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
         parameters=sum(weight.parameters for weight in weights.values()),
         tensors=len(weights),
         layers=layers,
+        submodels=tuple("/".join(path) for path in recognition.submodels),
+        wrappers=recognition.inner,
     )
 
 
@@ -151,10 +161,9 @@ class _Settled:
         return found.layers
 
 
-def _load_model(
-    checkpoint: Checkpoint, model: Layer | None, recognition: Recognition, settled: _Settled
-) -> LoadModel | None:
+def _load_model(recognition: Recognition, settled: _Settled) -> LoadModel | None:
     """Predict what `load_model` makes of the single model as an .h5 file; None where that has no architecture."""
+    checkpoint, model = recognition.checkpoint, recognition.model
     if model is None or recognition.kind == "empty":
         return None
     # Imported here because weights files do not need it.
@@ -177,12 +186,17 @@ def _answer(
         name = recognition.template.group.name
         settled_by, notes = settled.answers.get(name, (None, ()))
         return settled_by, notes, settled.refusals.get(name)
+    if recognition.kind == "multi-gpu-inside":
+        try:
+            require_certain(recognition)
+        except Undecided as undecided:
+            return None, (), undecided
+        return "architecture", (), None
     return None, (), several_models(recognition) if recognition.kind == "several" else None
 
 
-def _layers(
-    checkpoint: Checkpoint, model: Layer | None, recognition: Recognition, settled: _Settled
-) -> Iterator[InspectedLayer]:
+def _layers(recognition: Recognition, settled: _Settled) -> Iterator[InspectedLayer]:
+    checkpoint, model = recognition.checkpoint, recognition.model
     described = {layer.name: layer for layer in model.children or ()} if model is not None else {}
     template = recognition.template
     slices = _between(model, template) if model is not None and template is not None else None
@@ -351,6 +365,17 @@ def _with_shared(layers: tuple[InspectedLayer, ...]) -> tuple[InspectedLayer, ..
         return replace(layer, layers=inner, flags=flags)
 
     return tuple(flagged(layer) for layer in layers)
+
+
+def _with_wrappers(
+    layer: InspectedLayer, replaced: frozenset[tuple[str, ...]], above: tuple[str, ...]
+) -> InspectedLayer:
+    """Flag the models that stand in the place of multi-GPU wrappers."""
+    path = (*above, layer.name)
+    flags: tuple[Flag, ...] = ("multi-gpu", *layer.flags) if path in replaced else layer.flags
+    return replace(
+        layer, flags=flags, layers=tuple(_with_wrappers(one, replaced, path) for one in layer.layers)
+    )
 
 
 def _with_stats(layer: InspectedLayer, numbers: dict[str, Stats]) -> InspectedLayer:

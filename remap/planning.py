@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from remap.architecture import Layer
 from remap.assignment.assign import Assignment, assign
 from remap.assignment.expected import load_order
-from remap.assignment.loading import LoadStep, file_layers, load_by_order, model_layers, narrowed
 from remap.assignment.reference import Reference, Request, named_by
-from remap.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
-from remap.errors import GIVE_JSON, InputRefused, Undecided, UsageRefused
-from remap.recognize import Recognition, Template, choose, own_architecture, recognize
-from remap.typed_json import Json, Value, read_json
-from remap.weight_names import LONGEST_LIST, clean, list_size, uniquify
+from remap.checkpoint import Checkpoint
+from remap.conversion_plan import Plan
+from remap.recognize import (
+    Path,
+    Recognition,
+    Template,
+    choose,
+    find_submodel,
+    models_inside,
+    own_architecture,
+    recognize,
+    require_certain,
+)
+from remap.training_state import lift_optimizer, lift_training_config
+from remap.whole_file import flat_file, named_like, no_architecture, optimizer_note, plan_whole, take_apart
 
-__all__ = [
-    "compose",
-    "compose_for_keras3",
-    "lift_optimizer",
-    "lift_training_config",
-    "output_names",
-]
+__all__ = ["compose", "compose_for_keras3"]
 
-_NOT_NEEDED = "was not needed: the file's own architecture settles the layers"
+_AS_IT_IS = "there was no wrapper: the single model is converted as it is"
 
 
 def compose(checkpoint: Checkpoint, request: Request) -> Plan:
@@ -48,9 +50,11 @@ def compose(checkpoint: Checkpoint, request: Request) -> Plan:
         UsageRefused: If the file contradicts what the caller asked to assume.
         InputRefused: If the architecture is damaged.
     """
-    model = own_architecture(checkpoint)
-    recognition = recognize(checkpoint, model)
-    return _extracted(checkpoint, model, recognition, request)
+    recognition = recognize(checkpoint, own_architecture(checkpoint))
+    if request.submodel is not None:
+        return _submodel(recognition, request)
+    plan = _whole(recognition, request)
+    return plan or _extracted(recognition, choose(recognition, submodel=None), request)
 
 
 def compose_for_keras3(checkpoint: Checkpoint, request: Request, *, model: Layer | None = None) -> Plan:
@@ -73,30 +77,135 @@ def compose_for_keras3(checkpoint: Checkpoint, request: Request, *, model: Layer
         InputRefused: If the architecture is damaged or not that of the file's layers.
     """
     request = replace(request, order="any")
-    model = own_architecture(checkpoint) if model is None else model
-    recognition = recognize(checkpoint, model)
-    if request.submodel is None and _is_whole(checkpoint, recognition, model, request.like):
-        plan = _as_it_is(checkpoint, model, request)
+    recognition = recognize(checkpoint, own_architecture(checkpoint) if model is None else model)
+    if request.submodel is not None:
+        plan = _submodel(recognition, request)
+    elif _is_whole(recognition, request.like):
+        notes = (_AS_IT_IS, *_kept_notes(recognition))
+        plan = plan_whole(recognition.checkpoint, recognition.model, request, notes=notes)
     else:
-        plan = _extracted(checkpoint, model, recognition, request)
+        found = _whole(recognition, request)
+        plan = found or _extracted(recognition, choose(recognition, submodel=None), request)
     if plan.architecture is None:
-        raise _no_architecture(checkpoint)
+        raise no_architecture(checkpoint)
     return plan
 
 
-def _no_architecture(checkpoint: Checkpoint) -> Undecided:
-    return Undecided(
-        "Keras 3 formats need the architecture of the model, and nothing given so far tells it",
-        where=checkpoint.root,
-        remedies=(GIVE_JSON,),
-    )
+def _whole(recognition: Recognition, request: Request) -> Plan | None:
+    """Plan the whole model of a file that has multi-GPU wrappers inside; None for any other file.
+
+    A weights file does not show them. It has one if the reference model has other names than the file for nested models
+    and the same names for all else.
+    """
+    checkpoint, model = recognition.checkpoint, recognition.model
+    if recognition.kind == "multi-gpu-inside":
+        require_certain(recognition)
+        return plan_whole(checkpoint, model, request, notes=tuple(_replaced_notes(recognition)))
+    if model is not None or recognition.kind not in ("single", "several") or request.like is None:
+        return None
+    renamed = named_like(checkpoint, request.like)
+    if renamed is None:
+        return None
+    pairs = [
+        f"{ours.name} is {theirs.name}"
+        for ours, theirs in zip(checkpoint.layers, renamed.layers, strict=True)
+        if ours.name != theirs.name
+    ]
+    note = f"nested models have the names that they have in the reference model: {', '.join(pairs)}"
+    return plan_whole(renamed, None, request, notes=(note,))
 
 
-def _extracted(
-    checkpoint: Checkpoint, model: Layer | None, recognition: Recognition, request: Request
+def _replaced_notes(recognition: Recognition) -> Iterator[str]:
+    for one in recognition.inner:
+        if not one.doubt:
+            yield (
+                f"the multi-GPU wrapper {'/'.join(one.path)!r} of {one.replicas} replicas inside the model was replaced "
+                f"by its template {'/'.join(one.template)!r}"
+            )
+    yield from _kept_notes(recognition)
+
+
+def _kept_notes(recognition: Recognition) -> Iterator[str]:
+    for one in recognition.inner:
+        if one.doubt:
+            yield (
+                f"the nested model {'/'.join(one.path)!r} was kept as it is: it has the structure of a multi-GPU "
+                f"wrapper, but {one.doubt}"
+            )
+
+
+def _submodel(recognition: Recognition, request: Request) -> Plan:
+    """Plan a model inside the file's own model, of any depth."""
+    name = request.submodel
+    assert name is not None  # noqa: S101 - the callers ask
+    model, like = recognition.model, request.like
+    if recognition.checkpoint.weighted and model is not None:
+        models = models_inside(named_by(model, tuple(group.name for group in recognition.checkpoint.layers)))
+        path = find_submodel(models, _of_template(recognition, name), where=recognition.root)
+        layers = {template.group.name for template in recognition.models}
+        weighted = {group.name for group in recognition.checkpoint.weighted}
+        if path is not None and path[0] in weighted and (len(path) > 1 or path[0] not in layers):
+            return _from_list(recognition, models, path, request)
+    elif recognition.checkpoint.weighted and like is not None and like.architecture is not None:
+        models = models_inside(like.architecture)
+        above = {like.architecture.name, *(template.group.name for template in recognition.models)}
+        first, _, rest = name.partition("/")
+        path = find_submodel(models, name, where=like.where)
+        if path is None and rest and first in above:
+            path = find_submodel(models, rest, where=like.where)
+        if path is not None:
+            return _from_reference(recognition, models, path, replace(request, like=like))
+    return _extracted(recognition, choose(recognition, submodel=_of_template(recognition, name)), request)
+
+
+def _of_template(recognition: Recognition, name: str) -> str:
+    """Give the path of the template if a name is that of a wrapper inside the model, or its path."""
+    for one in recognition.inner:
+        if not one.doubt and name in (one.path[-1], "/".join(one.path)):
+            return "/".join(one.template)
+    return name
+
+
+def _from_list(recognition: Recognition, models: Mapping[Path, Layer], path: Path, request: Request) -> Plan:
+    """Plan a nested model of a file with an architecture."""
+    checkpoint = recognition.checkpoint
+    group = next(group for group in checkpoint.weighted if group.name == path[0])
+    top = Template(group=group, architecture=replace(models[path[:1]], name=path[0]), replicas=None)
+    settled = assign(top, Request(order="any"))
+    file = flat_file(checkpoint, take_apart(settled.layers, path[1:]), models[path], full=True)
+    plan = plan_whole(file, models[path], request, notes=settled.notes)
+    return replace(plan, left_behind=(*plan.left_behind, *_outside(checkpoint, file)))
+
+
+def _from_reference(
+    recognition: Recognition, models: Mapping[Path, Layer], path: Path, request: Request
 ) -> Plan:
-    """Plan a model that is taken out of the file."""
-    template = choose(recognition, submodel=request.submodel)
+    """Plan a nested model of a weights file, whose reference model describes the model around it."""
+    whole = replace(request, submodel=None, order="any")
+    if recognition.template is not None:
+        around = _extracted(recognition, recognition.template, whole)
+    else:
+        named = named_like(recognition.checkpoint, whole.like) if whole.like is not None else None
+        around = plan_whole(named or recognition.checkpoint, None, whole)
+    file = flat_file(recognition.checkpoint, take_apart(around.layers, path), models[path], full=False)
+    like = None if request.like is None else replace(request.like, architecture=models[path], groups=None)
+    plan = plan_whole(file, None, replace(request, like=like))
+    return replace(plan, left_behind=(*plan.left_behind, *_outside(recognition.checkpoint, file)))
+
+
+def _outside(checkpoint: Checkpoint, file: Checkpoint) -> Iterator[str]:
+    """Say how many weights of a file are not those of a nested model in it, and that training state is not."""
+    taken = {weight.path for group in file.weighted for weight in group.weights}
+    others = {weight.path for group in checkpoint.weighted for weight in group.weights} - taken
+    if others:
+        yield f"{len(others)} weights of layers outside the nested model"
+    if checkpoint.training_config is not None or checkpoint.optimizer is not None:
+        yield "training configuration and optimizer state: they belong to the whole file, not to this model"
+
+
+def _extracted(recognition: Recognition, template: Template, request: Request) -> Plan:
+    """Plan a model that is a layer of the file's own model."""
+    checkpoint, model = recognition.checkpoint, recognition.model
     assignment = assign(template, request)
     own = assignment.settled_by == "architecture" and not assignment.reordered
     whole = own and not request.weights_only
@@ -122,7 +231,7 @@ def _extracted(
         training_config=training_config,
         optimizer=optimizer,
         architecture=assignment.architecture,
-        notes=(*assignment.notes, *_optimizer_note(optimizer)),
+        notes=(*assignment.notes, *_kept_notes(recognition), *optimizer_note(optimizer)),
         frozen=assignment.frozen,
         flags="reference" if assignment.reordered else "saved",
         left_behind=(
@@ -132,134 +241,16 @@ def _extracted(
     )
 
 
-def _is_whole(
-    checkpoint: Checkpoint, recognition: Recognition, model: Layer | None, like: Reference | None
-) -> bool:
+def _is_whole(recognition: Recognition, like: Reference | None) -> bool:
     """Tell whether a file is one model without a wrapper, which needs no choice of a model in it."""
     if recognition.kind in ("single", "empty"):
-        return recognition.kind == "single" or model is not None
-    if model is not None:
-        return not recognition.wrappers
+        return recognition.kind == "single" or recognition.model is not None
+    if recognition.model is not None:
+        return not recognition.wrapper and not recognition.inner
     if like is None or like.architecture is None:
         return False
     listed = [layer.name for layer in load_order(like.architecture)]
-    return listed == [group.name for group in checkpoint.layers]
-
-
-def _as_it_is(checkpoint: Checkpoint, model: Layer | None, request: Request) -> Plan:
-    """Plan the file of a single model: its groups are the layers, so only nested models have to be settled."""
-    like = request.like
-    notes = ["there was no wrapper: the single model is converted as it is"]
-    if model is not None:
-        architecture = named_by(model, tuple(group.name for group in checkpoint.layers))
-        if like is not None:
-            _require_fit(checkpoint, like)
-            notes.append(f"the reference model {_NOT_NEEDED}")
-        if request.plain:
-            _require_plain(architecture, checkpoint)
-            notes.append(f"the assumption of a plain model {_NOT_NEEDED}")
-    elif like is not None and like.architecture is not None:
-        architecture = like.architecture
-        _require_fit(checkpoint, like)
-    else:
-        raise _no_architecture(checkpoint)
-    whole = model is not None and not request.weights_only
-    return Plan(
-        template=architecture.name,
-        replicas=None,
-        settled_by="architecture" if model is not None else "reference",
-        layers=tuple(_stored_layers(checkpoint, architecture, None if model is not None else like)),
-        backend=checkpoint.backend,
-        keras_version=checkpoint.keras_version,
-        training_config=checkpoint.training_config if whole else None,
-        optimizer=lift_optimizer(checkpoint.optimizer)
-        if whole and checkpoint.optimizer is not None
-        else None,
-        architecture=architecture,
-        notes=tuple(notes),
-    )
-
-
-def _stored_layers(
-    checkpoint: Checkpoint, architecture: Layer, like: Reference | None
-) -> Iterator[PlannedLayer]:
-    """Plan the layers of an architecture from the groups of the same names; settle the list of each nested model.
-
-    Args:
-        checkpoint: The file of a single model.
-        architecture: The description of the model.
-        like: The reference model that the architecture comes from, whose trainable flags need not be those of the file;
-            None if it is the file's own.
-
-    Raises:
-        InputRefused: If the file has weights of other layers.
-        Undecided: If the list of a nested model cannot be settled.
-    """
-    groups = {group.name: group for group in checkpoint.layers}
-    layers = tuple(load_order(architecture))
-    names = {layer.name for layer in layers}
-    unknown = next((group.name for group in checkpoint.weighted if group.name not in names), None)
-    if unknown is not None:
-        raise InputRefused(
-            f"the file holds weights of {unknown!r}, which is no layer of its architecture",
-            where=checkpoint.root,
-        )
-    for layer in layers:
-        group = groups.get(layer.name, LayerGroup(name=layer.name, weights=()))
-        inner = replace(layer.innermost, name=layer.name)
-        children: tuple[PlannedLayer, ...] = ()
-        if inner.children is not None and layer.name in groups:
-            own = inner if like is None else None
-            described = None if like is None else replace(like, architecture=inner, groups=None)
-            nested = Template(group=group, architecture=own, replicas=None)
-            children = assign(nested, Request(like=described, order="any")).layers
-        yield PlannedLayer(
-            name=layer.name,
-            weights=tuple(PlannedWeight(name=weight.name, source=weight) for weight in group.weights),
-            children=children,
-        )
-
-
-def _require_fit(checkpoint: Checkpoint, like: Reference) -> None:
-    """Refuse a reference model of another model than the file holds, whatever its trainable flags are."""
-    saved = file_layers(checkpoint.layers)
-    loading = load_by_order(saved, narrowed(model_layers(like), saved))
-    complaints = [loading.complaint, *(step.complaint for step in loading.steps if not _in_other_order(step))]
-    complaint = next(filter(None, complaints), "")
-    if complaint:
-        raise Undecided(
-            f"the reference model does not fit the checkpoint: {complaint}",
-            where=like.where,
-            hint="write the reference model with the code that built the saved model",
-        )
-
-
-def _in_other_order(step: LoadStep) -> bool:
-    """Tell whether a layer is a nested model with as many weights, whose order depends on trainable flags."""
-    want, have = step.expected, step.saved
-    if want is None or have is None or want.shapes is None:
-        return False
-    return len(set(want.owners)) > 1 and len(want.shapes) == len(have.shapes)
-
-
-def _require_plain(architecture: Layer, checkpoint: Checkpoint) -> None:
-    """Refuse an architecture that contradicts the assumption that nothing was frozen and no model is nested."""
-    for layer in load_order(architecture):
-        found = "is a nested model" if layer.innermost.children is not None else ""
-        if not found and not layer.trainable and not layer.is_input:
-            found = "was frozen"
-        if found:
-            raise UsageRefused(
-                "the assumption that nothing was frozen and no model is nested contradicts the file's own "
-                f"architecture: {layer.name!r} {found}",
-                where=checkpoint.root,
-                hint="leave the assumption out: the architecture settles the layers",
-            )
-
-
-def _optimizer_note(optimizer: tuple[PlannedWeight, ...] | None) -> Iterator[str]:
-    if optimizer and optimizer[-1].name == f"w{len(optimizer) - 1}" != optimizer[-1].source.name:
-        yield "optimizer weights are named w0, w1 …: Keras before 2.4 cannot read long lists of names back"
+    return listed == [group.name for group in recognition.checkpoint.layers]
 
 
 def _layers_left_behind(checkpoint: Checkpoint, model: Layer | None, template: Template) -> Iterator[str]:
@@ -296,53 +287,3 @@ def _state_left_behind(
 
 def _shortened(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:3])} … {', '.join(names[-2:])}"
-
-
-_BY_OUTPUT = ("loss", "loss_weights", "metrics", "weighted_metrics", "sample_weight_mode")
-
-
-def lift_training_config(text: str, wrapper: Layer, template: Layer, *, where: str) -> str:
-    """Key losses, weights and metrics by the template's outputs instead of the wrapper's.
-
-    Merge layers were numbered on their own before Keras 2.1.2 (``concatenate_1``), and counted where outputs
-    share a name. Raises InputRefused for text that is not JSON.
-    """
-    theirs = [name for name, _, _ in wrapper.outputs]
-    ours = output_names(template)
-    config = read_json(text, where=where).object()
-    if theirs == ours or len(theirs) != len(ours):
-        return text
-    lifted = {
-        key: _rekeyed(value, theirs, ours) if key in _BY_OUTPUT else value.json()
-        for key, value in config.items()
-    }
-    return text if lifted == config.json() else json.dumps(lifted)
-
-
-def lift_optimizer(weights: Sequence[Weight]) -> tuple[PlannedWeight, ...]:
-    """Keep the optimizer's weights in order, under short names where Keras would have to split their list.
-
-    Keras up to 2.3.1 and tf.keras up to 1.13 cannot read a split list back.
-    """
-    names = uniquify([clean(weight.name) for weight in weights])
-    if list_size(names) > LONGEST_LIST:
-        names = [f"w{index}" for index in range(len(names))]
-    return tuple(PlannedWeight(name=name, source=weight) for name, weight in zip(names, weights, strict=True))
-
-
-def output_names(model: Layer) -> list[str]:
-    """Name a model's outputs as Keras does: after the layers they come from."""
-    if model.sequential:
-        return [layer.name for layer in load_order(model)][-1:]
-    return [name for name, _, _ in model.outputs]
-
-
-def _rekeyed(value: Value, theirs: Sequence[str], ours: Sequence[str]) -> Json:
-    """Rename the keys of what is given output by output; a list in the order of outputs where two share a name."""
-    if value.kind != "object" or not set(value.object().keys()) <= set(theirs):
-        return value.json()
-    by_name = value.object()
-    if len(set(ours)) < len(ours):
-        return [by_name.value(name).json() if by_name.has(name) else None for name in theirs]
-    names = dict(zip(theirs, ours, strict=True))
-    return {names[key]: item.json() for key, item in by_name.items()}

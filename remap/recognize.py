@@ -1,41 +1,40 @@
-"""Recognize what a checkpoint holds: a multi-GPU wrapper, several models, a single model, or no weights.
-
-`multi_gpu_model` (keras/utils/multi_gpu_utils.py, training_utils.py before Keras 2.1.6) calls the template once per GPU,
-each time on slices of the same inputs, and concatenates the results along the batch axis. People also built the same by
-hand. The structure of the graph identifies a wrapper; the names of its layers do not.
-"""
+"""Recognize what a checkpoint holds: multi-GPU wrappers and where they are, several models, a single model, no weights."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from remap.architecture import Layer, owned_weights, parse_model
+from remap.architecture import Layer, is_weightless, parse_model
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.errors import InputRefused, NothingToExtract, Remedy, Undecided
-from remap.layers.weights import OwnedWeights
+from remap.inner_wrappers import InnerWrapper, built_on_templates
 from remap.weight_names import layer_scope, split_number
+from remap.wrappers import unwrap
 
 __all__ = [
     "Kind",
     "Recognition",
     "Template",
     "choose",
+    "find_submodel",
+    "models_inside",
     "own_architecture",
     "recognize",
     "replicas_by_surroundings",
+    "require_certain",
     "several_models",
-    "unwrap",
 ]
 
-Kind = Literal["multi-gpu", "several", "single", "empty"]
+Path = tuple[str, ...]
+
+Kind = Literal["multi-gpu", "multi-gpu-inside", "several", "single", "empty"]
 
 _SLICE_NAME = re.compile(r"^lambda(_\d+)?$")
-# A wrapper slices one input for each tensor that it passes to the template; by hand a few may be joined before.
-_MOST_ORIGINS = 64
 _MOST_REMEDIES = 5
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +67,42 @@ class Recognition:
     """What a checkpoint holds.
 
     Attributes:
-        kind: ``multi-gpu`` for a wrapper, ``several`` for a file in which every layer with weights is a model,
-            ``single`` for any other model, ``empty`` for a file without weights.
-        root: The path of the group with the layers, for messages.
+        kind: ``multi-gpu`` for a wrapper, ``multi-gpu-inside`` for a model that has wrappers inside, ``several`` for a
+            file in which every layer with weights is a model, ``single`` for any other model, ``empty`` for a file
+            without weights.
+        checkpoint: The checkpoint, with the model built on the templates of the wrappers inside it.
+        model: That model; None in a weights file.
         template: The replicated model of a wrapper; None for any other kind.
-        models: The models that can be extracted, in file order.
-        wrappers: The paths of the multi-GPU wrappers in the architecture, at any depth, in file order. The path of the
-            whole file's model is empty. Nothing is known of them in a weights file.
-        nested: The paths of the models in the architecture that are not layers of the file's own model.
+        models: The models that are layers with weights, in file order.
+        inner: The multi-GPU wrappers inside the file's own model. Nothing is known of them in a weights file.
+        wrapper: Whether the file's own model is a multi-GPU wrapper, with any weights.
     """
 
     kind: Kind
-    root: str
+    checkpoint: Checkpoint
+    model: Layer | None = None
     template: Template | None = None
     models: tuple[Template, ...] = ()
-    wrappers: tuple[tuple[str, ...], ...] = ()
-    nested: tuple[tuple[str, ...], ...] = ()
+    inner: tuple[InnerWrapper, ...] = ()
+    wrapper: bool = False
+
+    @property
+    def root(self) -> str:
+        """Give the path of the group with the layers, for messages."""
+        return self.checkpoint.root
+
+    @property
+    def submodels(self) -> tuple[Path, ...]:
+        """List the paths of all models with weights that can be extracted on their own."""
+        if self.model is None:
+            return tuple((model.group.name,) for model in self.models)
+        weighted = {group.name for group in self.checkpoint.weighted}
+        return tuple(path for path in models_inside(self.model) if path[0] in weighted and all(path))
+
+    @property
+    def doubt(self) -> InnerWrapper | None:
+        """Give the first wrapper that may be none, so that no template was put in its place."""
+        return next((one for one in self.inner if one.doubt), None)
 
 
 def own_architecture(checkpoint: Checkpoint, *, where: str = "/") -> Layer | None:
@@ -111,14 +130,15 @@ def recognize(checkpoint: Checkpoint, model: Layer | None) -> Recognition:
     Returns:
         The kind of the file, and the models in it.
     """
-    inside = list(_models_inside(model, ())) if model is not None else []
+    inner: tuple[InnerWrapper, ...] = ()
+    if model is not None:
+        checkpoint, model, inner = built_on_templates(checkpoint, model)
     found = unwrap(model) if model is not None else None
-    wrappers = tuple(path for path, layer in inside if unwrap(layer) is not None)
     models = {}
     for name, (group, layer) in _models(checkpoint.weighted, model).items():
         replicas = found[1] if found is not None and found[0].name == name else None
-        models[name] = _template(group, layer, replicas)
-    template = _replicated(checkpoint, model, found)
+        models[name] = _template(group, layer, replicas, inner)
+    template = _replicated(checkpoint, model, found, inner)
     if template is not None:
         models[template.group.name] = template
     kind: Kind = "single"
@@ -126,20 +146,23 @@ def recognize(checkpoint: Checkpoint, model: Layer | None) -> Recognition:
         kind = "empty"
     elif template is not None:
         kind = "multi-gpu"
+    elif any(not one.doubt for one in inner):
+        kind = "multi-gpu-inside"
     elif 1 < len(models) == len(checkpoint.weighted):
         kind = "several"
     return Recognition(
         kind=kind,
-        root=checkpoint.root,
+        checkpoint=checkpoint,
+        model=model,
         template=template,
         models=tuple(models.values()),
-        wrappers=wrappers if found is None else ((), *wrappers),
-        nested=tuple(path for path, _ in inside if len(path) > 1),
+        inner=inner,
+        wrapper=found is not None,
     )
 
 
 def choose(recognition: Recognition, *, submodel: str | None) -> Template:
-    """Choose the model to extract.
+    """Choose the model to extract among those that are layers of the file's own model.
 
     Args:
         recognition: What the checkpoint holds.
@@ -151,36 +174,90 @@ def choose(recognition: Recognition, *, submodel: str | None) -> Template:
     Raises:
         InputRefused: If the file has no weights.
         NothingToExtract: If the file is a single model.
-        Undecided: If the file holds several models, or none with that name.
+        Undecided: If the file holds several models, or none with that name, or what may be a multi-GPU wrapper.
     """
     if recognition.kind == "empty":
         raise InputRefused("the file is a Keras file but holds no weights", where=recognition.root)
-    remedies = _submodels(recognition)
     if submodel is not None:
         for model in recognition.models:
             if submodel in (model.group.name, model.name):
                 return model
+        paths = recognition.submodels
+        listed = ", ".join(map("/".join, paths[:_MOST_LISTED])) or "none"
+        listed += " …" if len(paths) > _MOST_LISTED else ""
         raise Undecided(
-            _not_there(recognition, submodel),
+            f"no model with weights is called {submodel!r}; models in this file: {listed}",
             where=recognition.root,
             hint="list the models with the command inspect",
-            remedies=remedies,
+            remedies=_remedies(paths),
         )
     if recognition.template is not None:
         return recognition.template
+    require_certain(recognition)
     if recognition.kind == "several":
         raise several_models(recognition)
-    what = "already a single model: no layer in it is a replicated model"
-    inner = [path for path in recognition.wrappers if path]
-    if inner:
-        path = "/".join(inner[0])
-        what = f"the file's own model is no multi-GPU wrapper; its layer {path!r} is one"
+    known = "no layer in it is a replicated model"
+    if recognition.model is None:
+        known = "not all of its weights are those of one replicated model"
     raise NothingToExtract(
-        what,
+        f"already a single model: {known}",
         where=recognition.root,
         hint="load it with load_weights or load_model as it is",
-        remedies=tuple(replace(remedy, when="you want this nested model alone") for remedy in remedies),
+        remedies=tuple(
+            replace(remedy, when="you want this nested model alone") for remedy in _submodels(recognition)
+        ),
     )
+
+
+def require_certain(recognition: Recognition) -> None:
+    """Refuse a model that may have a multi-GPU wrapper inside: it may as well be the way in which it was meant.
+
+    Raises:
+        Undecided: If there is one.
+    """
+    found = recognition.doubt
+    if found is None:
+        return
+    raise Undecided(
+        f"the nested model {'/'.join(found.path)!r} has the structure of a multi-GPU wrapper, but {found.doubt}, so "
+        "whether the model was meant to have it or only its template is not known",
+        where=recognition.root,
+        hint="if the model was meant to have it, load it with load_weights or load_model as it is",
+        remedies=tuple(
+            replace(remedy, when="you want this nested model alone") for remedy in _submodels(recognition)
+        ),
+    )
+
+
+def find_submodel(models: Mapping[Path, Layer], submodel: str, *, where: str) -> Path | None:
+    """Find a model by its path, by its name, or by the name that it has inside a TimeDistributed.
+
+    Args:
+        models: The models by their paths.
+        submodel: The path or the name.
+        where: The place in the file, for messages.
+
+    Returns:
+        The path; None if there is no such model.
+
+    Raises:
+        Undecided: If several models have that name.
+    """
+    found = [path for path in models if "/".join(path) == submodel]
+    found = found or [path for path, model in models.items() if submodel in (path[-1], model.name)]
+    if len(found) > 1:
+        raise Undecided(
+            f"{len(found)} models are called {submodel!r}",
+            where=where,
+            hint="give the path of one",
+            remedies=_remedies(found),
+        )
+    return found[0] if found else None
+
+
+def models_inside(model: Layer) -> dict[Path, Layer]:
+    """List the models with weights inside a model by their paths, depth first; of a TimeDistributed what it wraps."""
+    return dict(_models_inside(model, ()))
 
 
 def several_models(recognition: Recognition) -> Undecided:
@@ -194,28 +271,25 @@ def several_models(recognition: Recognition) -> Undecided:
 
 
 def _submodels(recognition: Recognition) -> tuple[Remedy, ...]:
-    models = recognition.models[:_MOST_REMEDIES]
-    return tuple(Remedy(option="submodel", value=model.group.name) for model in models)
+    return _remedies([(model.group.name,) for model in recognition.models])
 
 
-def _not_there(recognition: Recognition, submodel: str) -> str:
-    """Say why no model of a name can be extracted."""
-    path = next((path for path in recognition.nested if path[-1] == submodel), None)
-    if path is not None:
-        return f"{submodel!r} is a nested model inside {path[-2]!r}, which cannot be extracted on its own yet"
-    listed = ", ".join(model.group.name for model in recognition.models) or "none"
-    return f"no model with weights is called {submodel!r}; models in this file: {listed}"
+def _remedies(paths: Sequence[Path]) -> tuple[Remedy, ...]:
+    return tuple(Remedy(option="submodel", value="/".join(path)) for path in paths[:_MOST_REMEDIES])
 
 
 def _replicated(
-    checkpoint: Checkpoint, model: Layer | None, found: tuple[Layer, int] | None
+    checkpoint: Checkpoint,
+    model: Layer | None,
+    found: tuple[Layer, int] | None,
+    inner: Sequence[InnerWrapper],
 ) -> Template | None:
     """Find the replicated model of a wrapper that holds all weights of the file."""
     if len(checkpoint.weighted) != 1:
         return None
     (group,) = checkpoint.weighted
     if model is not None:
-        return _template(group, *found) if found is not None and found[0].name == group.name else None
+        return _template(group, *found, inner) if found is not None and found[0].name == group.name else None
     replicas = replicas_by_surroundings(checkpoint)
     if replicas is None:
         return None
@@ -233,39 +307,13 @@ def _surroundings(checkpoint: Checkpoint, group: LayerGroup) -> tuple[list[str],
     return names[:place], names[place + 1 :]
 
 
-def unwrap(model: Layer) -> tuple[Layer, int] | None:
-    """Give the template of a multi-GPU wrapper and the number of its replicas, or None for any other model.
-
-    A wrapper has one layer that is a model. It is called at least twice, each time on tensors that layers without weights
-    compute from the same inputs. Every output joins the results of all calls along the batch axis.
-    """
-    layers = {layer.name: layer for layer in model.children or ()}
-    inner = [layer for layer in layers.values() if layer.children is not None]
-    others = [layer for layer in layers.values() if layer.children is None]
-    if len(inner) != 1 or not all(owned_weights(layer) in (None, OwnedWeights()) for layer in others):
-        return None
-    template = inner[0]
-    calls = template.nodes
-    if len(calls) < 2:
-        return None
-    origins = _origins((name for call in calls for name, _, _ in call), layers, template.name)
-    inputs_of = [[origins[name] for name, _, _ in call] for call in calls]
-    if any(None in call or call != inputs_of[0] for call in inputs_of):
-        return None
-    if any(layers[name].is_input for call in calls for name, _, _ in call if name in layers):
-        return None
-    for name in {name for name, _, _ in model.outputs}:
-        merge = layers.get(name)
-        if merge is None or not _joins_batches(merge, template, len(calls)):
-            return None
-    feeds = [layer for layer in others if layer.is_input]
-    if template.sequential and len(feeds) == 1:
-        template = replace(template, feed=feeds[0])
-    return (template, len(calls)) if model.outputs else None
-
-
-def _template(group: LayerGroup, layer: Layer | None, replicas: int | None) -> Template:
+def _template(
+    group: LayerGroup, layer: Layer | None, replicas: int | None, inner: Sequence[InnerWrapper] = ()
+) -> Template:
     """Describe a model; of a wrapper whose template is a wrapper, take the innermost template."""
+    for one in inner:
+        if one.template == (group.name,) and not one.doubt:
+            replicas = (replicas or 1) * one.replicas
     while layer is not None and (deeper := unwrap(layer)) is not None:
         layer, replicas = deeper[0], (replicas or 1) * deeper[1]
     return Template(group=group, architecture=layer, replicas=replicas)
@@ -285,68 +333,19 @@ def _models(
     }
 
 
-def _models_inside(model: Layer, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Layer]]:
-    """List the models inside a model with their paths, depth first."""
+def _is_weightless_model(model: Layer) -> bool:
+    return all(is_weightless(layer) for layer in model.walk() if layer.children is None)
+
+
+def _models_inside(model: Layer, above: Path) -> Iterator[tuple[Path, Layer]]:
     for layer in model.children or ():
         inner = layer
         while inner.children is None and inner.wrapped is not None:
             inner = inner.wrapped
-        if inner.children is not None:
+        if inner.children is not None and not _is_weightless_model(inner):
             path = (*above, layer.name)
             yield path, inner
             yield from _models_inside(inner, path)
-
-
-def _origins(
-    names: Iterable[str], layers: dict[str, Layer], template: str
-) -> dict[str, frozenset[str] | None]:
-    """Find the inputs that layers depend on, following the graph backwards through each layer once.
-
-    The answer for a layer is None if it depends on the template, on a missing layer, on itself, or on more inputs than
-    the tensors of a wrapper do.
-    """
-    known: dict[str, frozenset[str] | None] = {template: None}
-    entered: set[str] = set()
-    pending = list(names)
-    while pending:
-        name = pending[-1]
-        if name in known:
-            pending.pop()
-            continue
-        if name not in layers:
-            known[name] = None
-            continue
-        sources = {source for node in layers[name].nodes for source, _, _ in node}
-        unknown = [source for source in sources if source not in known]
-        if unknown and name not in entered:
-            entered.add(name)
-            pending.extend(unknown)
-        else:
-            known[name] = _joined(sources, known) if sources else frozenset((name,))
-    return known
-
-
-def _joined(sources: Iterable[str], known: Mapping[str, frozenset[str] | None]) -> frozenset[str] | None:
-    joined: frozenset[str] = frozenset()
-    for source in sources:
-        origins = known.get(source)
-        if origins is None:
-            return None
-        joined = joined | origins if joined else origins
-        if len(joined) > _MOST_ORIGINS:
-            return None
-    return joined
-
-
-def _joins_batches(merge: Layer, template: Layer, replicas: int) -> bool:
-    """Tell whether a layer concatenates one output of all replicas along the batch axis."""
-    along = merge.declared.joins_along(merge.config) if merge.declared is not None else None
-    if along != 0 or len(merge.nodes) != 1:
-        return False
-    joined = merge.nodes[0]
-    return {name for name, _, _ in joined} == {template.name} and len({node for _, node, _ in joined}) == len(
-        joined
-    ) == replicas
 
 
 def replicas_by_surroundings(checkpoint: Checkpoint) -> int | None:

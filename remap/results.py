@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from remap.conversion_plan import Plan, PlannedLayer, SettledBy
 from remap.errors import Remedy
+from remap.inner_wrappers import InnerWrapper
 from remap.recognize import Kind
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def as_json(value: Any) -> Any:
 
 
 Role = Literal["model", "slice", "merge", "input", "layer"]
-Flag = Literal["nested", "shared", "frozen", "custom", "cudnn", "code", "split names"]
+Flag = Literal["nested", "multi-gpu", "shared", "frozen", "custom", "cudnn", "code", "split names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +89,15 @@ class InspectedLayer:
 class Inspection:
     """Everything that `inspect` tells.
 
-    `kind` is ``multi-gpu`` for a wrapper, ``several`` for a file with more than one model to choose from,
-    ``single`` for a model that Keras loads as it is, ``empty`` for a file without weights. `content` is
-    ``full model`` or ``weights``. `template` names the replicated model; `replicas` is None where the file
-    does not tell. `settled_by` is what settles the template's layers, ``architecture`` or ``names``; it is None where
-    they are not settled: `question` then says why, `hint` what to do that is not an argument of `extract`. `remedies`
-    are arguments of `extract` that settle them, or that give a file which Keras 3 opens. `keras3_obstacle` says why
-    `load_model` of Keras 3 cannot open the single model as an .h5 file, and is empty where it can or there is no
+    `kind` is ``multi-gpu`` for a wrapper, ``multi-gpu-inside`` for a model with wrappers among its layers or inside its
+    nested models, ``several`` for a file with more than one model to choose from, ``single`` for a model that Keras loads
+    as it is, ``empty`` for a file without weights. `content` is ``full model`` or ``weights``. `wrappers` are the
+    multi-GPU wrappers inside the file's own model; in `layers` their templates stand in their places. `submodels` are
+    the paths by which `extract` takes a model inside alone. `template` names the replicated model; `replicas` is None
+    where the file does not tell. `settled_by` is what settles the template's layers, ``architecture`` or ``names``; it is
+    None where they are not settled: `question` then says why, `hint` what to do that is not an argument of `extract`.
+    `remedies` are arguments of `extract` that settle them, or that give a file which Keras 3 opens. `keras3_obstacle` says
+    why `load_model` of Keras 3 cannot open the single model as an .h5 file, and is empty where it can or there is no
     architecture; `custom_objects` names the classes and functions that it has to be given. `size` is in bytes.
     """
 
@@ -120,6 +123,8 @@ class Inspection:
     parameters: int
     tensors: int
     layers: tuple[InspectedLayer, ...] = field(repr=False)
+    submodels: tuple[str, ...] = field(default=(), repr=False)
+    wrappers: tuple[InnerWrapper, ...] = field(default=(), repr=False)
 
     @property
     def models(self) -> tuple[InspectedLayer, ...]:

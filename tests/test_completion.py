@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -138,6 +140,33 @@ def test_a_name_is_completed(tmp_path: Path, shell: str) -> None:
     save_models(tmp_path / "two.h5", ["generator", "discriminator/v1.2"])
     shown = completed(shell, tmp_path, "h5remap extract two.h5 --submodel disc")
     assert "<h5remap><extract><two.h5><--submodel><discriminator/v1.2>" in shown
+
+
+def save_nested(path: Path, names: list[str]) -> Path:
+    """Write a full file of a model with one model in it, which has models with these names."""
+
+    def stack(name: str, *layers: dict[str, Any]) -> dict[str, Any]:
+        return {"class_name": "Sequential", "config": {"name": name, "layers": list(layers)}}
+
+    save_models(path, ["core"])
+    dense = {"class_name": "Dense", "config": {"name": "dense_1", "units": 4}}
+    with h5py.File(path, "r+") as file:
+        weights = file.create_group("model_weights")
+        weights.attrs["layer_names"] = np.array([b"core"])
+        file.move("core", "model_weights/core")
+        del file.attrs["layer_names"]
+        inner = [stack(name, *([dense] if number == 0 else [])) for number, name in enumerate(names)]
+        file.attrs["model_config"] = json.dumps(stack("whole", stack("core", *inner)))
+    return path
+
+
+@pytest.mark.parametrize("shell", COMMANDS)
+def test_the_path_of_a_nested_model_is_completed_and_no_hostile_one(tmp_path: Path, shell: str) -> None:
+    save_nested(tmp_path / "deep.h5", ["backbone", *HOSTILE])
+    shown = completed(shell, tmp_path, "h5remap extract deep.h5 --submodel core/b")
+    assert sorted(path.name for path in tmp_path.iterdir() if "pwned" in path.name) == []
+    assert "<h5remap><extract><deep.h5><--submodel><core/backbone>" in shown
+    assert "touch" not in shown
 
 
 @pytest.mark.parametrize("shell", COMMANDS)

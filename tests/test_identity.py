@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from remap import InputRefused, NothingToExtract, Undecided, extract
+from remap import InputRefused, NothingToExtract, Undecided, extract, inspect
 from tests.conftest import all_cases
 from tests.truth import differences, differently_ordered, flat_arrays, flat_layers
 
@@ -15,6 +15,7 @@ Case = Callable[[str, str], Path]
 
 ERAS_OF_CASES = {era for era, _ in all_cases()}
 WRAPPED = [(era, name) for era, name in all_cases() if not name.startswith("gan")]
+INSIDE = [(era, name) for era, name in WRAPPED if name.startswith("inside")]
 
 # What no architecture can settle, each with the reason.
 UNDECIDED = {
@@ -22,7 +23,11 @@ UNDECIDED = {
     "custom_odd_name": {"tf.keras-1.12.3"},
 }
 # A stack inside a stack: JSON of Keras up to 2.2.2 does not say what the inner one is called.
-NAMELESS = {("keras-2.0.9", "nested_sequential"), ("keras-2.1.6", "nested_sequential")}
+NAMELESS = {
+    ("keras-2.0.9", "nested_sequential"),
+    ("keras-2.1.6", "nested_sequential"),
+    ("keras-2.1.6", "inside_sequential"),
+}
 
 
 def undecided(era: str, name: str) -> bool:
@@ -57,7 +62,10 @@ def test_full_file_becomes_what_keras_saved_for_the_inner_model(
 # JSON of these Kerases does not say that a model in a nested model was frozen as a whole: the order for the model that
 # the JSON builds is not the saved one.
 FLAG_LOST = {
-    (era, "nested_deep") for era in ERAS_OF_CASES if not era.startswith(("tf.keras-1.15", "tf.keras-2"))
+    (era, name)
+    for era in ERAS_OF_CASES
+    for name in ("nested_deep", "inside_template")
+    if not era.startswith(("tf.keras-1.15", "tf.keras-2"))
 }
 
 
@@ -78,9 +86,17 @@ def test_weights_file_with_a_reference_model_becomes_what_keras_saved(
     if like == "single.json" and (era, name) in FLAG_LOST:
         assert report.flags == "reference"
         assert differences(out, folder / "single_weights.h5") != []
-        assert differently_ordered(out, folder / "single_weights.h5", folder / "fresh_weights.h5") == []
+        if name == "nested_deep":  # in which nothing else was frozen
+            fresh = folder / "fresh_weights.h5"
+            assert differently_ordered(out, folder / "single_weights.h5", fresh) == []
         extract(wrapper_weights(folder), out, like=folder / like, keep_flags=True, overwrite=True)
     assert differences(out, folder / "single_weights.h5") == []
+
+
+FROZEN_INSIDE = {
+    "nested_deep", "relocation_nested", "time_distributed_model", "inside_head", "inside_sequential", "inside_gan",
+    "inside_deep", "inside_template",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("era", "name"), WRAPPED)
@@ -100,7 +116,7 @@ def test_weights_are_in_the_order_that_a_new_unfrozen_model_saves(
     assert differences(kept, truth) == []
     assert differently_ordered(out, truth, fresh) == []
     assert (report.flags == "saved") == (differences(out, truth) == [])
-    if "frozen" not in name and name not in {"nested_deep", "relocation_nested", "time_distributed_model"}:
+    if "frozen" not in name and name not in FROZEN_INSIDE:
         assert report.flags == "saved"
 
 
@@ -124,7 +140,7 @@ def test_full_file_for_a_model_of_other_flags_becomes_weights_in_its_order(
 # What the names cannot show: layers in models of their own, which Keras then counts as one. It refuses the file.
 HIDDEN_MODELS = {
     "nested", "nested_partly_frozen", "only_model", "relocation_nested", "siamese", "twin_nested",
-    "two_branches", "time_distributed_model", "deferred", "shared_across",
+    "two_branches", "time_distributed_model", "deferred", "shared_across", "inside_deep", "inside_template",
 }  # fmt: skip
 # What was frozen and renamed, so that the word `plain` is not true and nothing shows it.
 LIES = {"renamed"}
@@ -139,7 +155,10 @@ def test_names_alone_give_the_right_order_or_a_refusal(
     out = tmp_path / "weights.h5"
     try:
         extract(wrapper_weights(folder), out, plain=plain)
-    except Undecided:
+    except (
+        Undecided,
+        NothingToExtract,
+    ):  # the second for a wrapper inside, which only a reference model shows
         return
     if plain and name in LIES:
         return
@@ -176,14 +195,66 @@ def test_several_models_are_listed_and_each_comes_out_by_name(
     source = folder / "multi.h5"
     if not source.exists():
         pytest.skip("this Keras cannot save a whole wrapper")
-    with pytest.raises(Undecided, match="submodel="):
-        extract(source, tmp_path / "out.h5")
+    if name == "gan":
+        with pytest.raises(Undecided, match="submodel="):
+            extract(source, tmp_path / "out.h5")
+    else:
+        assert any("was replaced" in note for note in extract(source, tmp_path / "out.h5").notes)
     for inner in (path for path in folder.iterdir() if path.is_dir()):
         submodel = inner.name
-        if name == "gan_multi" and submodel == "generator":
-            continue
         extract(source, tmp_path / f"{submodel}.h5", submodel=submodel, weights_only=True)
         assert differences(tmp_path / f"{submodel}.h5", inner / "single_weights.h5") == []
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """List the folders with what Keras saved for nested models of a case."""
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize(("era", "name"), INSIDE)
+def test_each_nested_model_becomes_what_keras_saved_for_it_alone(
+    case: Case, tmp_path: Path, era: str, name: str
+) -> None:
+    folder, out = case(era, name), tmp_path / "out.h5"
+    source = folder / "multi.h5"
+    if not source.exists():
+        pytest.skip("this Keras cannot save a whole wrapper")
+    paths = {path.rpartition("/")[2]: path for path in inspect(source).submodels}
+    for part in parts_of(folder):
+        for submodel in {part.name, *([paths[part.name]] if part.name in paths else [])}:
+            extract(source, out, submodel=submodel, overwrite=True)
+            assert differences(out, part / "single.h5") == []
+            extract(source, out, submodel=submodel, weights_only=True, overwrite=True)
+            assert differences(out, part / "single_weights.h5") == []
+
+
+@pytest.mark.parametrize("member", ["single.h5", "single.json"])
+@pytest.mark.parametrize(("era", "name"), INSIDE)
+def test_a_reference_model_of_the_whole_tells_its_nested_models_in_a_weights_file(
+    case: Case, tmp_path: Path, era: str, name: str, member: str
+) -> None:
+    folder, out = case(era, name), tmp_path / "out.h5"
+    for part in parts_of(folder):
+        if (era, name) in NAMELESS and member == "single.json":
+            with pytest.raises(Undecided):
+                extract(wrapper_weights(folder), out, like=folder / member, submodel=part.name)
+            continue
+        options = {"like": folder / member, "submodel": part.name, "overwrite": True}
+        extract(wrapper_weights(folder), out, keep_flags=True, **options)  # type: ignore[arg-type]
+        assert differences(out, part / "single_weights.h5") == []
+        extract(folder / "single_weights.h5", out, keep_flags=True, **options)  # type: ignore[arg-type]
+        assert differences(out, part / "single_weights.h5") == []
+
+
+@pytest.mark.parametrize(("era", "name"), INSIDE)
+def test_a_single_model_gives_its_nested_models(case: Case, tmp_path: Path, era: str, name: str) -> None:
+    folder, out = case(era, name), tmp_path / "out.h5"
+    if not (folder / "single.h5").exists():
+        pytest.skip("this Keras cannot save that file of the inner model")
+    for part in parts_of(folder):
+        extract(folder / "single.h5", out, submodel=part.name, overwrite=True)
+        if (part / "single.h5").exists():
+            assert differences(out, part / "single.h5") == []
 
 
 @pytest.mark.parametrize("name", ["single.h5", "single_weights.h5"])

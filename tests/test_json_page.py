@@ -15,6 +15,7 @@ import remap
 from remap.checking import Verdict
 from remap.comparison.results import ComparedTensor, Comparison, MovedLayer, Movement
 from remap.errors import GIVE_JSON, Remedy
+from remap.inner_wrappers import InnerWrapper
 from remap.loaders import LoaderVerdict
 from remap.results import InspectedLayer, InspectedWeight, Inspection, Move, Report
 from remap.stats import Stats
@@ -35,6 +36,7 @@ OBJECTS: dict[str, type[Any]] = {
     "compared": ComparedTensor,
     "moved": MovedLayer,
     "movement": Movement,
+    "wrapper": InnerWrapper,
 }
 """The sections that are a dataclass turned into JSON as it is; the others are compared with documents in other tests."""
 SIMPLE = {str: "string", bool: "boolean", int: "integer", float: "number", NoneType: "null"}

@@ -10,7 +10,8 @@ from remap import InputRefused, NothingToExtract, Undecided
 from remap.architecture import Layer
 from remap.checkpoint import Checkpoint
 from remap.inspection import inspection_of
-from remap.recognize import choose, recognize, unwrap
+from remap.recognize import choose, recognize
+from remap.wrappers import unwrap
 from tests.paper import dense, entry, group, model, replicated, stack
 
 INNER = ("dense_1/kernel", "dense_1/bias", "dense_2/kernel", "dense_2/bias")
@@ -112,7 +113,8 @@ def test_a_wrapper_in_a_wrapper_is_opened_whole() -> None:
         root="/", layers=(group("x"), group("u"), group("v"), group("middle", *INNER[:2]), group("y"))
     )
     recognition = recognize(checkpoint, outer)
-    assert recognition.wrappers == ((), ("middle",))
+    assert recognition.wrapper
+    assert [(one.path, one.replicas) for one in recognition.inner] == [(("middle",), 2)]
     for submodel in (None, "middle", "model_1"):
         found = choose(recognition, submodel=submodel)
         assert (found.group.name, found.name, found.replicas) == ("middle", "model_1", 4)
@@ -184,45 +186,3 @@ def test_no_more_than_five_models_are_suggested() -> None:
     with pytest.raises(Undecided, match="net_6") as caught:
         choose(recognize(Checkpoint(root="/", layers=layers), None), submodel=None)
     assert [one.value for one in caught.value.remedies] == [f"net_{number}" for number in range(5)]
-
-
-def wrapped(*inside: dict[str, Any]) -> tuple[Checkpoint, Layer]:
-    """Wrap a stack for two replicas."""
-    template = {**stack(*inside), "inbound_nodes": [[["u", 0, 0]], [["v", 0, 0]]]}
-    outer = model(
-        entry("x", "InputLayer"),
-        entry("u", "Lambda", [["x"]]),
-        entry("v", "Lambda", [["x"]]),
-        template,
-        {
-            **entry("y", "Concatenate", axis=0),
-            "inbound_nodes": [[["model_1", 1, 0, {}], ["model_1", 2, 0, {}]]],
-        },
-        outputs=("y",),
-    )
-    names = ("x", "u", "v", "model_1", "y")
-    layers = tuple(group(name, *(INNER if name == "model_1" else ())) for name in names)
-    return Checkpoint(root="/", layers=layers), outer
-
-
-def test_a_nested_model_is_said_to_be_one() -> None:
-    recognition = recognize(*wrapped(stack(dense("dense_1"), name="backbone"), dense("dense_2")))
-    assert (recognition.kind, recognition.wrappers) == ("multi-gpu", ((),))
-    assert recognition.nested == (("model_1", "backbone"),)
-    with pytest.raises(Undecided, match="'backbone' is a nested model inside 'model_1'") as caught:
-        choose(recognition, submodel="backbone")
-    assert [one.value for one in caught.value.remedies] == ["model_1"]
-
-
-def test_a_wrapper_inside_another_model_is_found_and_its_template_can_be_chosen() -> None:
-    checkpoint, inner = wrapped(dense("dense_1"), dense("dense_2"))
-    parallel = {**inner.entry, "name": "m"}
-    outer = model({**parallel, "inbound_nodes": [[["x", 0, 0]]]}, dense("head"), entry("x", "InputLayer"))
-    layers = (group("x"), group("m", *INNER), group("head", "head/kernel"))
-    recognition = recognize(replace(checkpoint, layers=layers), outer)
-    assert (recognition.kind, recognition.wrappers) == ("single", (("m",),))
-    with pytest.raises(NothingToExtract, match="its layer 'm' is one") as caught:
-        choose(recognition, submodel=None)
-    assert [one.value for one in caught.value.remedies] == ["m"]
-    for name in ("m", "model_1"):
-        assert choose(recognition, submodel=name).name == "model_1"

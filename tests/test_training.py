@@ -7,7 +7,7 @@ import pytest
 
 from remap import InputRefused
 from remap.checkpoint import Weight
-from remap.planning import lift_optimizer, lift_training_config
+from remap.training_state import lift_optimizer, lift_training_config
 from tests.paper import dense, model
 
 

@@ -19,10 +19,12 @@ from remap.assignment.reference_order import contradicted_inside
 from remap.checking import layers_to_load
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, PlannedWeight
+from remap.inner_wrappers import on_templates
 from remap.keras3.conversion import translate
 from remap.planning import compose_for_keras3
+from remap.recognize import recognize
 from remap.weight_names import layer_scope
-from tests.paper import dense, entry, listed
+from tests.paper import dense, entry, listed, parallel
 
 Architecture = dict[str, Any]
 Given = TypeVar("Given")
@@ -145,10 +147,36 @@ def many_layers_to_check(size: int) -> object:
     return layers_to_load(reference_from_checkpoint(like, where="paper"), file_layers(like.layers))
 
 
+def many_wrappers_inside(size: int) -> object:
+    wrapped = [
+        parallel(entry(f"m{number}", "Sequential", layers=[dense("d")]), name=f"p{number}")
+        for number in range(size)
+    ]
+    model = parse_model(json.dumps(entry("whole", "Sequential", layers=wrapped)), where="paper")
+    layers = tuple(
+        LayerGroup(name=f"p{number}", weights=listed("d/kernel", "d/bias")) for number in range(size)
+    )
+    found = recognize(Checkpoint(root="/", layers=layers, model_config=json.dumps(model.entry)), model)
+    assert len(found.inner) == len(found.submodels) == size
+    return found
+
+
+def a_model_with_wrappers_called_often(size: int) -> object:
+    wrapper = parallel(entry("m", "Sequential", layers=[dense("d")]), name="p", parts=size)
+    wrapper["inbound_nodes"] = [[["x", 0, 0, {}]]] * size
+    heads = [{**dense(f"h{call}"), "inbound_nodes": [[["p", 1 + call, 0, {}]]]} for call in range(size)]
+    model = parse_model(json.dumps(functional(entry("x", "InputLayer"), wrapper, *heads)), where="paper")
+    built, found = on_templates(model)
+    assert not found[0].doubt
+    return built
+
+
 PARTS = (
     first_difference_in_the_last_of_many,
     many_layers_of_another_session_in_one_group,
     many_layers_to_check,
+    many_wrappers_inside,
+    a_model_with_wrappers_called_often,
 )
 
 

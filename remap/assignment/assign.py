@@ -36,7 +36,7 @@ from remap.errors import GIVE_JSON, GIVE_WEIGHTS, Remedy, Undecided, UsageRefuse
 from remap.recognize import Template
 from remap.weight_names import clean, layer_scope, uniquify
 
-__all__ = ["Assignment", "assign"]
+__all__ = ["Assignment", "assign", "require_loadable"]
 
 _SAME_CODE = "describe the model as it was saved, with the code that built the trained model"
 _NOT_NEEDED = "was not needed: the file's own architecture settles the layers"
@@ -324,13 +324,13 @@ def _ordered(
     if set(names) == set(like.layer_names) and len(names) == len(like.layer_names):
         place = {name: number for number, name in enumerate(like.layer_names)}
         layers = tuple(sorted(layers, key=lambda layer: place[layer.name]))
-    _require_loadable(layers, like)
+    require_loadable(layers, like)
     changed = bool(moved) or [layer.name for layer in layers] != names
     notes = (*settled.notes, *_reordered_notes(moved), *_whole_notes(expected, reading, saved, listed))
     return replace(settled, layers=layers, notes=notes, reordered=changed)
 
 
-def _require_loadable(layers: Sequence[PlannedLayer], like: Reference) -> None:
+def require_loadable(layers: Sequence[PlannedLayer], like: Reference) -> None:
     """Refuse a reference model whose `load_weights` would not take the layers: it is another model."""
     planned = [
         FileLayer(name=layer.name, shapes=tuple(weight.source.shape for weight in layer.weights))

@@ -15,8 +15,10 @@ from remap.assignment.expected import (
 )
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.errors import GIVE_JSON, Undecided
-from remap.recognize import own_architecture, replicas_by_surroundings, unwrap
+from remap.inner_wrappers import on_templates
+from remap.recognize import own_architecture, recognize, replicas_by_surroundings
 from remap.typed_json import read_json
+from remap.wrappers import unwrap
 
 __all__ = ["Order", "Reference", "Request", "named_by", "reference_from_checkpoint", "reference_from_json"]
 
@@ -81,12 +83,13 @@ class Request:
 def reference_from_json(text: str, *, where: str) -> Reference:
     """Read a reference model from JSON: `model.to_json()` of any Keras, the `config.json` of a `.keras` archive.
 
-    The JSON of a multi-GPU wrapper describes its template.
+    The JSON of a multi-GPU wrapper describes its template; that of a model with wrappers inside, the model built on
+    their templates.
 
     Raises:
         InputRefused: If the text is not the JSON of a model.
     """
-    model = parse_model(text, where=where)
+    model, _ = on_templates(parse_model(text, where=where))
     found = unwrap(model)
     # Keras 3 sorts branches by other rules. It writes `registered_name`, as tf_keras and the last releases of Keras 2 do.
     return Reference(
@@ -114,8 +117,8 @@ def reference_from_checkpoint(checkpoint: Checkpoint, *, where: str) -> Referenc
         InputRefused: If its architecture is damaged.
     """
     keras3 = (checkpoint.keras_version or "").startswith("3")
-    groups = checkpoint.layers
-    model = own_architecture(checkpoint, where=where)
+    found_in = recognize(checkpoint, own_architecture(checkpoint, where=where))
+    groups, model = found_in.checkpoint.layers, found_in.model
     if model is None:
         if not checkpoint.weighted or replicas_by_surroundings(checkpoint) is not None:
             problem = "is a multi-GPU checkpoint itself" if checkpoint.weighted else "holds no weights"

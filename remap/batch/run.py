@@ -73,7 +73,7 @@ def extract_many(
         like: The reference model, as for `remap.extract`, and so the next four.
         plain: Nothing was frozen, and no model is nested.
         keep_flags: Keep the order of the checkpoint's trainable flags.
-        submodel: Which of several models.
+        submodel: A model inside each model, which is extracted alone: its name or its path.
         weights_only: Leave architecture and training state behind.
         overwrite: Replace outputs that are there.
         resume: Skip outputs that are there and were made from the same input by the same settings, as the record

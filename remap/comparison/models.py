@@ -90,9 +90,9 @@ def held_by_checkpoint(checkpoint: Checkpoint, *, where: str) -> HeldModel:
 
     Raises InputRefused for a file without weights, and for an architecture that is none.
     """
-    model = own_architecture(checkpoint, where=where)
+    found = recognize(checkpoint, own_architecture(checkpoint, where=where))
+    checkpoint, model = found.checkpoint, found.model
     optimizer = checkpoint.optimizer or ()
-    found = recognize(checkpoint, model)
     if found.kind == "empty":
         raise InputRefused("the file is a Keras file but holds no weights", where=where)
     if found.template is not None:

@@ -36,6 +36,20 @@ def advice_lines(inspection: Inspection, *, width: int | None) -> Iterator[Line]
             yield _command(_extraction(inspection.source, submodel=model.name))
     else:
         yield from _extract(inspection, width)
+    yield from _nested(inspection)
+
+
+def _nested(inspection: Inspection) -> Iterator[Line]:
+    """Say how to extract a model inside another alone, for the first of them."""
+    shown = (
+        {model.name for model in inspection.models} if inspection.kind in ("multi-gpu", "several") else set()
+    )
+    paths = [path for path in inspection.submodels if path not in shown]
+    if not paths or inspection.content == "weights":
+        return
+    which = f"one of the {len(paths):,} nested models" if len(paths) > 1 else "a nested model"
+    yield Line(f"To extract {which} alone:")
+    yield _command(_extraction(inspection.source, submodel=paths[0]))
 
 
 def _load(inspection: Inspection, width: int | None) -> Iterator[Line]:
@@ -65,7 +79,8 @@ def _extract(inspection: Inspection, width: int | None) -> Iterator[Line]:
         yield from wrapped(
             "The tree shows groups of weights with a common name, in the order of the file.", "", width
         )
-    yield Line("To extract the single model:")
+    inside = inspection.kind == "multi-gpu-inside"
+    yield Line(f"To extract the {'model without its wrappers' if inside else 'single model'}:")
     if inspection.settled_by is not None:
         yield _command(extraction)
     if inspection.keras3_obstacle:

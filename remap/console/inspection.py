@@ -21,6 +21,7 @@ __all__ = ["Selection", "overview_lines"]
 _NUMBERS = re.compile(r"\d+(?:[a-z](?![a-z]))?")
 _REMARKS: dict[Flag, str] = {
     "nested": "nested model",
+    "multi-gpu": "in a multi-GPU wrapper",
     "shared": "shared",
     "frozen": "frozen",
     "custom": "custom layer",
@@ -80,9 +81,13 @@ def _verdict(inspection: Inspection) -> str:
         return "A Keras file without weights"
     size = f"{parameters(inspection.parameters)} parameters".replace(" ", TIE)
     if inspection.class_name is not None:
+        inside = [one for one in inspection.wrappers if not one.doubt]
+        what = "Single model"
+        if inspection.kind == "multi-gpu-inside":
+            what = f"Model with {count(len(inside), 'multi-GPU wrapper')} inside"
         name = f"{show(inspection.name)}, " if inspection.name else ""
         return (
-            f"Single model: {name}{_class(inspection.class_name)} of "
+            f"{what}: {name}{_class(inspection.class_name)} of "
             f"{count(len(inspection.layers), 'layer')}, {size}"
         )
     return f"Single model: {_weighted(inspection.layers)}, {size}"

@@ -21,7 +21,8 @@ from remap.keras3.tensors import Translation
 from remap.keras3.training import add_training
 from remap.layers import SEQUENTIAL
 from remap.layers.declaration import Setting, Writer
-from remap.planning import compose_for_keras3, output_names
+from remap.planning import compose_for_keras3
+from remap.training_state import output_names
 
 __all__ = ["to_keras3", "translate"]
 

@@ -418,7 +418,9 @@ def _check(source: Path, arguments: dict[str, Any]) -> Iterator[Line]:
 def _options(chance: random.Random) -> dict[str, Any]:
     options: dict[str, Any] = {"weights_only": chance.random() < 0.2}
     if chance.random() < 0.1:
-        options["submodel"] = chance.choice(["model_1", "sequential_1", "model", "nowhere"])
+        options["submodel"] = chance.choice(
+            ["model_1", "sequential_1", "model", "core", "core/backbone", "nowhere"]
+        )
     return options
 
 

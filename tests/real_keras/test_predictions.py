@@ -28,7 +28,7 @@ RUNS += [(era, "jax") for era in ("keras-2.2.4", "tf.keras-2.3.4-eager") if era 
 REFUSED = {
     "many_layers": "Keras 3 has no such layer",  # LocallyConnected2D
     # The first releases save no architecture of a wrapper, so that only the file's groups tell the models.
-    "gan_multi-generator": "is a nested model inside|no model with weights is called",
+    "gan_multi-generator": "no model with weights is called",
 }
 # What no way settles, whatever is to be written.
 UNDECIDED = {
@@ -41,13 +41,17 @@ RECURRENT = frozenset({"lstm_plain", "recurrent", "scope_prefix", "time_distribu
 
 def sources(folder: Path) -> Iterator[tuple[str, Path, Path, Reference | None]]:
     """Give for each model in a case: its name, the multi-GPU file, the folder of its truth, a reference model."""
-    for name in told(folder)["submodels"] or [""]:  # type: ignore[attr-defined]
+    whole = [""] if (folder / "single_weights.h5").exists() else []
+    for name in [*whole, *told(folder)["submodels"]]:  # type: ignore[misc]
         truth = folder / str(name)
-        whole = folder / "multi.h5"
-        if whole.exists():
-            yield str(name), whole, truth, None
+        full = folder / "multi.h5"
+        if full.exists():
+            yield str(name), full, truth, None
         elif (folder / "multi_weights.h5").exists() and (truth / "single.json").exists():
-            like = reference_from_json((truth / "single.json").read_text(), where="single.json")
+            around = (
+                folder if whole else truth
+            )  # of a nested model at any depth the reference model is the whole
+            like = reference_from_json((around / "single.json").read_text(), where="single.json")
             yield str(name), folder / "multi_weights.h5", truth, like
 
 
