@@ -268,19 +268,21 @@ def _check_new(name: str, opened: OpenedKeras3, like: ModelToLoad | None, *, ord
     loading = load_by_path(saved, model.expected())
     architecture = None if model.reference is None else model.reference.architecture
     in_tf_keras = None if architecture is None else load_by_path(saved, tf_keras_objects(architecture))
+    loaders = new_format(
+        _called(name),
+        form,
+        by_path=loading,
+        in_tf_keras=in_tf_keras,
+        opening=own.opening(saved, name),
+        order_is_right=order_is_right,
+    )
+    (answer,) = [one.answer for one in loaders if one.loader == "load_weights of Keras 3"]
     return Check(
         source=name,
         like=None if like is None else like.where,
         form=form,
-        verdict=_VERDICTS[answer_of(loading, order_is_right=order_is_right)],
-        loaders=new_format(
-            _called(name),
-            form,
-            by_path=loading,
-            in_tf_keras=in_tf_keras,
-            opening=own.opening(saved, name),
-            order_is_right=order_is_right,
-        ),
+        verdict=_VERDICTS[answer],
+        loaders=loaders,
         loading=loading,
         by_name=None,
         warnings=(*_order_warnings(loading), *_ignored(loading), *_custom(loading)),

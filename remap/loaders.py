@@ -36,6 +36,11 @@ _OLD_NAMES = (".h5", ".hdf5")
 _WEIGHTS = ".weights.h5"
 _ARCHIVE = ".keras"
 _NO_CONFIG = "No model config found in the file: it has weights only"
+# What Keras says of files in its new formats whose names end in .h5.
+_MISNAMED: dict[Form, str] = {
+    ".keras": "Unable to open file (file signature not found)",
+    ".weights.h5": "Layer count mismatch when loading weights from file, found 0 saved layers",
+}
 _BY_KERAS_3 = "open it in Keras 3, save it there with model.save('NAME.h5'), and check that file"
 
 
@@ -66,12 +71,14 @@ class Opening:
         obstacle: Why it cannot; "" for no reason.
         unsure: Why that is not known; "" if it is.
         custom_objects: The names that it has to be given.
+        since: The oldest release that can; "" for any.
         remedies: What to write for Keras 3 instead.
     """
 
     obstacle: str = ""
     unsure: str = ""
     custom_objects: tuple[str, ...] = ()
+    since: str = ""
     remedies: tuple[Remedy, ...] = ()
 
 
@@ -200,10 +207,12 @@ def _opening(opening: Opening) -> LoaderVerdict:
     if opening.unsure:
         return LoaderVerdict(loader="load_model of Keras 3", answer="cannot tell", reason=opening.unsure)
     given = ", ".join(f"{name!r}: ..." for name in opening.custom_objects)
+    told = (
+        f"in Keras {opening.since} and later" if opening.since else "",
+        f"with custom_objects={{{given}}}" if given else "",
+    )
     return LoaderVerdict(
-        loader="load_model of Keras 3",
-        answer="yes",
-        reason=f"with custom_objects={{{given}}}" if given else "",
+        loader="load_model of Keras 3", answer="yes", reason=", ".join(text for text in told if text)
     )
 
 
@@ -226,7 +235,7 @@ def new_format(
         opening: What `load_model` makes of an archive.
         order_is_right: As `answer_of` has it.
     """
-    misnamed = "" if name.endswith(form) else f"the name must end in {form}: Keras goes by it"
+    misnamed = "" if name.endswith(form) else f"{_MISNAMED[form]}: the name of such a file must end in {form}"
     rename = f"give it a name that ends in {form}" if misnamed else ""
 
     def taken(loader: Loader, loading: Loading | None) -> LoaderVerdict:

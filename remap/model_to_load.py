@@ -180,7 +180,17 @@ class OwnModel:
             return Opening(
                 obstacle=f"its weights, which are not those of its architecture: {loading.first_complaint}"
             )
-        return Opening(custom_objects=names)
+        return Opening(
+            custom_objects=names, since="" if not any(map(_lists_inputs_alone, model.walk())) else "3.4"
+        )
+
+
+def _lists_inputs_alone(layer: Layer) -> bool:
+    """Tell whether a model lists its one input without a list around it, which Keras 3.0 to 3.3 do not read."""
+    if layer.children is None or not layer.config.given("input_layers"):
+        return False
+    listed = layer.config.value("input_layers")
+    return listed.kind == "list" and bool(listed.values()) and listed.values()[0].kind == "text"
 
 
 def _holds_code(layer: Layer) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +13,10 @@ from numpy.typing import NDArray
 
 from remap import Check, Undecided, check, extract
 from remap.console.check import check_lines
+from tests.conftest import FIXTURES
 from tests.documented import require_documented
 from tests.handmade import save_weights
+from tests.loader_files import write_files
 from tests.paper import entry, stack
 
 Case = Callable[[str, str], Path]
@@ -220,19 +221,8 @@ def answers(found: Check) -> list[str]:
 @pytest.fixture(scope="module")
 def formats(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with one model in every format, under right names and wrong ones."""
-    folder, origin = tmp_path_factory.mktemp("formats"), case(ERA, "conv_bn")
-    for name in ("single.h5", "single_weights.h5", "single.json"):
-        shutil.copy(origin / name, folder / name)
-    extract(origin / "multi.h5", folder / "single.keras")
-    extract(origin / "multi.h5", folder / "single.weights.h5")
-    for right, wrong in (
-        ("single_weights.h5", "old.weights.h5"),
-        ("single_weights.h5", "weights.hdf"),
-        ("single.h5", "full.bin"),
-        ("single.weights.h5", "new.h5"),
-        ("single.keras", "zip.h5"),
-    ):
-        shutil.copy(folder / right, folder / wrong)
+    folder = tmp_path_factory.mktemp("formats")
+    write_files(case(ERA, "conv_bn"), folder)
     return folder
 
 
@@ -244,8 +234,9 @@ def formats(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("single.keras", "no yes yes yes"),
         ("single.weights.h5", "no yes yes no"),
         ("old.weights.h5", "yes no no no"),
-        ("weights.hdf", "yes yes no no"),
+        ("old.hdf", "yes yes no no"),
         ("full.bin", "yes yes no no"),
+        ("old.keras", "yes yes no no"),
         ("new.h5", "no no no no"),
         ("zip.h5", "no no no no"),
     ],
@@ -256,9 +247,25 @@ def test_each_loader_goes_by_the_format_and_the_name(
 ) -> None:
     found = check(formats / name, formats / like)
     assert answers(found) == expected.split()
-    assert found.loads
+    assert found.loads == ("yes" in expected)
     refused = [one for one in found.loaders if one.answer == "no"]
     assert all(one.reason and (one.hint or one.remedies) for one in refused)
+
+
+RECORDED = json.loads((FIXTURES / "loaders.json").read_text())
+
+
+@pytest.mark.parametrize("era", RECORDED)
+def test_the_answers_are_those_that_each_release_gave(formats: Path, era: str) -> None:
+    number = 2 if era.startswith("keras-3") else 1 if era.startswith("tf_keras") else 0
+    assert len(RECORDED[era]) == 12
+    for name, said in RECORDED[era].items():
+        found = check(formats / name, formats / "single.h5").loaders[number]
+        assert (name, found.answer) == (name, "no" if said else "yes")
+        if name.startswith("multi") and not number:
+            assert said == f"ValueError: {found.reason}"
+        elif name.startswith("multi"):
+            assert found.reason in said
 
 
 def test_a_weights_file_of_keras_3_describes_the_objects_of_a_model(
@@ -277,6 +284,8 @@ def test_without_a_model_the_file_describes_itself(formats: Path, case: Case) ->
         found = check(formats / name)
         assert (found.like, found.verdict) == (None, "loads")
         require_documented(found.to_json())
+    assert check(formats / "single.keras").loaders[3].reason == "in Keras 3.4 and later"
+    assert check(formats / "single.h5").loaders[3].reason == ""
     wrapped = check(case(ERA, "conv_bn") / "multi.h5")
     assert answers(wrapped) == ["no"] * 4
     assert "multi-GPU wrapper" in wrapped.loaders[3].reason
