@@ -52,7 +52,7 @@ def here(tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch) -> Path:
         (DEMO / "multi_gpu_weights.h5", "multi_gpu_weights.h5"),
         (DEMO / "model.json", "model.json"),
         (case("keras-2.2.4", "gan") / "multi.h5", "gan.h5"),
-        (case(*DEMO_CASE) / "single.h5", "old.h5"),
+        *((case(*DEMO_CASE) / "single.h5", name) for name in ("old.h5", "epoch1.h5", "epoch2.h5")),
     ):
         shutil.copy(source, tmp_path / target)
     monkeypatch.chdir(tmp_path)
@@ -237,7 +237,8 @@ def test_every_block_runs_in_order(
                 exec(compile(text, "README.md", "exec"), {})  # noqa: S102
     assert capsys.readouterr().out == "multi-gpu\nreference () True\n"
     made = {path.name for path in here.iterdir()} - started
-    assert made == {"single.h5", "single.keras", "single_weights.h5", "generator.h5", "new.keras", "again.h5"}
+    models = {"single.h5", "single.keras", "single_weights.h5", "generator.h5", "new.keras", "again.h5"}
+    assert made == {*models, "moved.svg"}
     truth = case(*DEMO_CASE)
     assert differences(here / "single.h5", truth / "single.h5") == []
     assert differences(here / "single_weights.h5", truth / "single_weights.h5") == []
