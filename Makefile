@@ -11,7 +11,7 @@ OLDEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/pytho
 OLDEST := $(shell sed -n 's/^dependencies = \[\(.*\)\]/\1/p' pyproject.toml | sed 's/>=/==/g; s/,<[0-9.]*//g; s/[",]//g')
 TESTS ?= tests
 
-.PHONY: demo test test-keras test-oldest check lint fixtures eras drawn fuzz bench clean
+.PHONY: demo test test-keras test-oldest check lint fixtures eras drawn releases fuzz bench clean
 
 demo: $(VENV)/.runtime
 	@rm -rf $(DEMO) && mkdir $(DEMO) && cp fixtures/demo/* $(DEMO)
@@ -55,6 +55,10 @@ eras: $(VENV)/.dev
 
 drawn: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python fixtures/make/check_drawn.py --models $(MODELS) --seed $$(date +%s)
+
+# What h5remap reads from files of Keras 3, against what every minor release of Keras 3 loads from them.
+releases: $(VENV)/.dev
+	$(BIN)/python -m tests.real_keras.releases
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.attack.fuzz --minutes $(MINUTES) --seed $$(date +%s)

@@ -6,20 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from remap import RemapError, compare, extract, inspect
-from remap.checkpoint import Weight
-from remap.hdf5.keras3_reader import open_keras3
-from remap.hdf5.reader import read_tensor
-from remap.results import InspectedLayer
+from remap import RemapError, compare, extract
 from tests.conftest import all_cases
+from tests.real_keras.reading import weights_loaded, weights_read
 
 Case = Callable[[str, str], Path]
 
@@ -53,56 +47,24 @@ def folder(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def leaves(
-    layers: tuple[InspectedLayer, ...], above: tuple[str, ...] = ()
-) -> Iterator[tuple[str, InspectedLayer]]:
-    """Give the layers with weights of their own, called by their names behind those of the models around them."""
-    for layer in layers:
-        if layer.layers:
-            yield from leaves(layer.layers, (*above, layer.name))
-        elif layer.weights:
-            yield "/".join((*above, layer.name)), layer
-
-
-def require_read_as_loaded(path: Path) -> int:
-    """Assert that the weights of each layer are those that Keras loads; give their number.
-
-    They stand in Keras's order where config.json and the catalogue tell that.
-    """
-    with np.load(path.with_suffix(".npz")) as loaded, open_keras3(path) as opened:
-        wanted: dict[str, list[bytes]] = {}
-        for key in loaded.files:
-            wanted.setdefault(key.rpartition("|")[0], []).append(content_of(loaded[key]))
-        found = {}
-        for name, layer in leaves(inspect(path).layers):
-            weights = (
-                Weight(name=one.name, path=one.path, shape=one.shape, dtype=one.dtype)
-                for one in layer.weights
-            )
-            found[name] = [content_of(read_tensor(opened, weight)) for weight in weights]
-            if opened.config is None or "custom" in layer.flags:
-                found[name].sort()
-                wanted[name].sort()
-        assert found == wanted
-        return len(loaded.files)
-
-
-def content_of(array: NDArray[Any]) -> bytes:
-    """Sum up the shape, type and content of an array."""
-    return f"{array.dtype} {array.shape} ".encode() + array.tobytes()
+def require_read_as_loaded(folder: Path, path: Path) -> int:
+    """Assert that the weights of each layer are those that Keras loads; give their number."""
+    loaded = weights_loaded(folder, path)
+    assert weights_read(path, loaded) == loaded
+    return sum(map(len, loaded.values()))
 
 
 @pytest.mark.parametrize("name", SAVED)
 @pytest.mark.parametrize("form", ["keras", "weights.h5"])
 def test_layers_have_the_weights_that_keras_loads(folder: Path, name: str, form: str) -> None:
-    assert require_read_as_loaded(folder / f"{name}.{form}") >= 4
+    assert require_read_as_loaded(folder, folder / f"{name}.{form}") >= 4
 
 
 def test_converted_files_have_the_weights_that_keras_loads(folder: Path) -> None:
     converted = [Path(name) for name in json.loads((folder / "converted.json").read_text())]
     assert len(converted) > 60
     for path in converted:
-        require_read_as_loaded(path)
+        require_read_as_loaded(folder, path)
 
 
 @pytest.mark.parametrize("name", SAVED)
