@@ -81,6 +81,55 @@ def test_falling_numbers_object() -> None:
         by_json(stack(dense("p"), dense("q")), "x_2/kernel", "x_2/bias", "x_1/kernel", "x_1/bias")
 
 
+def twins(*, left: bool, right: bool) -> dict[str, Any]:
+    """Describe two nested models of equal layers, of which one may be frozen layer by layer."""
+
+    def inner(name: str, *, trainable: bool) -> dict[str, Any]:
+        return stack(*(dense(layer, trainable=trainable) for layer in ("fc1", "fc2")), name=name)
+
+    return stack(inner("left", trainable=left), inner("right", trainable=right), dense("out"))
+
+
+def weights_of(*layers: str) -> list[str]:
+    return [f"{layer}/{leaf}" for layer in layers for leaf in ("kernel", "bias")]
+
+
+LEFT_FROZEN = weights_of("fc1_1", "fc2_1", "out", "fc1", "fc2")
+RIGHT_FROZEN = weights_of("fc1", "fc2", "out", "fc1_1", "fc2_1")
+RELOCATED = weights_of("fc1_3", "fc2_3", "out_1", "fc1_2", "fc2_2")  # and the left one frozen
+
+
+@pytest.mark.parametrize(
+    ("left", "weights", "first"),
+    [(False, LEFT_FROZEN, "fc1"), (True, RIGHT_FROZEN, "fc1"), (False, RELOCATED, "fc1_2")],
+)
+def test_flags_and_counters_together_tell_twins_of_which_one_was_frozen(
+    left: bool, weights: list[str], first: str
+) -> None:
+    settled = by_json(twins(left=left, right=not left), *weights)
+    assert shown(settled)[0][1][0] == f"{first}/kernel:0"
+
+
+@pytest.mark.parametrize("weights", [LEFT_FROZEN, RIGHT_FROZEN, RELOCATED])
+@pytest.mark.parametrize(("left", "right"), [(True, True), (True, False), (False, True)])
+def test_twins_stay_undecided_with_the_flags_of_another_model(
+    weights: list[str], left: bool, right: bool
+) -> None:
+    if (left, right) == ((True, False) if weights is RIGHT_FROZEN else (False, True)):
+        return  # the flags of the very model
+    with pytest.raises(Undecided, match="in several ways") as caught:
+        by_json(twins(left=left, right=right), *weights)
+    assert caught.value.remedies == (GIVE_WEIGHTS,)
+    groups = (
+        group("left", *weights_of("fc1", "fc2")),
+        group("right", *weights_of("fc1_1", "fc2_1")),
+        group("out", *weights_of("out")),
+    )
+    settled = assign(wrapper(*weights), Request(like=Reference(where="like.h5", groups=groups)))
+    assert [name for name, _ in shown(settled)] == ["left", "right", "out"]
+    assert shown(settled)[0][1][0] == ("fc1_2" if weights is RELOCATED else "fc1") + "/kernel:0"
+
+
 def test_a_layer_in_two_places_that_was_stored_once_is_written_twice() -> None:
     shared = dense("d")
     inner = stack(dense("e"), shared, name="inner")

@@ -17,6 +17,7 @@ from remap.weight_names import clean, family, layer_scope, runs, split_number
 __all__ = [
     "Basis",
     "Choice",
+    "by_counter",
     "by_inner_rank",
     "by_listed_name",
     "by_rank",
@@ -83,6 +84,32 @@ def by_inner_rank(problem: Problem) -> Candidates:
     if any(len(set(map(_end, paths))) < len(paths) for paths in (set(scopes), keys)):
         return tuple(frozenset() for _ in scopes)
     return _ranked(problem, list(map(_end, scopes)), _end)
+
+
+def by_counter(problem: Problem) -> Candidates:
+    """Match the layer of the same rank among those of one name: ``fc`` and ``fc_1`` are ``fc`` of the first and second one.
+
+    TensorFlow 1 counts a scope that is opened again, and a model is built before the one behind it. A name that fewer or
+    more layers have than scopes does not tell; nor does anything if no two layers have one name.
+    """
+    ours: dict[str, list[int]] = defaultdict(list)
+    for index, layer in enumerate(problem.layers):
+        for key in layer.keys:
+            ours[key].append(index)
+    twins: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for path in dict.fromkeys(problem.scopes):
+        bare, number = (path, "0") if path in ours else split_number(path, "_")
+        if len(ours.get(bare, ())) > 1:
+            twins[bare].append((int(number or 0), path))
+    if not twins:
+        return tuple(frozenset() for _ in problem.scopes)
+    owners = {
+        path: frozenset((owner,)) if len(counted) == len(ours[bare]) else frozenset()
+        for bare, counted in twins.items()
+        for (_, path), owner in zip(sorted(counted), ours[bare], strict=False)
+    }
+    others = by_scope_or_suffix(problem)
+    return tuple(owners.get(path, others[index]) for index, path in enumerate(problem.scopes))
 
 
 def _end(path: str) -> str:
@@ -277,20 +304,40 @@ def _by_names_or_flags(problem: Problem, free: Problem, *, flags: bool, ordered:
         choice = _choose(free, named)
         if choice.reading is not None and disorder(free, choice.reading):
             return _UNDECIDED  # a custom layer would own the weights of several
+        if choice.reading is None and given is not None and _any_frozen(problem):
+            allowed = any(distinction(free, reading) == distinction(free, given) for reading in named)
+            if allowed and _counters(free, given):
+                return Choice(reading=given, basis="flags")
+            return _UNDECIDED
         same = (
             given is None
             or choice.reading is None
             or distinction(free, choice.reading) == distinction(free, given)
         )
         return choice if same else _UNDECIDED
-    if given is None or not ordered or not _ascending(free):
+    if given is None or disorder(free, given):
         return _UNDECIDED
-    if disorder(free, given):
+    agree = _counters(free, given)
+    if agree and _any_frozen(problem):
+        return Choice(reading=given, basis="flags")
+    if agree is False or not ordered or not _ascending(free):
         return _UNDECIDED
     # A model that was built again and not frozen has flags too, which say nothing about the checkpoint.
     if _contradicted(free, given) and (not _any_frozen(problem) or _names_suffice(free)):
         return _UNDECIDED
     return Choice(reading=given, basis="flags")
+
+
+def _counters(free: Problem, given: Reading) -> bool | None:
+    """Tell whether the counters of scopes agree with a reading; None if they tell nothing.
+
+    Nested models with the same names inside have the same names of weights but for the counters. There the flags alone are
+    not enough: if such models have equal shapes, the flags of a reference model that froze another one fit as well.
+    """
+    counted = _confirmed(free, (by_counter,), strict=True)
+    return (
+        {distinction(free, reading) for reading in counted} == {distinction(free, given)} if counted else None
+    )
 
 
 def _uncontradicted(problem: Problem) -> bool:

@@ -128,6 +128,11 @@ class _Maker:
         self.nests = not common and chance.random() < 0.5
         self.freezes = not common and chance.random() < 0.6
         self.customs = not common and chance.random() < 0.3
+        self.restarts = (
+            self.nests and chance.random() < 0.4
+        )  # each nested model names its layers from the start
+        self.inside = False
+        self.opened: dict[str, int] = {}
         self.sizes = [chance.choice([2, 3, 4]) for _ in range(chance.choice([1, 2]))]
 
     def made(self) -> Made:
@@ -174,7 +179,16 @@ class _Maker:
             self.chance.choice(leaves).name = "renamed"
         return False
 
+    def scope(self, name: str) -> str:
+        """Open a scope, to which TensorFlow 1 adds a counter if it was opened before."""
+        count = self.opened.get(name, 0)
+        self.opened[name] = count + 1
+        return f"{name}_{count}" if count else name
+
     def name(self, kind: str) -> str:
+        if self.inside:
+            self.numbers[kind] = self.numbers.get(kind, 0) + 1
+            return f"{kind[:2]}{self.numbers[kind]}"
         self.numbers[kind] = self.numbers.get(kind, 0) + 1
         if self.automatic:
             return f"{kind}_{self.numbers[kind]}"
@@ -183,9 +197,14 @@ class _Maker:
     def layer(self, depth: int) -> MadeLayer:
         kind = self.chance.random()
         if self.nests and depth < 2 and kind < 0.3:
-            inside = [self.layer(depth + 1) for _ in range(self.chance.randint(1, 4))]
+            name = self.name("model")
+            numbers, inside = self.numbers, self.inside
+            if self.restarts:
+                self.numbers, self.inside = {}, True
+            children = [self.layer(depth + 1) for _ in range(self.chance.randint(1, 4))]
+            self.numbers, self.inside = numbers, inside
             frozen = self.freezes and self.chance.random() < 0.5
-            return MadeLayer(self.name("model"), "Sequential", children=inside, frozen=frozen)
+            return MadeLayer(name, "Sequential", children=children, frozen=frozen)
         if self.customs and kind < 0.45:
             return self.custom()
         made = self.normalization() if kind < 0.65 else self.dense(self.name("dense"))
@@ -197,7 +216,7 @@ class _Maker:
         bias = [("bias", (size,))] if self.chance.random() < 0.8 else []
         weights: list[Named] = [("kernel", (size, size)), *bias]
         config = {"units": size, "use_bias": bool(bias)}
-        return MadeLayer(name, "Dense", scope=name, trains=weights, config=config)
+        return MadeLayer(name, "Dense", scope=self.scope(name), trains=weights, config=config)
 
     def normalization(self) -> MadeLayer:
         name, size = self.name("batch_normalization"), self.chance.choice(self.sizes)
@@ -205,7 +224,7 @@ class _Maker:
         return MadeLayer(
             name,
             "BatchNormalization",
-            scope=name,
+            scope=self.scope(name),
             trains=[] if bare else [("gamma", (size,)), ("beta", (size,))],
             rests=[("moving_mean", (size,)), ("moving_variance", (size,))],
             config={"scale": not bare, "center": not bare},
@@ -215,5 +234,5 @@ class _Maker:
         name, size = self.name("odd"), self.chance.choice(self.sizes)
         trains: list[Named] = [(f"w{index}x", (size,)) for index in range(self.chance.randint(0, 2))]
         rests: list[Named] = [(f"s{index}x", (size,)) for index in range(self.chance.randint(0, 1))]
-        scope = name if self.chance.random() < 0.8 else ""
+        scope = self.scope(name) if self.chance.random() < 0.8 else ""
         return MadeLayer(name, "Odd", scope=scope, trains=trains, rests=rests)
