@@ -296,7 +296,9 @@ def _extract(
     given: dict[Option, Any] = {"target": output, **options, "overwrite": overwrite}
     choice = {"recursive": recursive, "include": include, "exclude": exclude, "format": form, "jobs": jobs}
     choice |= {"cluster": cluster, "resume": resume, "fail_fast": fail_fast}
-    directory = not dry_run and (output.endswith(("/", os.sep)) or Path(output).is_dir())
+    directory = not dry_run and (
+        output.endswith(("/", os.sep)) or (remote(output) is None and Path(output).is_dir())
+    )
     if len(files) > 1 or directory or Path(file).is_dir() or any(choice.values()):
         with _endings("extract", file, given, dry_run=dry_run, json=json):
             _extract_many(
@@ -332,7 +334,7 @@ def _extract_many(
 
     if dry_run:
         raise UsageRefused("a dry run shows one file", hint="give one file, and the name of a file as output")
-    code = run_batch(Request(sources=files, output=Path(output), options=options), as_json=json, quiet=quiet)
+    code = run_batch(Request(sources=files, output=output, options=options), as_json=json, quiet=quiet)
     if code:
         raise typer.Exit(code)
 

@@ -147,7 +147,7 @@ def _mark(path: str) -> object:
     """Tell a file from other files and from itself with another content; None if it cannot be found."""
     url = remote(path)
     if url is not None:
-        from remap.remote.reading import identity_of
+        from remap.remote.listing import identity_of
 
         return identity_of(url)
     try:

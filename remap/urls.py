@@ -24,6 +24,14 @@ SCHEMES = WRITABLE | {"http", "https"}
 """Schemes of URLs that files can be read from."""
 # pathlib makes one slash of two. A single letter is a drive of Windows.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.+)", re.DOTALL)
+_LIBRARIES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "http": "aiohttp",
+    "https": "aiohttp",
+}
 _SECRET = "***"  # noqa: S105 - what stands in place of one
 _SHORTEST = 4  # characters; shorter values of a query tell nothing, and occur in any text
 
@@ -49,6 +57,20 @@ def remote(name: str | os.PathLike[str]) -> str | None:
 def scheme_of(url: str) -> str:
     """Give the scheme of a URL in small letters."""
     return url.partition(":")[0].lower()
+
+
+def libraries(*names: str) -> tuple[str, ...]:
+    """Name the libraries that files will need, as far as they start no threads when they are loaded.
+
+    >>> libraries("s3://bucket/model.h5", "model.h5")
+    ('fsspec', 's3fs')
+    """
+    schemes = [scheme_of(url) for url in map(remote, names) if url is not None]
+    return tuple(
+        sorted(
+            {"fsspec", *(_LIBRARIES[scheme] for scheme in schemes if scheme in _LIBRARIES)} if schemes else ()
+        )
+    )
 
 
 def masked(name: str | os.PathLike[str]) -> str:

@@ -113,7 +113,7 @@ def test_a_pipe_gets_no_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 def test_a_bar_comes_late_and_then_keeps_up(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr("rich.progress.Progress.update", lambda *_, completed: seen.append(completed))
+    monkeypatch.setattr("rich.progress.Progress.update", lambda *_, completed, **__: seen.append(completed))
     terminal = Terminal(stderr=True)
     terminal.live = True
     with ProgressBar(terminal, "writing") as shown:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from remap.errors import InputRefused, UsageRefused
+from remap.urls import base_name, join, masked, remote
 
 if TYPE_CHECKING:
     from remap.batch.results import Format
@@ -61,11 +62,11 @@ class Files:
     They are kept in a temporary database on disk, for there may be more of them than is good to have in memory.
     """
 
-    def __init__(self, directory: Path, form: Format, selection: Selection) -> None:
+    def __init__(self, directory: str, form: Format, selection: Selection) -> None:
         """Begin with no files.
 
         Args:
-            directory: Where the outputs go.
+            directory: Where the outputs go: a path or URL.
             form: The format of the outputs.
             selection: Which files to take.
         """
@@ -123,54 +124,90 @@ class Files:
         """
         for one, other, target in self._table.execute(pairs, (ignored,)):
             raise UsageRefused(
-                f"two inputs would get one output: {os.fsdecode(one)} and {os.fsdecode(other)}",
-                where=self._output(target),
+                f"two inputs would get one output: {_shown(one)} and {_shown(other)}",
+                where=masked(self._output(target)),
                 hint="convert them to two directories, or leave one out; nothing was written",
             )
-        if not self._directory.exists():
+        if remote(self._directory) is None and not Path(self._directory).exists():
             return
         for work in self:
             key = _key(work.target)
             same = "SELECT source FROM files WHERE file = ? LIMIT 1"
             for (source,) in self._table.execute(same, (key,)) if key else ():
                 raise UsageRefused(
-                    f"an output is one of the inputs: {os.fsdecode(source)}",
-                    where=work.target,
+                    f"an output is one of the inputs: {_shown(source)}",
+                    where=masked(work.target),
                     hint="give another directory; nothing was written",
                 )
 
     def _output(self, target: bytes) -> str:
+        if remote(self._directory) is not None:
+            return join(self._directory, os.fsdecode(target))
         return os.path.join(self._directory, os.fsdecode(target))  # noqa: PTH118 - made once a file
 
     def _rows(
         self, sources: Iterable[str | os.PathLike[str]]
     ) -> Iterator[tuple[bytes, bytes, bytes, int, str | None]]:
         for source in sources:
+            url = remote(source)
+            if url is not None:
+                yield from self._remote_rows(url)
+                continue
             path = Path(source)
             if not path.is_dir():
                 if self._selection.takes(PurePath(path.name), found=False):
                     yield self._row(path, PurePath(path.name))
             elif self._selection.recursive:
-                for relative in _found(path, self._directory):
+                for relative in _found(path, Path(self._directory)):
                     if self._selection.takes(relative, found=True):
                         yield self._row(path / relative, relative)
             else:
-                raise UsageRefused(
-                    "an input is a directory",
-                    where=str(path),
-                    hint="say that directories are to be searched (recursive), or name files",
-                )
+                raise _is_directory(str(path))
+
+    def _remote_rows(self, url: str) -> Iterator[tuple[bytes, bytes, bytes, int, str | None]]:
+        from remap.remote.listing import entry_of, files_below
+
+        entry = None if url.endswith("/") else entry_of(url)
+        if not url.endswith("/") and not (entry is not None and entry.directory):
+            relative = PurePath(base_name(url))
+            if self._selection.takes(relative, found=False):
+                yield self._placed(url, relative, 0 if entry is None else entry.size, url)
+            return
+        if not self._selection.recursive:
+            raise _is_directory(masked(url))
+        outputs = f"{self._directory.rstrip('/')}/"
+        for name, place, size in files_below(url):
+            if self._selection.takes(PurePath(name), found=True) and not place.startswith(outputs):
+                yield self._placed(place, PurePath(name), size, place)
 
     def _row(self, source: Path, relative: PurePath) -> tuple[bytes, bytes, bytes, int, str | None]:
-        target = str(relative.with_name(output_name(relative.name, self._form)))
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", target).casefold())
         try:
             status = source.stat()
         except (OSError, ValueError):  # met again, and put into words, when it is its turn
             size, key = 0, None
         else:
             size, key = status.st_size, _status_key(status)
+        return self._placed(source, relative, size, key)
+
+    def _placed(
+        self, source: str | Path, relative: PurePath, size: int, key: str | None
+    ) -> tuple[bytes, bytes, bytes, int, str | None]:
+        """Give the row of a file that is at a place below a directory."""
+        target = relative.with_name(output_name(relative.name, self._form)).as_posix()
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", target).casefold())
         return os.fsencode(source), os.fsencode(target), folded.encode(errors="surrogatepass"), size, key
+
+
+def _is_directory(where: str) -> UsageRefused:
+    return UsageRefused(
+        "an input is a directory",
+        where=where,
+        hint="say that directories are to be searched (recursive), or name files",
+    )
+
+
+def _shown(source: bytes) -> str:
+    return masked(os.fsdecode(source))
 
 
 def _found(top: Path, but: Path) -> Iterator[PurePath]:
@@ -207,6 +244,8 @@ def _matches(relative: PurePath, patterns: Iterable[str]) -> bool:
 
 
 def _key(path: str) -> str | None:
+    if remote(path) is not None:
+        return path
     try:
         return _status_key(os.stat(path))  # noqa: PTH116 - called for every file
     except (OSError, ValueError):
@@ -217,8 +256,11 @@ def _status_key(status: os.stat_result) -> str:
     return f"{status.st_dev}:{status.st_ino}"
 
 
-def _ignores_case(directory: Path) -> bool:
+def _ignores_case(name: str) -> bool:
     """Tell whether names that differ in case are one name there, by another spelling of a name that exists."""
+    if remote(name) is not None:
+        return False
+    directory = Path(name)
     for path in (directory.absolute(), *directory.absolute().parents):
         spelled = path.with_name(path.name.swapcase()) if path.name else path
         if spelled.name != path.name and path.exists():

@@ -14,19 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from remap import __version__
-from remap.batch.work import Identity, identity_of
+from remap.batch.places import Identity, absolute, identity_of
 from remap.errors import InputRefused, OutputRefused
 from remap.results import as_json
+from remap.urls import join, masked, remote
 
 if TYPE_CHECKING:
     from remap.batch.work import Outcome
     from remap.options import Options
 
-__all__ = ["RECORD", "Record", "fingerprint"]
+__all__ = ["RECORD", "Record", "fingerprint", "record_in"]
 
 RECORD = ".h5remap.jsonl"
 """The name of the record in the directory of the outputs."""
 _VERSION = 1
+_LEAST = 1 << 14
+"""Bytes by which a record behind a URL has grown when it is written anew: some thirty outputs."""
 
 
 def fingerprint(options: Options) -> str:
@@ -44,23 +47,44 @@ def fingerprint(options: Options) -> str:
     fields = as_json(options)
     del fields["overwrite"]
     if options.like is not None:
-        try:
-            with Path(options.like).open("rb") as file:
-                digest = hashlib.sha256()
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputRefused(f"the reference model cannot be read: {reason}", where=options.like) from None
-        fields["like"] = digest.hexdigest()
+        fields["like"] = _digest_of(options.like)
     fields["version"] = __version__
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of(place: str) -> str:
+    if remote(place) is not None:
+        from remap.remote.reading import digest
+
+        return digest(place)
+    total = hashlib.sha256()
+    try:
+        with Path(place).open("rb") as file:
+            while piece := file.read(1 << 20):
+                total.update(piece)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputRefused(f"the reference model cannot be read: {reason}", where=place) from None
+    return total.hexdigest()
+
+
+def record_in(directory: str, settings: str) -> Record:
+    """Give the record in a directory, which may be a URL, with nothing read.
+
+    Args:
+        directory: The directory of the outputs.
+        settings: The fingerprint of the settings.
+
+    Returns:
+        The record.
+    """
+    return (Record if remote(directory) is None else _RemoteRecord)(directory, settings)
 
 
 class Record:
     """The record in a directory. A context manager that holds the file open for writing."""
 
-    def __init__(self, directory: Path, settings: str) -> None:
+    def __init__(self, directory: str, settings: str) -> None:
         """Begin with nothing read.
 
         Args:
@@ -69,7 +93,9 @@ class Record:
         """
         self._directory = directory
         self._settings = settings
-        self._path = directory / RECORD
+        self._place = (
+            join(directory, RECORD) if remote(directory) is not None else str(Path(directory, RECORD))
+        )
         # Of each line only a digest is kept: 100,000 outputs take less than 10 MiB.
         self._lines: set[bytes] = set()
         self._descriptor = -1
@@ -81,7 +107,7 @@ class Record:
             OutputRefused: The record cannot be read.
         """
         try:
-            with suppress(FileNotFoundError), self._path.open("rb") as file:
+            with suppress(FileNotFoundError), Path(self._place).open("rb") as file:
                 self._lines.update(map(_digest, file))
         except OSError as error:
             raise self._refused("read", error) from None
@@ -89,7 +115,7 @@ class Record:
     def __enter__(self) -> Record:
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-            self._descriptor = os.open(self._path, flags, 0o666)
+            self._descriptor = os.open(self._place, flags, 0o666)
             self._end_line()
         except OSError as error:
             raise self._refused("written", error) from None
@@ -123,14 +149,17 @@ class Record:
         """
         if outcome.source is None or outcome.target is None:
             return
+        self._append(self._line(source, outcome.source, target, outcome.target))
+
+    def _append(self, line: bytes) -> None:
         try:
-            os.write(self._descriptor, self._line(source, outcome.source, target, outcome.target))
+            os.write(self._descriptor, line)
         except OSError as error:
             raise self._refused("written", error) from None
 
     def _refused(self, verb: str, error: OSError) -> OutputRefused:
         return OutputRefused(
-            f"the record of the batch cannot be {verb}: {error.strerror}", where=str(self._path)
+            f"the record of the batch cannot be {verb}: {error.strerror}", where=masked(self._place)
         )
 
     def _line(self, source: str, before: Identity, target: str, after: Identity) -> bytes:
@@ -139,21 +168,73 @@ class Record:
             "version": _VERSION,
             "settings": self._settings,
             # Absolute, for the next run may start elsewhere; outputs stay together with their record.
-            "source": os.path.abspath(source),  # noqa: PTH100 - links are not to be resolved
+            "source": masked(absolute(source)),
             "input": as_json(before),
-            "target": os.path.relpath(target, self._directory),
+            "target": self._relative(target),
             "output": as_json(after),
         }
         return json.dumps(fields).encode() + b"\n"
 
+    def _relative(self, target: str) -> str:
+        if remote(target) is None:
+            return os.path.relpath(target, self._directory)
+        return target.removeprefix(join(self._directory, ""))
+
     def _end_line(self) -> None:
         """Complete a last line that was left incomplete, so that the next one stands alone."""
-        with self._path.open("rb") as file:
+        with Path(self._place).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             if size:
                 file.seek(size - 1)
                 if file.read(1) != b"\n":
                     os.write(self._descriptor, b"\n")
+
+
+class _RemoteRecord(Record):
+    """The record in a directory behind a URL, where nothing can be appended to a file.
+
+    It is written anew when it has grown by a part, so that all writing together is a small multiple of its size. What a
+    batch that is killed did not record is compared with what it would write by the next.
+    """
+
+    def __init__(self, directory: str, settings: str) -> None:
+        super().__init__(directory, settings)
+        self._content = bytearray()
+        self._written = 0
+
+    def read(self) -> None:
+        self._load()
+        self._lines.update(map(_digest, bytes(self._content).splitlines(keepends=True)))
+
+    def __enter__(self) -> Record:
+        if not self._content:
+            self._load()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if len(self._content) > self._written:
+            self._write()
+
+    def _load(self) -> None:
+        from remap.remote.listing import exists
+        from remap.remote.reading import read_whole
+
+        if exists(self._place):
+            self._content += read_whole(self._place)
+        if self._content and not self._content.endswith(b"\n"):
+            self._content += b"\n"
+        self._written = len(self._content)
+
+    def _append(self, line: bytes) -> None:
+        self._content += line
+        if len(self._content) - self._written > max(_LEAST, self._written // 8):
+            self._write()
+
+    def _write(self) -> None:
+        from remap.remote.writing import replace
+
+        replace(self._place, bytes(self._content))
+        self._written = len(self._content)
 
 
 def _digest(line: bytes) -> bytes:

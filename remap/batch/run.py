@@ -13,11 +13,13 @@ from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from remap.batch.files import Files, Selection, Work
-from remap.batch.record import Record, fingerprint
+from remap.batch.places import absolute, exists, make_directory
+from remap.batch.record import Record, fingerprint, record_in
 from remap.batch.results import FORMATS, Format, Progress, Result, status_of
 from remap.batch.work import INTERPRETERS, Outcome, Task, convert
-from remap.errors import OutputRefused, RemapError, UsageRefused
+from remap.errors import RemapError, UsageRefused
 from remap.options import Options
+from remap.urls import masked, remote
 
 __all__ = ["extract_many"]
 
@@ -100,13 +102,13 @@ def extract_many(
         raise UsageRefused(f"{jobs} files at a time are not possible", hint="give 1 or more")
     if isinstance(sources, str | os.PathLike):
         sources = [sources]
-    directory = Path(target)
-    if directory.exists() and not directory.is_dir():
+    directory = remote(target) or os.fsdecode(target)
+    if remote(directory) is None and Path(directory).exists() and not Path(directory).is_dir():
         raise UsageRefused(
-            "the output is a file", where=str(directory), hint="many files need a directory for their outputs"
+            "the output is a file", where=directory, hint="many files need a directory for their outputs"
         )
     options = Options(
-        like=None if like is None else _absolute(like),
+        like=None if like is None else absolute(like),
         plain=plain,
         keep_flags=keep_flags,
         submodel=submodel,
@@ -122,8 +124,8 @@ def extract_many(
     try:
         files.add(sources)
         files.check()
-        _make(directory)
-        record = Record(directory, mark)
+        make_directory(directory)
+        record = record_in(directory, mark)
         if resume:
             record.read()
     except BaseException:
@@ -131,13 +133,6 @@ def extract_many(
         raise
     batch = _Batch(files, record, options, resume=resume, fail_fast=fail_fast, progress=progress)
     return batch.run(executor, jobs)
-
-
-def _make(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputRefused(f"the directory cannot be made: {error.strerror}", where=str(directory)) from None
 
 
 class _Ended(NamedTuple):
@@ -214,11 +209,11 @@ class _Batch:
         if self._resume and self._record.holds(work.source, work.target):
             self._ended.put(_Ended(work, True, None))
             return
-        there = os.path.lexists(work.target)
+        there = exists(work.target)
         # A worker may run in another directory.
         task = Task(
-            source=_absolute(work.source),
-            target=_absolute(work.target),
+            source=absolute(work.source),
+            target=absolute(work.target),
             options=self._options,
             repeatable=self._resume or not there,
         )
@@ -234,23 +229,26 @@ class _Batch:
     def _result(self, ended: _Ended) -> Result:
         work = ended.work
         if ended.future is None:
-            return Result(source=work.source, target=work.target, size=work.size, status="already done")
+            return Result(
+                source=masked(work.source), target=masked(work.target), size=work.size, status="already done"
+            )
         outcome = _outcome(work, ended.future)
         if outcome.error is not None:
             return Result(
-                source=work.source,
-                target=work.target,
+                source=masked(work.source),
+                target=masked(work.target),
                 size=work.size,
                 status=status_of(outcome.error),
                 error=_as_named(outcome.error, work),
             )
         self._record.add(work.source, work.target, outcome)
         return Result(
-            source=work.source,
-            target=work.target,
+            source=masked(work.source),
+            target=masked(work.target),
             size=work.size,
             status="already done" if outcome.found and ended.repeated else "written",
-            report=outcome.report and replace(outcome.report, source=work.source, target=work.target),
+            report=outcome.report
+            and replace(outcome.report, source=masked(work.source), target=masked(work.target)),
         )
 
     def _count(self, result: Result) -> None:
@@ -292,21 +290,17 @@ def _outcome(work: Work, future: Future[Outcome]) -> Outcome:
         return Outcome(
             error=RemapError(
                 f"the executor lost the file: {type(error).__name__}: {error}",
-                where=work.source,
+                where=masked(work.source),
                 hint="run the batch again with resume: no output is incomplete",
             )
         )
-
-
-def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(os.fspath(path))  # noqa: PTH100 - links are not to be resolved
 
 
 def _as_named(error: RemapError, work: Work) -> RemapError:
     """Name files in an error as the caller did."""
     where = error.where
     for name in (work.source, work.target):
-        where = where.replace(_absolute(name), name)
+        where = where.replace(absolute(name), name)
     return type(error)(error.what, where=where, hint=error.hint, remedies=error.remedies)
 
 

@@ -63,6 +63,7 @@ class Interpreters:
         where: str,
         progress: Callable[[int, int], None] | None = None,
         deadline: int = DEADLINE,
+        modules: tuple[str, ...] = (),
     ) -> Any:
         """Call a function as `remap.isolation.run` does.
 
@@ -72,6 +73,7 @@ class Interpreters:
             where: The file to name in messages.
             progress: Called with the bytes done and the bytes in all that the function reports.
             deadline: Seconds of processor time, counted anew at every report of progress.
+            modules: Modules that the function will load if they are installed; the interpreter keeps them loaded.
 
         Returns:
             What the function returns.
@@ -86,7 +88,7 @@ class Interpreters:
         for _ in range(_ATTEMPTS):
             interpreter = self._take(where)
             try:
-                answer = interpreter.call(function, args, where, progress, deadline)
+                answer = interpreter.call(function, args, where, progress, deadline, modules)
             except _Lost:
                 self._drop(interpreter)
                 if interpreter.interrupted:
@@ -174,11 +176,12 @@ class _Interpreter:
         where: str,
         progress: Callable[[int, int], None] | None,
         deadline: int,
+        modules: tuple[str, ...],
     ) -> Any:
         orders, answers = self._process.stdin, self._process.stdout
         assert orders is not None  # noqa: S101 - for the type checker
         assert answers is not None  # noqa: S101
-        order = pickle.dumps((function, args, where, progress is not None, deadline))
+        order = pickle.dumps((function, args, where, progress is not None, deadline, modules))
         try:
             orders.write(order)
             orders.flush()
@@ -233,7 +236,10 @@ def serve(preload: tuple[str, ...]) -> None:
                     order = pickle.load(orders)  # noqa: S301 - from the parent, which reads no file
                 except EOFError:
                     return
-                function, args, where, reporting, deadline = order
+                function, args, where, reporting, deadline, modules = order
+                for name in modules:
+                    with suppress(ImportError):  # the call tells of it
+                        importlib.import_module(name)
                 report = (lambda *step: send("progress", step)) if reporting else None
                 try:
                     value = isolation.run(function, *args, where=where, progress=report, deadline=deadline)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import filecmp
-import os
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from remap.batch.places import Identity, identity_of, make_parent, same_bytes
 from remap.batch.warm import Interpreters
 from remap.errors import OutputRefused, RemapError, Remedy
 from remap.isolation import IsolationFailed
 from remap.options import Options
 from remap.results import Report
+from remap.urls import base_name, libraries, masked, remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTERPRETERS",
-    "Identity",
     "Outcome",
     "Task",
     "convert",
     "convert_here",
-    "identity_of",
 ]
 
 INTERPRETERS = Interpreters(
@@ -49,18 +47,6 @@ class Task:
     target: str
     options: Options
     repeatable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What tells whether a file is still the same: size in bytes, times of change of content and of status in ns.
-
-    The second time cannot be set by programs, as copying tools set the first.
-    """
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +77,11 @@ def convert(task: Task) -> Outcome:
     """
     try:
         outcome: Outcome = INTERPRETERS.run(
-            "remap.batch.work.convert_here", task, where=task.source, progress=_extend
+            "remap.batch.work.convert_here",
+            task,
+            where=masked(task.source),
+            progress=_extend,
+            modules=libraries(task.source, task.target),
         )
     except RemapError as error:
         return Outcome(error=error)
@@ -100,7 +90,7 @@ def convert(task: Task) -> Outcome:
         return Outcome(
             error=RemapError(
                 f"a bug in h5remap: {last}",
-                where=task.source,
+                where=masked(task.source),
                 hint="convert this file alone to see the whole traceback, and report it",
             )
         )
@@ -125,19 +115,18 @@ def convert_here(task: Task, progress: Callable[[int, int], None] | None = None)
         RemapError: What `remap.extract` raises.
     """
     source = identity_of(task.source)
-    try:
-        Path(task.target).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputRefused(
-            f"the directory cannot be made: {error.strerror}", where=str(Path(task.target).parent)
-        ) from None
+    make_parent(task.target)
     try:
         report, found = _extracted(task, task.target, progress), False
     except OutputRefused:
-        if task.options.overwrite or not (task.repeatable and Path(task.target).is_file()):
+        if task.options.overwrite or not (task.repeatable and _is_file(task.target)):
             raise
         report, found = _compared(task, progress), True
     return Outcome(report=report, source=source, target=identity_of(task.target), found=found)
+
+
+def _is_file(place: str) -> bool:
+    return identity_of(place) is not None if remote(place) is not None else Path(place).is_file()
 
 
 @cache
@@ -157,22 +146,15 @@ def _extracted(task: Task, target: str, progress: Callable[[int, int], None] | N
 def _compared(task: Task, progress: Callable[[int, int], None] | None) -> Report:
     """Convert once more, to a file that does not stay, and require that the output has the same bytes."""
     with tempfile.TemporaryDirectory(prefix="h5remap-") as directory:
-        again = Path(directory, Path(task.target).name)
+        again = Path(
+            directory, Path(task.target).name if remote(task.target) is None else base_name(task.target)
+        )
         report = _extracted(task, str(again), progress)
-        if filecmp.cmp(again, task.target, shallow=False):
-            return replace(report, target=task.target)
+        if same_bytes(str(again), task.target):
+            return replace(report, target=masked(task.target))
     raise OutputRefused(
         "the output is there already and is not what this input and these settings give",
-        where=task.target,
+        where=masked(task.target),
         hint="give another directory, or have the file replaced",
         remedies=(Remedy(option="overwrite"),),
     )
-
-
-def identity_of(path: str) -> Identity | None:
-    """Identify a file as it is now; None where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - called once or more a file, and a Path costs as much again
-    except (OSError, ValueError):
-        return None
-    return Identity(size=status.st_size, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns)

@@ -15,17 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from remap.batch.run import extract_many
 from remap.batch.summary import Group, Summary
 from remap.console.invocation import command_line
-from remap.console.terminal import Terminal
+from remap.console.terminal import ProgressBar, Terminal
 from remap.console.text import Line, bytes_in_words, count, wrapped
 from remap.errors import Remedy, UsageRefused
 from remap.hdf5.identify import show
-from remap.urls import masked
+from remap.urls import masked, remote
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
 
     from remap.batch.results import Progress, Result, Status
 
@@ -49,7 +46,7 @@ class Request:
     """
 
     sources: Sequence[str]
-    output: Path
+    output: str
     options: Mapping[str, Any]
 
     def command(self, *, sources: Sequence[str] | None = None, remedy: Remedy | None = None) -> str:
@@ -57,7 +54,7 @@ class Request:
         options = dict(self.options)
         if sources is None:
             options["resume"] = True
-        words = ["extract", *(sources or map(masked, self.sources)), "-o", str(self.output)]
+        words = ["extract", *(sources or map(masked, self.sources)), "-o", masked(self.output)]
         if remedy is not None:
             name = {"target": "format"}.get(remedy.option, remedy.option)
             options[name] = remedy.value
@@ -65,6 +62,8 @@ class Request:
                 options.pop(other, None)
             if name == "format":
                 options[name] = str(remedy.value).lstrip(".")
+        if "like" in options and isinstance(options["like"], str):
+            options["like"] = masked(options["like"])
         for name, value in options.items():
             words += _words("--" + name.replace("_", "-"), value)
         return command_line(*words)
@@ -94,18 +93,17 @@ def run_batch(request: Request, *, as_json: bool, quiet: bool) -> int:
     Raises:
         RemapError: What `remap.extract_many` raises.
     """
-    if not request.output.is_dir() and request.output.name.lower().endswith(_FILE_NAMES):
+    there = remote(request.output) is None and Path(request.output).is_dir()
+    if not there and request.output.lower().endswith(_FILE_NAMES):
         raise UsageRefused(
             "the output has the name of a file",
-            where=str(request.output),
+            where=masked(request.output),
             hint="give the name of a directory",
         )
     summary = Summary()
     messages = Terminal(stderr=True)
     started = time.monotonic()
-    shown: _Bar | _Plain = (
-        _Bar() if messages.live and not quiet else _Plain(messages, silent=quiet or as_json)
-    )
+    shown = _Shown(messages, quiet=quiet, as_json=as_json)
     options = {name: value for name, value in request.options.items() if value not in (None, False)}
     cluster = options.pop("cluster", None)
     interrupted = False
@@ -190,81 +188,35 @@ def _group_lines(group: Group, request: Request, width: int | None) -> Iterator[
             yield Line("         ", (show(remedy.code), "cyan"))
 
 
-class _Plain:
-    """Says how each file ended on a line of its own, for pipes and files."""
+class _Shown:
+    """Shows files as they end: on a terminal by a progress bar, elsewhere by a line for each, or not at all."""
 
-    def __init__(self, terminal: Terminal, *, silent: bool) -> None:
+    def __init__(self, terminal: Terminal, *, quiet: bool, as_json: bool) -> None:
+        self.total = 0
         self._terminal = terminal
-        self._silent = silent
-        self.total = 0
+        self._bar = ProgressBar(terminal, "converting", at_once=True) if terminal.live and not quiet else None
+        self._silent = quiet or as_json
 
-    def __enter__(self) -> _Plain:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def progress(self, progress: Progress) -> None:
-        self.total = progress.files
-
-    def result(self, result: Result) -> None:
-        if not self._silent:
-            name = result.target if result.status == "written" else result.source
-            self._terminal.print([Line(f"{result.status}: {show(name)}")])
-
-
-class _Bar:
-    """A progress bar on a terminal: files and bytes that are done, bytes a second, time left."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._bar: Bar | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _Shown:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.__exit__(None, None, None)
 
     def progress(self, progress: Progress) -> None:
         self.total = progress.files
-        files = f"{progress.files_done:,} of {count(progress.files, 'file')}"
-        if self._bar is None or self._task is None:
-            self._bar = _new_bar()
-            self._task = self._bar.add_task("converting", total=progress.bytes, files=files)
-            self._bar.start()
-        self._bar.update(self._task, completed=progress.bytes_done, files=files)
+        if self._bar is not None:
+            files = f"{progress.files_done:,} of {count(progress.files, 'file')}"
+            self._bar(progress.bytes_done, progress.bytes, files)
 
     def result(self, result: Result) -> None:
-        if result.status in ("refused", "failed") and self._bar is not None:
-            self._bar.console.print(
-                f"{result.status}: {show(result.source)}", markup=False, highlight=False, soft_wrap=True
-            )
-
-
-def _new_bar() -> Bar:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[files]}"),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+        if self._bar is not None:
+            if result.status in ("refused", "failed"):
+                self._bar.print(f"{result.status}: {show(result.source)}")
+        elif not self._silent:
+            name = result.target if result.status == "written" else result.source
+            self._terminal.print([Line(f"{result.status}: {show(name)}")])
 
 
 @contextmanager

@@ -68,14 +68,15 @@ _DELAY = 0.5  # seconds
 
 
 class ProgressBar:
-    """A progress bar with bytes and rate that appears on stderr once the work has taken half a second.
+    """A progress bar on stderr with bytes, rate and time left, once the work has taken a while.
 
     Call it with bytes done and bytes in all. A context manager that takes the bar away at the end.
     """
 
-    def __init__(self, terminal: Terminal, label: str) -> None:
-        self._live = terminal.live
+    def __init__(self, terminal: Terminal, label: str, *, at_once: bool = False) -> None:
+        self.live = terminal.live
         self._label = label
+        self._at_once = at_once
         self._started = time.monotonic()
         self._bar: tuple[Progress, TaskID] | None = None
 
@@ -88,28 +89,42 @@ class ProgressBar:
         if self._bar is not None:
             self._bar[0].stop()
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show how far the work is."""
-        if not self._live:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Show how far the work is; `note` says what bytes do not."""
+        if not self.live:
             return
         if self._bar is None:
-            if time.monotonic() - self._started < _DELAY:
+            if not self._at_once and time.monotonic() - self._started < _DELAY:
                 return
             self._bar = self._show(total)
         progress, task = self._bar
-        progress.update(task, completed=done)
+        progress.update(task, completed=done, total=total, note=note)
+
+    def print(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar[0].console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, total: int) -> tuple[Progress, TaskID]:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
         progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
+            TextColumn("{task.fields[note]}"),
             DownloadColumn(),
             TransferSpeedColumn(),
+            TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
         progress.start()
-        return progress, progress.add_task(self._label, total=total)
+        return progress, progress.add_task(self._label, total=total, note="")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 __all__ = ["known_hosts"]
 
 
+@cache
 def known_hosts() -> Any:
     """Give a policy for paramiko that accepts the keys in the known_hosts files of `ssh`, and no others.
 
-    fsspec would accept every key of a server that it does not know.
+    fsspec would accept every key of a server that it does not know. It keeps a connection for each policy, so this is one.
     """
     import paramiko
 

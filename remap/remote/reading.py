@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Iterator
 from typing import IO, Any
 
 from remap.errors import InputRefused, RemapError
 from remap.remote.store import Changed, Store, identity_in
 
-__all__ = ["RemoteFile", "digest", "identity_of"]
+__all__ = ["RemoteFile", "digest", "read_whole"]
 
 WHOLE = 1 << 20
 """Bytes of a file that is read in one request."""
@@ -267,26 +268,6 @@ class RemoteFile:
             )
 
 
-def identity_of(url: str) -> tuple[int, str] | None:
-    """Identify the object behind a URL as it is now.
-
-    Args:
-        url: The URL.
-
-    Returns:
-        Its size in bytes, and what its store says of its version; None if there is none, or nothing tells of a change.
-
-    Raises:
-        RemapError: The server does not answer.
-    """
-    store = Store(url, InputRefused)
-    if not store.exists():
-        return None
-    info = store.info()
-    identity = identity_in(info)
-    return (int(info.get("size") or 0), identity) if identity else None
-
-
 def digest(url: str) -> str:
     """Sum up the bytes of a file (SHA-256).
 
@@ -299,11 +280,32 @@ def digest(url: str) -> str:
     Raises:
         RemapError: The file cannot be read.
     """
-    file = RemoteFile(url)
     total = hashlib.sha256()
+    for piece in _pieces(url):
+        total.update(piece)
+    return total.hexdigest()
+
+
+def read_whole(url: str) -> bytes:
+    """Read a small file of our own.
+
+    Args:
+        url: The URL.
+
+    Returns:
+        Its content.
+
+    Raises:
+        RemapError: The file cannot be read.
+    """
+    return b"".join(map(bytes, _pieces(url)))
+
+
+def _pieces(url: str) -> Iterator[memoryview]:
+    file = RemoteFile(url)
     buffer = memoryview(bytearray(min(file.size, STEP)))
     for start in range(0, file.size, STEP):
         piece = buffer[: min(STEP, file.size - start)]
         file.read_into(piece, start)
-        total.update(piece)
-    return total.hexdigest()
+        yield piece
+    file.require_unchanged()

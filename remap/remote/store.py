@@ -58,7 +58,7 @@ class Store:
         self.scheme = scheme_of(url)
         self.shown = masked(url)
         self._refusal = refusal
-        self.files, self.path = self._connected(fresh=False)
+        self.files, self.path = self._connected()
 
     @property
     def encrypted(self) -> bool:
@@ -94,7 +94,8 @@ class Store:
                     raise self.refused(error) from None
             time.sleep(PAUSE * 2 ** (attempt - 1))
             if self.scheme in ("sftp", "ssh"):
-                self.files, self.path = self._connected(fresh=True)
+                type(self.files).clear_instance_cache()  # its connection has ended
+                self.files, self.path = self._connected()
         raise AssertionError  # the last attempt returns or raises
 
     def info(self) -> dict[str, Any]:
@@ -103,20 +104,24 @@ class Store:
         found: dict[str, Any] = self.asked(lambda: self.files.info(self.path))
         return found
 
-    def exists(self) -> bool:
-        """Ask whether there is something at the path."""
-        self.files.invalidate_cache()
+    def found(self) -> dict[str, Any] | None:
+        """Ask what the store knows of what is at the path; None if there is nothing."""
 
-        def look() -> bool:
+        def look() -> dict[str, Any] | None:
             try:
-                self.files.info(self.path)
+                found: dict[str, Any] = self.files.info(self.path)
             except Exception as error:
                 if not _is_missing(error):
                     raise
-                return False
-            return True
+                return None
+            return found
 
+        self.files.invalidate_cache()
         return self.asked(look)
+
+    def exists(self) -> bool:
+        """Ask whether there is something at the path."""
+        return self.found() is not None
 
     def refused(self, error: BaseException) -> RemapError:
         """Put an error of a library into words.
@@ -155,13 +160,13 @@ class Store:
         text = " ".join(scrubbed(f"{type(cause).__name__}: {cause}", self.url).split())
         return text.rstrip(":. ")[:_WORDS]
 
-    def _connected(self, *, fresh: bool) -> tuple[Any, str]:
+    def _connected(self) -> tuple[Any, str]:
         try:
             import fsspec
         except ImportError as error:
             raise self._missing(error) from None
         try:
-            options = {"skip_instance_cache": fresh, **_options(self.scheme)}
+            options = _options(self.scheme)
             if self.scheme in ("sftp", "ssh"):
                 files, path = fsspec.filesystem("sftp", **options, **_login(self.url)), _path(self.url)
             else:

@@ -15,12 +15,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from remap.errors import OutputRefused, Remedy, UsageRefused
+from remap.errors import OutputRefused, Remedy
+from remap.remote.listing import require_writable
 from remap.remote.reading import STEP, RemoteFile
 from remap.remote.store import Store
-from remap.urls import WRITABLE, join, masked, parent, scheme_of
+from remap.urls import join, parent
 
-__all__ = ["new_object"]
+__all__ = ["holds", "new_object", "replace"]
 
 PART = 16 << 20
 """Bytes of a part of an upload; S3 takes at most 10,000 parts."""
@@ -44,12 +45,7 @@ def new_object(url: str, *, overwrite: bool, progress: Progress | None = None) -
         OutputRefused: There is a file of that name already, or it cannot be written or compared. Then nothing
             appears.
     """
-    if scheme_of(url) not in WRITABLE:
-        raise UsageRefused(
-            "files cannot be written to URLs of the web",
-            where=masked(url),
-            hint="write to a store or to this machine",
-        )
+    require_writable(url)
     store = Store(url, OutputRefused)
     if not overwrite and store.exists():
         raise _exists_already(store)
@@ -65,6 +61,33 @@ def new_object(url: str, *, overwrite: bool, progress: Progress | None = None) -
             where=tempfile.gettempdir(),
             hint="free some space, or let TMPDIR name another directory",
         ) from None
+
+
+def replace(url: str, content: bytes) -> None:
+    """Write a small file of our own, and replace what is there.
+
+    Args:
+        url: The URL.
+        content: The whole content.
+
+    Raises:
+        OutputRefused: It cannot be written.
+    """
+    store = Store(url, OutputRefused)
+    store.asked(lambda: store.files.pipe_file(store.path, content))
+
+
+def holds(url: str, file: io.FileIO) -> bool:
+    """Tell whether a URL leads to the same bytes as a local file.
+
+    Args:
+        url: The URL.
+        file: The file.
+
+    Raises:
+        OutputRefused: The URL cannot be read.
+    """
+    return _same(RemoteFile(url, OutputRefused), _Sent(file, None))
 
 
 class _Sent:
@@ -124,16 +147,22 @@ def _send(store: Store, sent: _Sent) -> None:
 def _compare(url: str, sent: _Sent) -> None:
     """Read everything back, and compare it."""
     stored = RemoteFile(url, OutputRefused)
-    if stored.size != sent.size:
+    if not _same(stored, sent):
         raise _differs(stored.store)
+
+
+def _same(stored: RemoteFile, sent: _Sent) -> bool:
+    if stored.size != sent.size:
+        return False
     offset = 0
     buffer = bytearray(STEP)
     for piece in sent.pieces():
         view = memoryview(buffer)[: len(piece)]
         stored.read_into(view, offset)
         if view != piece:
-            raise _differs(stored.store)
+            return False
         offset += len(piece)
+    return True
 
 
 def _move(temporary: Store, store: Store, *, overwrite: bool) -> None:

@@ -17,6 +17,7 @@ from remap.batch.results import Progress, Result, Status
 from remap.batch.summary import Summary
 from remap.console import batch
 from remap.console.batch import Request, summary_lines
+from remap.console.terminal import Terminal
 from remap.errors import (
     GIVE_JSON,
     SAY_PLAIN,
@@ -117,11 +118,11 @@ INTERRUPTED = """
 import signal, sys
 from remap.console import batch
 
-result = batch._Plain.result
+result = batch._Shown.result
 def interrupt(self, ended):
     result(self, ended)
     signal.raise_signal(signal.{name})
-batch._Plain.result = interrupt
+batch._Shown.result = interrupt
 sys.argv = ["h5remap", "extract", "-r", "runs", "-o", "out"]
 from remap.__main__ import main
 main()
@@ -178,7 +179,7 @@ OPEN = Undecided("open", where="a.h5", remedies=(SAY_PLAIN, GIVE_JSON, Remedy(op
 
 
 def shown(summary: Summary, **options: Any) -> list[str]:
-    request = Request(sources=["a.h5", "b c.h5"], output=Path("out"), options=options)
+    request = Request(sources=["a.h5", "b c.h5"], output="out", options=options)
     lines = summary_lines(summary, request, total=2, seconds=1.0, interrupted=False, width=None)
     return [line.plain for line in lines]
 
@@ -252,11 +253,13 @@ def test_the_exit_code_is_that_of_the_worst_file(errors: list[RemapError | None]
 def test_names_of_files_cannot_speak_to_the_terminal() -> None:
     summary = summed(result_of(InputRefused("damaged"), "\x1b[2Ja.h5", "refused"))
     assert "\x1b" not in "".join(shown(summary))
-    assert "\x1b" not in batch.Request(sources=["\x1b"], output=Path("o"), options={}).command()
+    assert "\x1b" not in batch.Request(sources=["\x1b"], output="o", options={}).command()
 
 
 def test_the_bar_shows_refusals_above_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with batch._Bar() as bar:
+    terminal = Terminal(stderr=True)
+    terminal.live = True
+    with batch._Shown(terminal, quiet=False, as_json=False) as bar:
         bar.result(result_of(OPEN, "early.h5", "refused"))
         for done in (0, 1):
             bar.progress(Progress(files_done=done, files=1, bytes_done=done, bytes=1))

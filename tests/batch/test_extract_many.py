@@ -17,9 +17,10 @@ import pytest
 import remap
 from remap import Progress, Result
 from remap.batch import files, run
+from remap.batch.places import identity_of
 from remap.batch.record import RECORD
 from remap.batch.results import FORMATS, Format
-from remap.batch.work import INTERPRETERS, Task, convert_here, identity_of
+from remap.batch.work import INTERPRETERS, Task, convert_here
 from remap.errors import InputRefused, NothingToExtract, OutputRefused, RemapError, UsageRefused
 from remap.options import Options
 from tests.truth import differences
@@ -223,9 +224,9 @@ def test_names_that_differ_in_case_are_one_name_where_the_file_system_takes_them
 
 def test_whether_case_is_ignored_is_told_by_a_name_that_exists(tmp_path: Path) -> None:
     other = tmp_path.with_name(tmp_path.name.swapcase())
-    assert files._ignores_case(tmp_path / "new" / "12") is other.exists()
+    assert files._ignores_case(str(tmp_path / "new" / "12")) is other.exists()
     other.symlink_to(tmp_path, target_is_directory=True)
-    assert files._ignores_case(tmp_path / "new" / "12")
+    assert files._ignores_case(str(tmp_path / "new" / "12"))
 
 
 def test_an_output_that_is_an_input_is_refused(runs: Path, multi: Path) -> None:

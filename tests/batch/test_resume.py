@@ -172,7 +172,7 @@ def test_a_record_on_a_full_disk_is_refused(runs: Path, monkeypatch: pytest.Monk
 
 
 def test_a_file_that_is_gone_is_not_recorded(runs: Path) -> None:
-    with record.Record(runs, "settings") as made:
+    with record.Record(str(runs), "settings") as made:
         made.add("in", "out", work.Outcome())
     assert (runs / RECORD).read_text() == ""
 
