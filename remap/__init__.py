@@ -16,6 +16,7 @@ from remap.errors import (
 )
 
 if TYPE_CHECKING:
+    from remap.batch.look import Look, check_many, inspect_many
     from remap.batch.results import Progress, Result
     from remap.batch.run import extract_many
     from remap.checking import Check, check
@@ -31,6 +32,7 @@ __all__ = [
     "Comparison",
     "InputRefused",
     "Inspection",
+    "Look",
     "NothingToExtract",
     "OutputRefused",
     "Plan",
@@ -43,10 +45,12 @@ __all__ = [
     "UsageRefused",
     "__version__",
     "check",
+    "check_many",
     "compare",
     "extract",
     "extract_many",
     "inspect",
+    "inspect_many",
     "plan",
 ]
 __version__ = "0.1.0"
@@ -55,15 +59,18 @@ _HOMES = {
     "Check": "remap.checking",
     "Comparison": "remap.comparison.results",
     "Inspection": "remap.results",
+    "Look": "remap.batch.look",
     "Plan": "remap.conversion_plan",
     "Progress": "remap.batch.results",
     "Report": "remap.results",
     "Result": "remap.batch.results",
     "check": "remap.checking",
+    "check_many": "remap.batch.look",
     "compare": "remap.comparison.compare",
     "extract": "remap.conversion",
     "extract_many": "remap.batch.run",
     "inspect": "remap.inspection",
+    "inspect_many": "remap.batch.look",
     "plan": "remap.conversion",
 }
 

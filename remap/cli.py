@@ -20,8 +20,9 @@ from remap.errors import RemapError, UsageRefused
 from remap.urls import masked, remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from remap.batch.look import Look
     from remap.checking import Check
     from remap.comparison.results import Comparison
     from remap.console.invocation import Command, Invocation
@@ -133,19 +134,36 @@ _File = NewType("_File", str)
 _Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
 
 
+_Files = Annotated[
+    list[_File],
+    typer.Argument(
+        metavar="FILE...",
+        show_default=False,
+        path_type=str,
+        readable=False,
+        help="A .h5, .keras or .weights.h5 file of Keras, or its URL; several, or with -r directories.",
+    ),
+]
+_Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Look at the files below directories, too.")
+]
+_Include = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="GLOB", help="Of many files, take those of a name like this."),
+]
+_Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="GLOB", help="Of many files, leave out those of a name like this."),
+]
+_Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, metavar="N", help="Look at N of many files at a time.")
+]
+
+
 @app.command("inspect", epilog=_INSPECT_EXAMPLES)
 def _inspect(
     ctx: typer.Context,
-    file: Annotated[
-        _File,
-        typer.Argument(
-            metavar="FILE",
-            show_default=False,
-            path_type=str,
-            readable=False,
-            help="A .h5, .keras or .weights.h5 file of Keras, or its URL.",
-        ),
-    ],
+    files: _Files,
     json: _Json = False,
     depth: Annotated[
         int | None, typer.Option("--depth", min=1, metavar="N", help="Show N levels of layers.")
@@ -168,8 +186,26 @@ def _inspect(
         Path | None,
         typer.Option("--html", metavar="OUT", readable=False, help="Write the view as a web page, too."),
     ] = None,
+    recursive: _Recursive = False,
+    include: _Include = None,
+    exclude: _Exclude = None,
+    jobs: _Jobs = None,
 ) -> None:
-    """Show what is in a Keras file, and what to do with it."""
+    """Show what is in a Keras file, and what to do with it; of many files a row each, and how they differ."""
+    file = files[0]
+    if len(files) > 1 or recursive or include or exclude or jobs:
+        with _endings("inspect", file, json=json):
+            if depth or layer or every or stats or svg or html:
+                raise UsageRefused(
+                    "the layers of one file are shown", hint="give one file, or leave out these options"
+                )
+            from remap.batch.look import inspect_many
+
+            looks = inspect_many(
+                files, recursive=recursive, include=include or (), exclude=exclude or (), jobs=jobs
+            )
+            _show_many("inspect", looks, json=json)
+        return
     with _endings("inspect", file, json=json):
         from remap.console.advice import advice_lines
         from remap.console.inspection import Selection, overview_lines
@@ -364,16 +400,7 @@ def _dry_run(
 @app.command("check", epilog=_CHECK_EXAMPLES)
 def _check(
     ctx: typer.Context,
-    file: Annotated[
-        _File,
-        typer.Argument(
-            metavar="FILE",
-            show_default=False,
-            path_type=str,
-            readable=False,
-            help="A .h5, .keras or .weights.h5 file of Keras, or its URL.",
-        ),
-    ],
+    files: _Files,
     like: Annotated[
         _File | None,
         typer.Option(
@@ -389,8 +416,28 @@ def _check(
         typer.Option("--by-order", help="The order is right, even if the names of weights are crossed."),
     ] = False,
     json: _Json = False,
+    recursive: _Recursive = False,
+    include: _Include = None,
+    exclude: _Exclude = None,
+    jobs: _Jobs = None,
 ) -> None:
     """Tell which of Keras's loaders would take a file for a model, or why not."""
+    file = files[0]
+    if len(files) > 1 or recursive or include or exclude or jobs:
+        with _endings("check", file, {"like": like, "by_order": by_order}, json=json):
+            from remap.batch.look import check_many
+
+            looks = check_many(
+                files,
+                like,
+                by_order=by_order,
+                recursive=recursive,
+                include=include or (),
+                exclude=exclude or (),
+                jobs=jobs,
+            )
+            _show_many("check", looks, json=json)
+        return
     with _endings("check", file, {"like": like, "by_order": by_order}, json=json):
         from remap.console.check import check_lines
 
@@ -402,6 +449,15 @@ def _check(
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
             raise typer.Exit(4 if result.verdict == "cannot tell" else 3)
+
+
+def _show_many(command: Command, looks: Generator[Look[Any], None, None], *, json: bool) -> None:
+    from remap.console.looks import show_looks
+
+    with contextlib.closing(looks):
+        code = show_looks(command, looks, as_json=json)
+    if code:
+        raise typer.Exit(code)
 
 
 def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:

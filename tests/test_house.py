@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "comparison": VALUES
     | {"", "recognize", "assignment", "keras3", "hdf5", "isolation", "results", "output_tensors", "urls"},
     "options": {"errors"},
-    "batch": {"", "errors", "isolation", "options", "results", "conversion", "remote", "urls"},
+    "batch": {"", "errors", "isolation", "options", "results", "checking", "conversion", "remote", "urls"},
 }
 # Their values show themselves in notebooks.
 SHOWN = {"remap.checking", "remap.comparison.results", "remap.results"}

@@ -32,10 +32,11 @@ class Selection:
     recursive: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    found: tuple[str, ...] = FOUND
 
     def takes(self, relative: PurePath, *, found: bool) -> bool:
         """Tell whether to take a file, which was `found` in a directory or named."""
-        wanted = self.include or (FOUND if found else ())
+        wanted = self.include or (self.found if found else ())
         return (not wanted or _matches(relative, wanted)) and not _matches(relative, self.exclude)
 
 
@@ -62,11 +63,11 @@ class Files:
     They are kept in a temporary database on disk, for there may be more of them than is good to have in memory.
     """
 
-    def __init__(self, directory: str, form: Format, selection: Selection) -> None:
+    def __init__(self, directory: str | None, form: Format, selection: Selection) -> None:
         """Begin with no files.
 
         Args:
-            directory: Where the outputs go: a path or URL.
+            directory: Where the outputs go: a path or URL; None if there are none.
             form: The format of the outputs.
             selection: Which files to take.
         """
@@ -116,7 +117,7 @@ class Files:
         """
         self._table.execute("CREATE INDEX folded ON files (folded)")
         self._table.execute("CREATE INDEX file ON files (file)")
-        ignored = _ignores_case(self._directory)
+        ignored = self._directory is not None and _ignores_case(self._directory)
         pairs = """
             SELECT a.source, b.source, b.target FROM files a JOIN files b ON a.folded = b.folded AND a.id < b.id
             WHERE a.folded IN (SELECT folded FROM files GROUP BY folded HAVING count(*) > 1)
@@ -128,7 +129,9 @@ class Files:
                 where=masked(self._output(target)),
                 hint="convert them to two directories, or leave one out; nothing was written",
             )
-        if remote(self._directory) is None and not Path(self._directory).exists():
+        if self._directory is None or (
+            remote(self._directory) is None and not Path(self._directory).exists()
+        ):
             return
         for work in self:
             key = _key(work.target)
@@ -141,6 +144,8 @@ class Files:
                 )
 
     def _output(self, target: bytes) -> str:
+        if self._directory is None:
+            return ""
         if remote(self._directory) is not None:
             return join(self._directory, os.fsdecode(target))
         return os.path.join(self._directory, os.fsdecode(target))  # noqa: PTH118 - made once a file
@@ -158,7 +163,7 @@ class Files:
                 if self._selection.takes(PurePath(path.name), found=False):
                     yield self._row(path, PurePath(path.name))
             elif self._selection.recursive:
-                for relative in _found(path, Path(self._directory)):
+                for relative in _found(path, self._directory):
                     if self._selection.takes(relative, found=True):
                         yield self._row(path / relative, relative)
             else:
@@ -175,7 +180,7 @@ class Files:
             return
         if not self._selection.recursive:
             raise _is_directory(masked(url))
-        outputs = f"{self._directory.rstrip('/')}/"
+        outputs = "\0" if self._directory is None else join(self._directory, "")
         for name, place, size in files_below(url):
             if self._selection.takes(PurePath(name), found=True) and not place.startswith(outputs):
                 yield self._placed(place, PurePath(name), size, place)
@@ -210,13 +215,15 @@ def _shown(source: bytes) -> str:
     return masked(os.fsdecode(source))
 
 
-def _found(top: Path, but: Path) -> Iterator[PurePath]:
+def _found(top: Path, but: str | None) -> Iterator[PurePath]:
     """Name the files below a directory, in order; links to directories are not followed.
 
     A link to nothing is named, too, for it to be refused; pipes and devices are not.
     """
     for directory, inner, names in os.walk(top, onerror=_refuse):
-        inner[:] = sorted(name for name in inner if not _is_same(Path(directory, name), but))
+        inner[:] = sorted(
+            name for name in inner if but is None or not _is_same(Path(directory, name), Path(but))
+        )
         for name in sorted(names):
             path = Path(directory, name)
             if path.is_file() or not path.exists():

@@ -16,7 +16,7 @@ from remap.batch.files import Files, Selection, Work
 from remap.batch.places import absolute, exists, make_directory
 from remap.batch.record import Record, fingerprint, record_in
 from remap.batch.results import FORMATS, Format, Progress, Result, status_of
-from remap.batch.work import INTERPRETERS, Outcome, Task, convert
+from remap.batch.work import INTERPRETERS, Outcome, Task, convert, processors
 from remap.errors import RemapError, UsageRefused
 from remap.options import Options
 from remap.urls import masked, remote
@@ -176,7 +176,7 @@ class _Batch:
             stack.callback(self._record_rest)
             ahead = jobs or _AHEAD_ELSEWHERE
             if executor is None:
-                jobs = jobs or _processors()
+                jobs = jobs or processors()
                 ahead = _AHEAD * jobs
                 executor = ThreadPoolExecutor(jobs)  # its threads wait for the processes of `INTERPRETERS`
                 stack.callback(INTERPRETERS.close)
@@ -302,7 +302,3 @@ def _as_named(error: RemapError, work: Work) -> RemapError:
     for name in (work.source, work.target):
         where = where.replace(absolute(name), name)
     return type(error)(error.what, where=where, hint=error.hint, remedies=error.remedies)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

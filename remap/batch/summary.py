@@ -11,12 +11,17 @@ from remap.errors import RemapError
 if TYPE_CHECKING:
     from remap.batch.results import Result, Status
 
-__all__ = ["Group", "Summary"]
+__all__ = ["Group", "Summary", "worst"]
 
 # From best to worst. A bug is the worst; a single model needs no extraction, which is hardly a failure.
 _SEVERITY = (0, 5, 4, 3, 6, 2, 1)
 _MOST_GROUPS = 50
 _MOST_SOURCES = 20
+
+
+def worst(*codes: int) -> int:
+    """Choose the exit code of several files."""
+    return max(codes, key=_SEVERITY.index)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +63,7 @@ class Summary:
         self.counts[result.status] += 1
         if result.report is not None and result.status == "written":
             self.written += result.report.size
-        self.exit_code = max(self.exit_code, result.exit_code, key=_SEVERITY.index)
+        self.exit_code = worst(self.exit_code, result.exit_code)
         error = result.error
         if error is None or result.status == "already single":
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,11 +28,14 @@ __all__ = [
     "Task",
     "convert",
     "convert_here",
+    "processors",
 ]
 
 INTERPRETERS = Interpreters(
     "remap.batch.work",
+    "remap.checking",
     "remap.conversion",
+    "remap.inspection",
     "remap.hdf5.reader",
     "remap.hdf5.output",
     "remap.keras3.conversion",
@@ -158,3 +162,8 @@ def _compared(task: Task, progress: Callable[[int, int], None] | None) -> Report
         hint="give another directory, or have the file replaced",
         remedies=(Remedy(option="overwrite"),),
     )
+
+
+def processors() -> int:
+    """Count the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,7 +16,7 @@ import pytest
 
 import remap
 from remap import Progress, Result
-from remap.batch import files, run
+from remap.batch import files, work
 from remap.batch.places import identity_of
 from remap.batch.record import RECORD
 from remap.batch.results import FORMATS, Format
@@ -487,7 +487,7 @@ def test_the_executors_that_are_left_early_are_asked_to_cancel(runs: Path) -> No
     next(results)
     results.close()
     assert [future.cancelled() for future in futures] == [False, True, True]
-    assert run._processors() >= 1
+    assert work.processors() >= 1
 
 
 def test_the_work_of_a_child_is_done_alike_in_this_process(runs: Path, multi: Path, tmp_path: Path) -> None:
