@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from remap import Check, Undecided, check, extract
+from remap import Check, InputRefused, Undecided, check, extract
 from remap.console.check import check_lines
 from tests.conftest import FIXTURES
 from tests.documented import require_documented
@@ -356,3 +358,74 @@ def test_layers_that_keras_3_stores_otherwise_are_told(case: Case, unpacked: dic
     assert (local.loaders[0].answer, local.loaders[2].answer) == ("yes", "cannot tell")
     steep = check(case(ERA, "lstm_plain") / "single.h5")
     assert (steep.loaders[2].answer, "hard_sigmoid" in steep.loaders[2].reason) == ("yes", True)
+
+
+def rewritten(source: Path, target: Path, **members: Any) -> Path:
+    """Copy an archive with other JSON in it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            stem = name.partition(".")[0]
+            content = old.read(name)
+            if name.endswith(".json") and stem in members:
+                content = json.dumps(members[stem](json.loads(content))).encode()
+            new.writestr(name, content)
+    return target
+
+
+def test_a_model_of_a_class_of_its_own_needs_another_description(formats: Path, tmp_path: Path) -> None:
+    mine = {"module": "mine", "class_name": "Mine", "config": {"units": 3}, "registered_name": "mine>Mine"}
+    file = rewritten(formats / "single.keras", tmp_path / "mine.keras", config=lambda _: mine)
+    with pytest.raises(Undecided, match="of a class of your own"):
+        check(file)
+    assert answers(check(file, formats / "single.keras")) == ["no", "yes", "yes", "cannot tell"]
+    assert answers(check(formats / "single.keras", file)) == ["no", "cannot tell", "yes", "yes"]
+    with pytest.raises(Undecided, match="does not tell the order"):
+        check(formats / "single.h5", file)
+
+
+def test_what_keras_3_opens_only_in_part_is_told(formats: Path, case: Case, tmp_path: Path) -> None:
+    old = rewritten(
+        formats / "single.keras",
+        tmp_path / "a.keras",
+        metadata=lambda told: {**told, "keras_version": "2.13.1"},
+    )
+    assert check(old).loaders[3].reason == "Keras 2.13.1 wrote it, of whose files Keras 3 opens a part"
+    extract(case(ERA, "dense_plain") / "multi.h5", tmp_path / "other.keras")
+    with zipfile.ZipFile(tmp_path / "other.keras") as other:
+        config = json.loads(other.read("config.json"))
+    mixed = check(rewritten(formats / "single.keras", tmp_path / "b.keras", config=lambda _: config))
+    assert answers(mixed) == ["no", "no", "no", "no"]
+    assert "its weights, which are not those of its architecture" in mixed.loaders[3].reason
+
+
+@pytest.mark.parametrize("coded", [True, False])
+def test_functions_of_the_users_own_are_told(case: Case, tmp_path: Path, coded: bool) -> None:
+    extract(case(ERA, "own_lambda") / "multi.h5", tmp_path / "a.keras")
+
+    def with_code(config: Any) -> Any:
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "Lambda" and coded:
+                layer["config"]["function"] = {"class_name": "__lambda__", "config": {"code": "4wAAAA=="}}
+        return config
+
+    (verdict,) = check(rewritten(tmp_path / "a.keras", tmp_path / "b.keras", config=with_code)).loaders[3:]
+    assert verdict.answer == ("no" if coded else "yes")
+    assert ("safe_mode=False" if coded else "custom_objects={") in verdict.reason
+
+
+def test_a_model_that_is_not_there_is_told(formats: Path) -> None:
+    with pytest.raises(InputRefused, match="there is no such reference model"):
+        check(formats / "single.h5", formats / "nothing.keras")
+
+
+@pytest.mark.parametrize("name", ["conv_bn", "nested", "recurrent", "sequential"])
+def test_shapes_are_known_from_every_file_with_weights(case: Case, tmp_path: Path, name: str) -> None:
+    source = case(ERA, name) / "single.h5"
+    extract(case(ERA, name) / "multi.h5", tmp_path / "a.keras")
+    extract(case(ERA, name) / "multi.h5", tmp_path / "a.weights.h5")
+    for like in ("a.keras", "a.weights.h5"):
+        for file in ("a.keras", "a.weights.h5"):
+            found = check(tmp_path / file, tmp_path / like)
+            assert (found.verdict, found.unknown) == ("loads", 0)
+    assert check(source, tmp_path / "a.keras").loads
+    assert check(tmp_path / "a.keras", source).loads
