@@ -80,12 +80,13 @@ def compose_for_keras3(checkpoint: Checkpoint, request: Request, *, model: Layer
     recognition = recognize(checkpoint, own_architecture(checkpoint) if model is None else model)
     if request.submodel is not None:
         plan = _submodel(recognition, request)
+    elif (found := _whole(recognition, request)) is not None:
+        plan = found
     elif _is_whole(recognition, request.like):
         notes = (_AS_IT_IS, *_kept_notes(recognition))
         plan = plan_whole(recognition.checkpoint, recognition.model, request, notes=notes)
     else:
-        found = _whole(recognition, request)
-        plan = found or _extracted(recognition, choose(recognition, submodel=None), request)
+        plan = _extracted(recognition, choose(recognition, submodel=None), request)
     if plan.architecture is None:
         raise no_architecture(checkpoint)
     return plan
@@ -100,7 +101,7 @@ def _whole(recognition: Recognition, request: Request) -> Plan | None:
     checkpoint, model = recognition.checkpoint, recognition.model
     if recognition.kind == "multi-gpu-inside":
         require_certain(recognition)
-        return plan_whole(checkpoint, model, request, notes=tuple(_replaced_notes(recognition)))
+        return plan_whole(checkpoint, model, request, notes=tuple(_wrapper_notes(recognition)))
     if model is not None or recognition.kind not in ("single", "several") or request.like is None:
         return None
     renamed = named_like(checkpoint, request.like)
@@ -115,7 +116,7 @@ def _whole(recognition: Recognition, request: Request) -> Plan | None:
     return plan_whole(renamed, None, request, notes=(note,))
 
 
-def _replaced_notes(recognition: Recognition) -> Iterator[str]:
+def _wrapper_notes(recognition: Recognition) -> Iterator[str]:
     for one in recognition.inner:
         if not one.doubt:
             yield (
@@ -231,7 +232,11 @@ def _extracted(recognition: Recognition, template: Template, request: Request) -
         training_config=training_config,
         optimizer=optimizer,
         architecture=assignment.architecture,
-        notes=(*assignment.notes, *_kept_notes(recognition), *optimizer_note(optimizer)),
+        notes=(
+            *assignment.notes,
+            *(_wrapper_notes(recognition) if trained else ()),
+            *optimizer_note(optimizer),
+        ),
         frozen=assignment.frozen,
         flags="reference" if assignment.reordered else "saved",
         left_behind=(

@@ -19,6 +19,7 @@ from remap import (
     RemapError,
     Undecided,
     UsageRefused,
+    check,
     extract,
     plan,
 )
@@ -251,12 +252,46 @@ def test_a_single_model_that_consists_of_models_is_converted_too(case: Case, tmp
         extract(folder / "single.h5", tmp_path / "single.h5")
 
 
+INSIDE = (
+    "inside_head",
+    "inside_sequential",
+    "inside_gan",
+    "inside_wrapped_twice",
+    "inside_two_io",
+    "inside_deep",
+)
+
+
 @pytest.mark.parametrize("form", ["keras", "weights.h5"])
-def test_models_of_which_one_is_a_wrapper_are_not_taken_for_a_single_one(
-    case: Case, tmp_path: Path, form: str
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_model_with_wrappers_inside_gives_the_same_as_the_one_built_on_their_templates(
+    case: Case, tmp_path: Path, name: str, form: str
 ) -> None:
-    with pytest.raises(Undecided, match="submodel='discriminator'"):
-        extract(case("keras-2.2.4", "gan_multi") / "multi.h5", tmp_path / f"out.{form}")
+    for era in ("keras-2.2.4", "tf.keras-2.3.4-eager"):
+        for member in ("multi", "single"):
+            extract(case(era, name) / f"{member}.h5", tmp_path / f"{member}.{form}", overwrite=True)
+        multi, single = (tmp_path / f"{member}.{form}" for member in ("multi", "single"))
+        assert multi.read_bytes() == single.read_bytes()
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_weights_of_a_model_with_wrappers_inside_are_written_for_keras_3(
+    case: Case, tmp_path: Path, name: str
+) -> None:
+    folder, weights, single = case("keras-2.2.4", name), tmp_path / "a.weights.h5", tmp_path / "b.weights.h5"
+    extract(folder / "multi_weights.h5", weights, like=folder / "single.json")
+    extract(folder / "single.h5", single)
+    assert weights.read_bytes() == single.read_bytes()
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_model_with_wrappers_inside_loads_by_order_as_it_is(case: Case, name: str) -> None:
+    """Its groups have other names than the model's layers, and the same weights in the same order."""
+    folder = case("keras-2.2.4", name)
+    found = check(folder / "multi.h5", folder / "single.h5")
+    assert (found.loads, found.multi_gpu) == ((False, True) if name == "inside_deep" else (True, False))
+    assert found.by_name is not None
+    assert any(step.saved is None for step in found.by_name.steps)
 
 
 def test_names_alone_are_not_enough_for_a_format_with_architecture(case: Case, tmp_path: Path) -> None:

@@ -228,6 +228,20 @@ def test_each_nested_model_becomes_what_keras_saved_for_it_alone(
             assert differences(out, part / "single_weights.h5") == []
 
 
+@pytest.mark.parametrize(("era", "name"), INSIDE)
+def test_a_nested_model_is_written_in_the_order_that_its_own_reference_model_loads(
+    case: Case, tmp_path: Path, era: str, name: str
+) -> None:
+    folder, out = case(era, name), tmp_path / "out.h5"
+    if not (folder / "multi.h5").exists():
+        pytest.skip("this Keras cannot save a whole wrapper")
+    for part in parts_of(folder):
+        fresh, truth = part / "fresh_weights.h5", part / "single_weights.h5"
+        report = extract(folder / "multi.h5", out, submodel=part.name, like=fresh, overwrite=True)
+        assert differently_ordered(out, truth, fresh) == []
+        assert (report.flags == "saved") == (differences(out, truth) == [] or report.kind == "full model")
+
+
 @pytest.mark.parametrize("member", ["single.h5", "single.json"])
 @pytest.mark.parametrize(("era", "name"), INSIDE)
 def test_a_reference_model_of_the_whole_tells_its_nested_models_in_a_weights_file(

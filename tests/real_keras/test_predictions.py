@@ -35,6 +35,7 @@ UNDECIDED = {
     ("keras-2.0.9", "nested_sequential"),
     ("keras-2.1.6", "nested_sequential"),
     ("tf.keras-1.12.3", "custom_odd_name"),
+    *(("keras-2.1.6", f"inside_sequential{part}") for part in ("", "-backbone", "-core", "-stack")),
 }
 RECURRENT = frozenset({"lstm_plain", "recurrent", "scope_prefix", "time_distributed_model", "many_layers"})
 
