@@ -7,6 +7,7 @@ from typing import Literal
 
 __all__ = [
     "GIVE_JSON",
+    "GIVE_KERAS",
     "GIVE_WEIGHTS",
     "SAY_PLAIN",
     "TO_KERAS_3",
@@ -72,6 +73,7 @@ class Remedy:
 
 
 GIVE_JSON = Remedy(option="like", value="model.json", code="open('model.json', 'w').write(model.to_json())")
+GIVE_KERAS = Remedy(option="like", value="like.keras", code="model.save('like.keras')")
 GIVE_WEIGHTS = Remedy(option="like", value="like.h5", code="model.save_weights('like.h5')")
 SAY_PLAIN = Remedy(option="plain", when="nothing was frozen in training and the model has no nested model")
 

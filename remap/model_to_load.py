@@ -14,7 +14,7 @@ from remap.assignment.reference import Reference, reference_from_json
 from remap.checkpoint import LayerGroup
 from remap.errors import GIVE_JSON, InputRefused, Undecided
 from remap.loaders import Opening
-from remap.reference_file import read_reference
+from remap.reference_file import order_not_told, read_reference
 from remap.typed_json import read_json
 from remap.urls import masked, url_in
 
@@ -83,11 +83,7 @@ class ModelToLoad:
     def told(self) -> Reference:
         """Give what is told of the layers in order."""
         if self.reference is None:
-            raise Undecided(
-                "a weights file of Keras 3 does not tell the order of the model's layers",
-                where=self.where,
-                remedies=(GIVE_JSON,),
-            )
+            raise order_not_told(self.where)
         return self.reference
 
 

@@ -9,14 +9,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
-from remap.errors import InputRefused, Remedy
+from remap.errors import GIVE_JSON, GIVE_KERAS, InputRefused, Remedy, Undecided
 from remap.hdf5.identify import show
 from remap.urls import masked, url_in
 
 if TYPE_CHECKING:
     from remap.hdf5.source import Source
 
-__all__ = ["read_reference"]
+__all__ = ["order_not_told", "read_reference"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
@@ -44,6 +44,7 @@ def read_reference(path: str | os.PathLike[str]) -> Reference:
         InputRefused: If the file is missing, none of these or damaged, or cannot be read.
         Undecided: If it does not describe a single model.
     """
+    from remap.hdf5.identify import SIGNATURE
     from remap.hdf5.reader import read_source
     from remap.hdf5.source import Source
 
@@ -65,7 +66,28 @@ def read_reference(path: str | os.PathLike[str]) -> Reference:
                 hint="write JSON with the Keras that wrote the YAML",
                 remedies=(_from_yaml(name),),
             )
-        return reference_from_checkpoint(read_source(source).checkpoint, where=name)
+        try:
+            checkpoint = read_source(source).checkpoint
+        except InputRefused:
+            from remap.hdf5.keras3_reader import is_keras3
+
+            if head.startswith(SIGNATURE) and is_keras3(source):
+                raise order_not_told(name) from None
+            raise
+        return reference_from_checkpoint(checkpoint, where=name)
+
+
+def order_not_told(where: str) -> Undecided:
+    """Refuse a weights file of Keras 3 as the reference model.
+
+    Its groups are those of classes, numbered in each class, and HDF5 lists them by the alphabet: which layer of one class
+    stands before which of another one is not in the file.
+    """
+    return Undecided(
+        "a weights file of Keras 3 does not tell the order of the model's layers",
+        where=show(where),
+        remedies=(GIVE_JSON, GIVE_KERAS),
+    )
 
 
 def _missing(name: str) -> InputRefused:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from remap import InputRefused, Undecided, extract
-from remap.errors import Remedy
+from remap.errors import GIVE_JSON, GIVE_KERAS, Remedy
 from remap.reference_file import read_reference
 from tests.truth import differences
 
@@ -33,6 +33,18 @@ def test_a_whole_multi_gpu_file_counts_for_the_model_in_it(case: Case, tmp_path:
     folder = case("keras-2.2.4", "conv_bn")
     extract(folder / "multi_weights.h5", tmp_path / "out.h5", like=folder / "multi.h5")
     assert differences(tmp_path / "out.h5", folder / "single_weights.h5") == []
+
+
+def test_a_weights_file_of_keras_3_asks_for_a_file_that_tells_the_order(case: Case, tmp_path: Path) -> None:
+    folder = case("keras-2.2.4", "conv_bn")
+    for name in ("like.weights.h5", "like.keras"):
+        extract(folder / "multi.h5", tmp_path / name)
+    with pytest.raises(Undecided, match="does not tell the order of the model's layers") as caught:
+        extract(folder / "multi_weights.h5", tmp_path / "out.h5", like=tmp_path / "like.weights.h5")
+    assert caught.value.remedies == (GIVE_JSON, GIVE_KERAS)
+    for like in (folder / "single.json", tmp_path / "like.keras"):
+        extract(folder / "multi_weights.h5", tmp_path / "out.h5", like=like, overwrite=True)
+        assert differences(tmp_path / "out.h5", folder / "single_weights.h5") == []
 
 
 def test_refuses_an_archive_that_is_no_keras_file(tmp_path: Path) -> None:
