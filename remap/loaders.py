@@ -71,7 +71,7 @@ class Opening:
         obstacle: Why it cannot; "" for no reason.
         unsure: Why that is not known; "" if it is.
         custom_objects: The names that it has to be given.
-        since: The oldest release that can; "" for any.
+        since: The release from which on it surely can; "" for any.
         remedies: What to write for Keras 3 instead.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from remap.urls import masked, url_in
 if TYPE_CHECKING:
     from remap.hdf5.keras3_reader import OpenedKeras3
     from remap.keras3.loading import ModelObject, SavedObject
+
+_SHARED_LAYERS = (3, 7)
 
 __all__ = ["ModelToLoad", "OwnModel", "custom_classes", "untold"]
 
@@ -176,17 +179,21 @@ class OwnModel:
             return Opening(
                 obstacle=f"its weights, which are not those of its architecture: {loading.first_complaint}"
             )
-        return Opening(
-            custom_objects=names, since="" if not any(map(_lists_inputs_alone, model.walk())) else "3.4"
-        )
+        return Opening(custom_objects=names, since=_since(self.written_by, model))
 
 
-def _lists_inputs_alone(layer: Layer) -> bool:
-    """Tell whether a model lists its one input without a list around it, which Keras 3.0 to 3.3 do not read."""
-    if layer.children is None or not layer.config.given("input_layers"):
-        return False
-    listed = layer.config.value("input_layers")
-    return listed.kind == "list" and bool(listed.values()) and listed.values()[0].kind == "text"
+def _since(written_by: str, model: Layer) -> str:
+    """Give the release from which on `load_model` surely opens an archive: older ones may not know all arguments in it.
+
+    Up to Keras 3.6 a layer that is called several times may stand before the layers that it is called on, and then does not
+    load.
+    """
+    found = re.match(r"(\d+)\.(\d+)", written_by)
+    if found is None:
+        return ""
+    writer = (int(found[1]), int(found[2]))
+    shared = any(len(layer.nodes) > 1 for layer in model.walk())
+    return ".".join(map(str, max(writer, _SHARED_LAYERS) if shared else writer))
 
 
 def _holds_code(layer: Layer) -> bool:

@@ -286,7 +286,7 @@ def test_without_a_model_the_file_describes_itself(formats: Path, case: Case) ->
         found = check(formats / name)
         assert (found.like, found.verdict) == (None, "loads")
         require_documented(found.to_json())
-    assert check(formats / "single.keras").loaders[3].reason == "in Keras 3.4 and later"
+    assert check(formats / "single.keras").loaders[3].reason == "in Keras 3.5 and later"
     assert check(formats / "single.h5").loaders[3].reason == ""
     wrapped = check(case(ERA, "conv_bn") / "multi.h5")
     assert answers(wrapped) == ["no"] * 4
@@ -411,6 +411,31 @@ def test_functions_of_the_users_own_are_told(case: Case, tmp_path: Path, coded: 
     (verdict,) = check(rewritten(tmp_path / "a.keras", tmp_path / "b.keras", config=with_code)).loaders[3:]
     assert verdict.answer == ("no" if coded else "yes")
     assert ("safe_mode=False" if coded else "custom_objects={") in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "since"),
+    [
+        ("conv_bn", "3.0.5", "3.0"),
+        ("conv_bn", "3.15.1", "3.15"),
+        ("shared_layer", "3.5.0", "3.7"),
+        ("shared_layer", "3.10.0", "3.10"),
+        ("conv_bn", "", ""),
+        ("conv_bn", "3", ""),
+    ],
+)
+def test_the_oldest_release_that_surely_opens_an_archive_is_told(
+    case: Case, tmp_path: Path, name: str, version: str, since: str
+) -> None:
+    extract(case(ERA, name) / "multi.h5", tmp_path / "a.keras")
+    file = rewritten(
+        tmp_path / "a.keras", tmp_path / "b.keras", metadata=lambda _: {"keras_version": version}
+    )
+    found = check(file).loaders[3]
+    if version == "3":
+        assert found.answer == "cannot tell"
+    else:
+        assert (found.answer, found.reason) == ("yes", f"in Keras {since} and later" if since else "")
 
 
 def test_a_model_that_is_not_there_is_told(formats: Path) -> None:

@@ -149,22 +149,36 @@ _HEAD = """| Keras | its own files | converted `.keras` | converted `.weights.h5
 
 
 def _table(found: list[Outcome]) -> str:
-    words: dict[str, list[str]] = {}
+    words: dict[str, dict[str, int]] = {}
     for one in found:
         for kind, files in (("its own", one.own), ("converted", one.converted), ("newest", one.newest)):
-            count = Counter(_short(told) for told in files.values() if told)
-            for what, number in count.items():
-                words.setdefault(f"{kind}: {what}", []).append(f"{number} in {one.release}")
-    told = [f"- {what} ({', '.join(numbers)})" for what, numbers in words.items()]
+            for what, number in Counter(_short(told) for told in files.values() if told).items():
+                words.setdefault(f"{kind}: `{what}`", {})[one.release] = number
+    told = [f"- {what} ({_runs(numbers)})" for what, numbers in words.items()]
     return "\n".join(
         [_HEAD, *map(_row, found), "", "What the releases say of files that they do not load:", "", *told]
+    )
+
+
+def _runs(numbers: dict[str, int]) -> str:
+    """Put releases with equal numbers of files that follow each other together."""
+    runs: list[tuple[int, list[str]]] = []
+    for release, number in numbers.items():
+        follows = runs and RELEASES.index(release) == RELEASES.index(runs[-1][1][-1]) + 1
+        if follows and runs[-1][0] == number:
+            runs[-1][1].append(release)
+        else:
+            runs.append((number, [release]))
+    return ", ".join(
+        f"{number} in {names[0]}" + (f" to {names[-1]}" if names[1:] else "") for number, names in runs
     )
 
 
 def _short(words: str) -> str:
     """Give the part of an error that does not name a file's own layers."""
     last = words.rpartition("Exception encountered: ")[2]
-    return re.sub(r"'[^']*'|<[^>]*>|\d+", "…", last.split("Example error")[-1].strip())[:110].rstrip()
+    plain = re.sub(r"\x1b\[[0-9;]*m|`", "", last.rpartition("message for object ")[2])
+    return re.sub(r"'[^']*'|<[^>]*>|\d+", "…", " ".join(plain.split()))[:110].rstrip()
 
 
 def main(releases: list[str]) -> int:
