@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from remap.architecture import Layer, parse_model
+from remap.assignment.by_names import layers_by_name
 from remap.assignment.expected import expected_model, first_difference
 from remap.assignment.loading import file_layers
 from remap.assignment.reference import Request, reference_from_checkpoint
@@ -22,7 +23,7 @@ from remap.conversion_plan import PlannedLayer, PlannedWeight
 from remap.inner_wrappers import on_templates
 from remap.keras3.conversion import translate
 from remap.planning import compose_for_keras3
-from remap.recognize import recognize
+from remap.recognize import Template, recognize
 from remap.weight_names import layer_scope
 from tests.paper import dense, entry, listed, parallel
 
@@ -171,7 +172,41 @@ def a_model_with_wrappers_called_often(size: int) -> object:
     return built
 
 
+def layers_of(shapes: Iterable[tuple[int, int]]) -> tuple[Weight, ...]:
+    return tuple(
+        Weight(name=f"l{chr(97 + number % 26)}{number}/kernel:0", path=f"/{number}", shape=shape, dtype="<f4")
+        for number, shape in enumerate(shapes)
+    )
+
+
+def settled_by_names(weights: tuple[Weight, ...]) -> object:
+    group = LayerGroup(name="model_1", weights=weights)
+    return layers_by_name(Template(group=group, architecture=None, replicas=2), plain=True)
+
+
+def names_of_many_layers_of_different_shapes(size: int) -> object:
+    return settled_by_names(layers_of((number + 2, number + 3) for number in range(size)))
+
+
+def names_of_many_layers_of_equal_shapes(size: int) -> object:
+    return settled_by_names(layers_of((4, 4) for _ in range(size)))
+
+
+def names_of_many_layers_that_fit_in_many_places(size: int) -> object:
+    return settled_by_names(layers_of((2, 3 + number % 2) for number in range(size)))
+
+
+def names_of_many_normalization_layers(size: int) -> object:
+    first = [f"bn{number}x/{leaf}" for number in range(size) for leaf in ("gamma", "beta")]
+    rest = [f"bn{number}x/{leaf}" for number in range(size) for leaf in ("moving_mean", "moving_variance")]
+    return settled_by_names(listed(*first, *rest))
+
+
 PARTS = (
+    names_of_many_normalization_layers,
+    names_of_many_layers_of_different_shapes,
+    names_of_many_layers_of_equal_shapes,
+    names_of_many_layers_that_fit_in_many_places,
     first_difference_in_the_last_of_many,
     many_layers_of_another_session_in_one_group,
     many_layers_to_check,

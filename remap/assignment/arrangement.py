@@ -105,12 +105,15 @@ class _Parts:
         self.layers = layers
         size = sum(len(layer.weights) for layer in layers)
         self.end = min((layer.again for layer in layers if layer.again is not None), default=size)
-        behind = {
-            layer: next((place for place in layer.weights if place >= self.end), size) for layer in layers
-        }
+        behind = [
+            (next(place for place in layer.weights if place >= self.end), number)
+            for number, layer in enumerate(layers)
+            if layer.weights[-1] >= self.end
+        ]
         self.first = [layer for layer in layers if layer.weights[0] < self.end]
-        self.rest = sorted((layer for layer in layers if behind[layer] < size), key=behind.__getitem__)
-        self.both = [layer for layer in self.first if behind[layer] < size]
+        self.rest = [layers[number] for _, number in sorted(behind)]
+        self.both = [layer for layer in self.first if layer.weights[-1] >= self.end]
+        self.anchors = frozenset(layer.name for layer in self.both)
         never = [layer.never_trained for layer in layers if layer.never_trained is not None]
         self.frozen_from = min([self.end, *never])
         self.most = sum(self._last_in_front(layer) < self.frozen_from for layer in self.first)
@@ -124,7 +127,9 @@ class _Parts:
         for layer in self.layers:
             if sum(later != earlier + 1 for earlier, later in pairwise(layer.weights)) > 1:
                 return f"the weights named {layer.name!r} stand in more places than one layer's would"
-        if [layer for layer in self.rest if layer in self.both] != self.both:
+        if [layer.name for layer in self.rest if layer.name in self.anchors] != [
+            layer.name for layer in self.both
+        ]:
             return "the two parts of the list have their layers in different orders"
         if self.both and self.first.index(self.both[-1]) >= self.most:
             return f"{self.first[self.most].name!r} has weights that are never trained before some that are"
@@ -149,8 +154,8 @@ class _Parts:
 
     def _arranged(self, count: int) -> Arrangement | str:
         """Merge `count` layers of the first part with all others, between the layers that are in both parts."""
-        upper = _divided(self.first[:count], self.both)
-        lower = _divided([*self.first[count:], *self.rest], self.both)
+        upper = _divided(self.first[:count], self.anchors)
+        lower = _divided([*self.first[count:], *self.rest], self.anchors)
         order: list[Listed] = []
         for number, (ours, theirs) in enumerate(zip(upper, lower, strict=True)):
             after = self.both[number] if number < len(self.both) else None
@@ -203,11 +208,11 @@ class _Parts:
         return strain + (_OTHER_SIZE if given > taken and min(before.axes, after.axes) > 2 else _MULTIPLE)
 
 
-def _divided(layers: Sequence[Listed], at: Sequence[Listed]) -> list[list[Listed]]:
-    """Divide layers at some of them, which are left out."""
+def _divided(layers: Sequence[Listed], at: frozenset[str]) -> list[list[Listed]]:
+    """Divide layers at those of some names, which are left out."""
     parts: list[list[Listed]] = [[]]
     for layer in layers:
-        if layer in at:
+        if layer.name in at:
             parts.append([])
         else:
             parts[-1].append(layer)
