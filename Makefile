@@ -11,7 +11,7 @@ OLDEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/pytho
 OLDEST := $(shell sed -n 's/^dependencies = \[\(.*\)\]/\1/p' pyproject.toml | sed 's/>=/==/g; s/,<[0-9.]*//g; s/[",]//g')
 TESTS ?= tests
 
-.PHONY: demo test test-keras test-oldest check lint fixtures eras drawn releases fuzz bench clean
+.PHONY: demo test test-keras test-oldest check lint fixtures eras networks drawn releases fuzz bench clean
 
 demo: $(VENV)/.runtime
 	@rm -rf $(DEMO) && mkdir $(DEMO) && cp fixtures/demo/* $(DEMO)
@@ -52,6 +52,9 @@ fixtures: $(VENV)/.dev
 
 eras: $(VENV)/.dev
 	$(BIN)/python fixtures/make/check_eras.py
+
+networks: $(VENV)/.dev
+	PYTHONPATH=. $(BIN)/python fixtures/make/check_networks.py
 
 drawn: $(VENV)/.dev
 	PYTHONPATH=. $(BIN)/python fixtures/make/check_drawn.py --models $(MODELS) --seed $$(date +%s)

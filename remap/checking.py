@@ -37,12 +37,14 @@ from remap.loaders import (
 from remap.model_to_load import ModelToLoad, OwnModel, custom_classes, untold
 from remap.recognize import own_architecture, recognize
 from remap.results import as_json
+from remap.stock.choice import settle
 from remap.urls import base_name, masked, url_in
 from remap.weight_names import layer_scope
 
 if TYPE_CHECKING:
     from remap.hdf5.keras3_reader import OpenedKeras3
     from remap.keras3.loading import SavedObject
+    from remap.stock.choice import StockModel
 
 __all__ = ["Check", "Verdict", "check", "layers_to_load"]
 
@@ -143,8 +145,8 @@ def check(
 
     Args:
         source: A Keras .h5 file, a `.keras` archive or a `.weights.h5` file of Keras 3.
-        like: The model: JSON of `model.to_json()`, or another such file of it, of any values. Without it the model is the
-            one that the file itself describes.
+        like: The model: JSON of `model.to_json()`, another such file of it, of any values, or the name of a network of
+            `keras.applications`. Without it the model is the one that the file itself describes.
         by_order: Whether the order of layers in the file is known to be right even if the names of their weights say that
             layers would get the weights of other layers.
         isolated: Whether to read both files in a child process with limits on time and memory (see SECURITY.md).
@@ -177,7 +179,7 @@ def _check_old(name: str, checkpoint: Checkpoint, like: ModelToLoad | None, *, o
             raise untold(name)
         told = reference_from_checkpoint(checkpoint, where=name)
     else:
-        told = like.told()
+        told = like.told() if like.stock is None else _decided(like.stock, checkpoint, order_is_right)
     saved = file_layers(checkpoint.layers)
     expected = layers_to_load(told, saved)
     loading, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
@@ -295,6 +297,16 @@ def _called(name: str) -> str:
     """Give the name by whose ending Keras chooses a format: of a URL the last part, without a query."""
     url = url_in(name)
     return name if url is None else base_name(url)
+
+
+def _decided(network: StockModel, checkpoint: Checkpoint, order_is_right: bool) -> Reference:
+    """Choose the release of a network whose architecture the file has, or one of several with the same answer."""
+    saved = file_layers(checkpoint.layers)
+
+    def outcome(told: Reference) -> Answer:
+        return answer_of(load_by_order(saved, layers_to_load(told, saved)), order_is_right=order_is_right)
+
+    return settle(network, checkpoint, outcome)
 
 
 def layers_to_load(like: Reference, saved: Sequence[FileLayer]) -> list[ModelLayer]:

@@ -67,6 +67,7 @@ _EXTRACT_EXAMPLES = """\b
 Examples:
   h5remap extract multi_gpu.h5 -o single.keras
   h5remap extract weights.h5 -o single.h5 --like model.json
+  h5remap extract weights.h5 -o single.h5 --like mobilenet_v2,alpha=0.5,classes=7
 
 The extension of OUT chooses the format: .h5 for Keras 2, tf_keras and load_weights
 of Keras 3; .keras and .weights.h5 for Keras 3."""
@@ -258,7 +259,7 @@ def _extract(
             metavar="FILE",
             path_type=str,
             readable=False,
-            help="The reference model: JSON of model.to_json(), or a Keras file of the model to load into.",
+            help="The model to load into: JSON of model.to_json(), a Keras file of it, or a network such as resnet50.",
         ),
     ] = None,
     plain: Annotated[
@@ -408,7 +409,7 @@ def _check(
             metavar="FILE",
             path_type=str,
             readable=False,
-            help="The model to load into: JSON of model.to_json(), or any file of it. Default: that in FILE.",
+            help="The model to load into: JSON, any file of it, or a network such as resnet50. Default: that in FILE.",
         ),
     ] = None,
     by_order: Annotated[

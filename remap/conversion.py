@@ -13,7 +13,7 @@ from remap.architecture import input_of
 from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint
 from remap.conversion_plan import Plan, PlannedWeight
-from remap.errors import OutputRefused, UsageRefused
+from remap.errors import OutputRefused, Undecided, UsageRefused
 from remap.formats import DEFAULT, EXTENSIONS, Format, format_of
 from remap.formats.description import FileDescription
 from remap.hdf5.output import publish, require_other_file
@@ -21,8 +21,9 @@ from remap.hdf5.reader import open_checkpoint
 from remap.isolation import run
 from remap.options import Options
 from remap.planning import compose
-from remap.reference_file import read_reference
+from remap.reference_file import names_network, read_reference
 from remap.results import Report, report_of
+from remap.stock.choice import StockModel, StockRequest
 from remap.urls import base_name, masked, remote
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def extract(
         source: The checkpoint.
         target: The file to write; its name chooses the format: .h5, .keras or .weights.h5.
         like: The reference model that the weights are to be loaded into: JSON of `model.to_json()`, a Keras .h5 or a
-            .keras file, of any values. The weights of nested models are in the order that its `load_weights` expects,
-            also where its trainable flags differ from the checkpoint's.
+            .keras file, of any values; or a network of `keras.applications` by its name, as in
+            ``mobilenet_v2,alpha=0.5,classes=7``. The weights of nested models are in the order that its `load_weights`
+            expects, also where its trainable flags differ from the checkpoint's.
         plain: Nothing was frozen, and the model has no nested model.
         keep_flags: Keep the weights of nested models in the order in which the old Keras saved them, for a model with
             the trainable flags of the checkpoint.
@@ -119,10 +121,10 @@ class Settled:
     """
 
     def __init__(self) -> None:
-        self._request: tuple[tuple[Options, object], Request] | None = None
-        self._prepared: tuple[Checkpoint, Format, Request, tuple[Plan, FileDescription]] | None = None
+        self._request: tuple[tuple[Options, object], _Request] | None = None
+        self._prepared: tuple[Checkpoint, Format, _Request, tuple[Plan, FileDescription]] | None = None
 
-    def request(self, options: Options) -> Request:
+    def request(self, options: Options) -> _Request:
         """Do what `_request` does, but read a reference model once unless its file changes."""
         mark = None if options.like is None else _mark(options.like)
         known = options.like is None or mark is not None
@@ -132,7 +134,9 @@ class Settled:
         self._request = (options, mark), request
         return request
 
-    def prepare(self, checkpoint: Checkpoint, form: Format, request: Request) -> tuple[Plan, FileDescription]:
+    def prepare(
+        self, checkpoint: Checkpoint, form: Format, request: _Request
+    ) -> tuple[Plan, FileDescription]:
         """Do what `_prepare` does, unless all it follows from is as before."""
         if self._prepared is not None:
             before, same_form, same_request, prepared = self._prepared
@@ -145,6 +149,8 @@ class Settled:
 
 def _mark(path: str) -> object:
     """Tell a file from other files and from itself with another content; None if it cannot be found."""
+    if names_network(path):
+        return path
     url = remote(path)
     if url is not None:
         from remap.remote.listing import identity_of
@@ -246,8 +252,21 @@ def plan_with(
     return prepared
 
 
-def _prepare(checkpoint: Checkpoint, form: Format, request: Request) -> tuple[Plan, FileDescription]:
+def _prepare(checkpoint: Checkpoint, form: Format, request: _Request) -> tuple[Plan, FileDescription]:
     """Determine everything about an output before it is written; raises all that can be refused by then."""
+    if isinstance(request, StockRequest):
+        return _described(checkpoint, form, request.settle(checkpoint, keras3=form.from_plan is None))
+    try:
+        return _described(checkpoint, form, request)
+    except Undecided as refusal:
+        if request.like is None and checkpoint.model_config is None:
+            from remap.stock.recognition import with_network
+
+            raise with_network(refusal, checkpoint, request.submodel) from None
+        raise
+
+
+def _described(checkpoint: Checkpoint, form: Format, request: Request) -> tuple[Plan, FileDescription]:
     request = replace(request, weights_only=request.weights_only or not form.has_model)
     if form.from_plan is not None:
         planned = replace(compose(checkpoint, request), extension=form.extensions[0])
@@ -294,15 +313,20 @@ def _with_input_note(planned: Plan) -> Plan:
     return replace(planned, notes=(*planned.notes, _NO_INPUT))
 
 
-def _request(options: Options) -> Request:
+_Request = Request | StockRequest
+
+
+def _request(options: Options) -> _Request:
     """Read the reference model, and put together what the caller wants."""
-    return Request(
-        like=None if options.like is None else read_reference(options.like),
+    like = None if options.like is None else read_reference(options.like)
+    request = Request(
+        like=None if isinstance(like, StockModel) else like,
         plain=options.plain,
         submodel=options.submodel,
         weights_only=options.weights_only,
         order="saved" if options.keep_flags else "reference",
     )
+    return StockRequest(stock=like, request=request) if isinstance(like, StockModel) else request
 
 
 def _format(target: str | os.PathLike[str], options: Options) -> Format:

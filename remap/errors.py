@@ -33,7 +33,8 @@ class Remedy:
     Attributes:
         option: The argument.
         value: Its value: True for a switch; for `target` only the extension of another output format, such as
-            ``.weights.h5``; for `like` the name of a file that `code` writes.
+            ``.weights.h5``; for `like` the name of a file that `code` writes, or a network of
+            `keras.applications`.
         when: The condition under which the argument is right, "" for none.
         code: Python that the user has to run first, in the code that builds the model; "" for none.
     """

@@ -26,6 +26,7 @@ from remap.recognize import (
     several_models,
 )
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
+from remap.stock.network import as_python, suggested
 from remap.typed_json import read_json
 from remap.urls import masked
 from remap.weight_names import LONGEST_LIST, layer_scope, list_size
@@ -33,6 +34,7 @@ from remap.weight_names import LONGEST_LIST, layer_scope, list_size
 if TYPE_CHECKING:
     from remap.keras3.opening import LoadModel
     from remap.stats import Stats
+    from remap.stock.network import Network
 
 __all__ = ["flags_of", "inspect", "inspection_of"]
 
@@ -108,6 +110,7 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     layers = tuple(_with_wrappers(layer, replaced, ()) for layer in layers)
     weights = {weight.path: weight for group in checkpoint.layers for weight in group.weights}
     settled_by, notes, refusal = _answer(recognition, settled)
+    network = _network(recognition)
     prediction = _load_model(recognition, settled)
     return Inspection(
         source=source,
@@ -124,12 +127,13 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
         question=refusal.what if refusal is not None else "",
         hint=refusal.hint if refusal is not None else "",
         remedies=(
+            *((suggested(network),) if network is not None and recognition.template is not None else ()),
             *(refusal.remedies if refusal is not None else ()),
             *(prediction.remedies if prediction is not None else ()),
         ),
         keras3_obstacle=prediction.obstacle if prediction is not None else "",
         custom_objects=prediction.custom_objects if prediction is not None else (),
-        notes=notes,
+        notes=notes if network is None else (*notes, f"its layers are those of {as_python(network)}"),
         optimizer=_optimizer(checkpoint),
         optimizer_tensors=len(checkpoint.optimizer or ()),
         parameters=sum(weight.parameters for weight in weights.values()),
@@ -138,6 +142,16 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
         submodels=tuple("/".join(path) for path in recognition.submodels),
         wrappers=recognition.inner,
     )
+
+
+def _network(recognition: Recognition) -> Network | None:
+    """Recognize the network of `keras.applications` in a weights file."""
+    if recognition.model is not None or recognition.kind not in ("multi-gpu", "single"):
+        return None
+    # Imported here because full models do not need it.
+    from remap.stock.recognition import recognized
+
+    return recognized(recognition.checkpoint, recognition.template)
 
 
 class _Settled:

@@ -22,6 +22,7 @@ from remap.urls import masked, url_in
 if TYPE_CHECKING:
     from remap.hdf5.keras3_reader import OpenedKeras3
     from remap.keras3.loading import ModelObject, SavedObject
+    from remap.stock.choice import StockModel
 
 _SHARED_LAYERS = (3, 7)
 
@@ -30,11 +31,15 @@ __all__ = ["ModelToLoad", "OwnModel", "custom_classes", "untold"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelToLoad:
-    """The model to load into: what is told of its layers, and the objects that a file of Keras 3 has for it."""
+    """The model to load into: what is told of its layers, and the objects that a file of Keras 3 has for it.
+
+    `stock` is a network that was given by its name, of which a file of Keras 2 decides which release built it.
+    """
 
     where: str
     reference: Reference | None
     objects: tuple[ModelObject, ...] | None = None
+    stock: StockModel | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> ModelToLoad:
@@ -45,7 +50,7 @@ class ModelToLoad:
 
         name = masked(path)
         if url_in(os.fsdecode(path)) is None and not Path(path).is_file():
-            return cls(where=name, reference=read_reference(path))
+            return cls._of(name, read_reference(path))
         source = Source.open(path)
         try:
             head = memoryview(bytearray(min(source.size, len(SIGNATURE))))
@@ -56,7 +61,7 @@ class ModelToLoad:
             raise
         if not modern:
             source.close()
-            return cls(where=name, reference=read_reference(path))
+            return cls._of(name, read_reference(path))
         with read_keras3(source) as opened:
             reference = None
             if opened.config is not None:
@@ -67,6 +72,12 @@ class ModelToLoad:
                         reference_from_json(opened.config, where=f"{name}, config.json"), opened
                     )
             return cls(where=name, reference=reference, objects=_objects_in(opened))
+
+    @classmethod
+    def _of(cls, name: str, found: Reference | StockModel) -> ModelToLoad:
+        if isinstance(found, Reference):
+            return cls(where=name, reference=found)
+        return cls(where=name, reference=None, stock=found)
 
     def expected(self) -> Sequence[ModelObject]:
         """List the objects that Keras 3 has for the model."""
@@ -85,6 +96,12 @@ class ModelToLoad:
 
     def told(self) -> Reference:
         """Give what is told of the layers in order."""
+        if self.stock is not None:
+            raise Undecided(
+                "the networks that are known by name are those of releases up to TensorFlow 2.3, and the file is of Keras 3",
+                where=self.where,
+                remedies=(GIVE_JSON,),
+            )
         if self.reference is None:
             raise order_not_told(self.where)
         return self.reference

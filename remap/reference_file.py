@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
 from remap.errors import GIVE_JSON, GIVE_KERAS, InputRefused, Remedy, Undecided
 from remap.hdf5.identify import show
+from remap.stock.network import near_names, parse
 from remap.urls import masked, url_in
 
 if TYPE_CHECKING:
     from remap.hdf5.source import Source
+    from remap.stock.choice import StockModel
 
-__all__ = ["order_not_told", "read_reference"]
+__all__ = ["names_network", "order_not_told", "read_reference"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
@@ -31,18 +33,20 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 _KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model"
 
 
-def read_reference(path: str | os.PathLike[str]) -> Reference:
+def read_reference(path: str | os.PathLike[str]) -> Reference | StockModel:
     """Read a reference model.
 
     Args:
-        path: JSON of `model.to_json()`, a Keras .h5 file or a .keras archive.
+        path: JSON of `model.to_json()`, a Keras .h5 file or a .keras archive; where no such file is, the name of a network
+            of `keras.applications` with its options.
 
     Returns:
-        The reference model.
+        The reference model, or the network, of which the checkpoint decides which release's architecture it has.
 
     Raises:
         InputRefused: If the file is missing, none of these or damaged, or cannot be read.
         Undecided: If it does not describe a single model.
+        UsageRefused: If a network has no such options.
     """
     from remap.hdf5.identify import SIGNATURE
     from remap.hdf5.reader import read_source
@@ -50,7 +54,12 @@ def read_reference(path: str | os.PathLike[str]) -> Reference:
 
     name = os.fsdecode(path)
     if url_in(name) is None and not os.path.lexists(name):
-        raise _missing(name)
+        from remap.stock.choice import read_stock
+
+        stock = read_stock(name)
+        if stock is None:
+            raise _missing(name)
+        return stock
     name = masked(name)
     with closing(Source.open(path)) as source:
         head = _bytes(source, min(source.size, _HEAD))
@@ -90,6 +99,11 @@ def order_not_told(where: str) -> Undecided:
     )
 
 
+def names_network(path: str | os.PathLike[str]) -> bool:
+    """Tell whether what stands for a reference model is the name of a network, and not that of a file that is there."""
+    return not os.path.lexists(path) and parse(os.fsdecode(path)) is not None
+
+
 def _missing(name: str) -> InputRefused:
     """Say how to write a reference model that is not there, under the very name that was given."""
     write = f"open({name!r}, 'w').write(model.to_json())"
@@ -100,9 +114,15 @@ def _missing(name: str) -> InputRefused:
     return InputRefused(
         "there is no such reference model",
         where=show(name),
-        hint="check the path",
+        hint=f"check the path{_or_network(name)}",
         remedies=(Remedy(option="like", value=name, code=write),),
     )
+
+
+def _or_network(name: str) -> str:
+    """Name the networks of `keras.applications` that are called nearly so."""
+    found = near_names(name)
+    return f", or give a network of keras.applications by its name: {' or '.join(found)}" if found else ""
 
 
 def _from_yaml(name: str) -> Remedy:

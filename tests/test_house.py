@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "assignment": VALUES | {"inner_wrappers", "recognize", "wrappers"},
     "whole_file": VALUES | {"recognize", "assignment", "training_state"},
     "planning": VALUES | {"recognize", "assignment", "training_state", "whole_file"},
+    "stock": VALUES | {"recognize", "assignment", "planning"},
     "loaders": {"errors", "assignment"},
     "keras3": VALUES | {"recognize", "assignment", "planning", "training_state"},
     "formats": VALUES | {"keras3"},
@@ -72,7 +73,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "comparison": VALUES
     | {"", "recognize", "assignment", "keras3", "hdf5", "isolation", "results", "output_tensors", "urls"},
     "options": {"errors"},
-    "batch": {"", "errors", "isolation", "options", "results", "checking", "conversion", "remote", "urls"},
+    "batch": {
+        "",
+        "errors",
+        "isolation",
+        "options",
+        "results",
+        "checking",
+        "conversion",
+        "reference_file",
+        "remote",
+        "urls",
+    },
 }
 # Their values show themselves in notebooks.
 SHOWN = {"remap.checking", "remap.comparison.results", "remap.results"}

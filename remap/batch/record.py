@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from remap import __version__
 from remap.batch.places import Identity, absolute, identity_of
 from remap.errors import InputRefused, OutputRefused
+from remap.reference_file import names_network
 from remap.results import as_json
 from remap.urls import join, masked, remote
 
@@ -46,7 +47,7 @@ def fingerprint(options: Options) -> str:
     """
     fields = as_json(options)
     del fields["overwrite"]
-    if options.like is not None:
+    if options.like is not None and not names_network(options.like):
         fields["like"] = _digest_of(options.like)
     fields["version"] = __version__
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

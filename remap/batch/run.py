@@ -19,6 +19,7 @@ from remap.batch.results import FORMATS, Format, Progress, Result, status_of
 from remap.batch.work import INTERPRETERS, Outcome, Task, convert, processors
 from remap.errors import RemapError, UsageRefused
 from remap.options import Options
+from remap.reference_file import names_network
 from remap.urls import masked, remote
 
 __all__ = ["extract_many"]
@@ -108,7 +109,7 @@ def extract_many(
             "the output is a file", where=directory, hint="many files need a directory for their outputs"
         )
     options = Options(
-        like=None if like is None else absolute(like),
+        like=None if like is None else os.fsdecode(like) if names_network(like) else absolute(like),
         plain=plain,
         keep_flags=keep_flags,
         submodel=submodel,

@@ -60,6 +60,13 @@ def alone(source: Path, target: Path, **named: Any) -> None:
     remap.extract(source, target, overwrite=True, **named)
 
 
+def test_files_with_a_network_by_name_are_settled_once(settled: Settled, case: Case, tmp_path: Path) -> None:
+    source = case("keras-2.3.1", "application") / "multi_weights.h5"
+    for _ in range(2):
+        convert(settled, source, tmp_path / "out.h5", like="mobilenet,alpha=0.1,classes=5")
+    assert calls == ["_request", "_prepare"]
+
+
 def test_files_of_one_run_are_settled_once_and_keep_their_values(
     settled: Settled, case: Case, tmp_path: Path
 ) -> None:
