@@ -199,7 +199,7 @@ def test_reports_and_refusals(width: int) -> None:
         ),
         "check: another model": checking("conv_bn_single.h5", "nested_single.h5"),
         "refused: no such file": refused_extraction("gone.h5", "out.h5"),
-        "refused: a URL": refused_extraction("s3:/bucket/model.h5", "out.h5"),
+        "refused: a URL": refused_extraction("ftp:/host/model.h5", "out.h5"),
         "refused: a web page": refused_extraction("page.h5", "out.h5"),
         "refused: ONNX": refused_extraction("model.onnx", "out.h5"),
         "refused: no such reference model": refused_extraction(weights, "out.h5", like="model.json"),
