@@ -30,7 +30,7 @@ _HEADS = {
     "inspect": ("kind", "layers", "parameters", "settled by", "template", "file"),
     "check": ("verdict", "layers", "file"),
 }
-_WIDTHS = {"inspect": (10, 7, 14, 13, 16), "check": (14, 7)}
+_WIDTHS = {"inspect": (16, 7, 14, 13, 16), "check": (14, 7)}
 _FACTS = {
     "kind": "kind",
     "content": "content",

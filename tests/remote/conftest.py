@@ -111,7 +111,7 @@ class S3:
 @pytest.fixture(scope="session")
 def _moto() -> Iterator[str]:
     """Start an S3 server once."""
-    pytest.importorskip("moto", reason="the extra 'test' is not installed")
+    pytest.importorskip("moto", reason="the extra 'servers' is not installed")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -133,7 +133,7 @@ def _moto() -> Iterator[str]:
 @pytest.fixture
 def s3(_moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     """Give an empty bucket, which the environment leads to as it does for any user of S3."""
-    boto3 = pytest.importorskip("boto3", reason="the extra 'test' is not installed")
+    boto3 = pytest.importorskip("boto3", reason="the extra 'servers' is not installed")
     pytest.importorskip("s3fs", reason="the extra 'remote' is not installed")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-of-the-test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-test")
@@ -174,7 +174,7 @@ class Sftp:
 @pytest.fixture
 def sftp(tmp_path: Path) -> Iterator[Sftp]:
     """Start an SFTP server whose key is known."""
-    pytest.importorskip("asyncssh", reason="the extra 'test' is not installed")
+    pytest.importorskip("asyncssh", reason="the extra 'servers' is not installed")
     pytest.importorskip("paramiko", reason="the extra 'remote' is not installed")
     from tests.remote.sftp import PASSWORD, USER
 
