@@ -17,6 +17,7 @@ from remap.batch.places import absolute
 from remap.batch.work import INTERPRETERS, processors
 from remap.errors import InputRefused, RemapError, UsageRefused
 from remap.isolation import IsolationFailed
+from remap.reference_file import names_network
 from remap.urls import libraries, masked
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def check_many(
 
     Args:
         sources: Files and URLs; also directories where `recursive` is True.
-        like: The model, as for `remap.check`.
+        like: The model, as for `remap.check`: a file, a URL, or a network by its name.
         by_order: Whether the order of layers is known to be right.
         recursive: As for `inspect_many`, and so the rest.
         include: See there.
@@ -113,7 +114,9 @@ def check_many(
     selection = Selection(
         recursive=recursive, include=tuple(include), exclude=tuple(exclude), found=_KERAS_FILES
     )
-    given = (None if like is None else absolute(like), None if like is None else masked(like), by_order)
+    named = like is None or names_network(like)
+    place = like if like is None else os.fsdecode(like) if named else absolute(like)
+    given = (place, None if like is None else masked(like), by_order)
     return _looks("remap.batch.look.check_here", given, sources, selection, jobs)
 
 

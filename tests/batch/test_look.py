@@ -52,6 +52,11 @@ def test_many_files_are_checked(mixed: Path, single: Path) -> None:
             assert look.value == remap.check(look.source, single)
 
 
+def test_the_model_may_be_a_network_by_its_name(single: Path) -> None:
+    (look,) = remap.check_many([single], "resnet50")
+    assert look.value == remap.check(single, "resnet50")
+
+
 def test_files_are_chosen_as_in_a_conversion(mixed: Path) -> None:
     def names(**options: object) -> list[str]:
         looks = remap.inspect_many([mixed], recursive=True, **options)  # type: ignore[arg-type]
