@@ -99,10 +99,73 @@ def test_what_a_custom_layer_makes_of_a_mask_is_unknown(reader: str) -> None:
     assert found.where == "layer 'own' (OfTheUser)"
 
 
-def test_a_custom_layer_inside_time_distributed_may_use_the_mask() -> None:
-    inner = {"layer": {"class_name": "OfTheUser", "config": {"name": "own"}}}
-    (found,) = after_two_masks(("steps", "TimeDistributed", inner, [["mask_a"]]))
-    assert "'steps' uses would be different" in found.what
+def steps(name: str, above: str, class_name: str, **config: Any) -> Entry:
+    """Describe a layer in TimeDistributed."""
+    inner = {
+        "class_name": class_name,
+        "config": {"name": f"{name}_step", **ALWAYS.get(class_name, {}), **config},
+    }
+    return name, "TimeDistributed", {"layer": inner}, [[above]]
+
+
+def under_mask(*entries: Entry, shape: tuple[int | None, ...] = (None, 3, 5)) -> tuple[RemapError, ...]:
+    """Find problems of layers behind an Embedding of words in sentences, which makes a mask of (batch, 3, 5)."""
+    words: list[Entry] = [
+        ("a", "InputLayer", {"batch_input_shape": list(shape)}, []),
+        ("mask", "Embedding", {"input_dim": 9, "output_dim": 4, "mask_zero": True}, [["a"]]),
+    ]
+    return problems(graph([*words, *entries], ["a"], [entries[-1][0]]))
+
+
+READER: Entry = ("last", "LSTM", {"units": 2}, [["steps"]])
+
+
+def test_what_a_custom_layer_inside_time_distributed_makes_of_a_mask_is_unknown() -> None:
+    own = steps("steps", "mask", "OfTheUser")
+    assert under_mask(own) == ()
+    (found,) = under_mask(own, READER)
+    assert isinstance(found, Undecided)
+    assert "what class 'OfTheUser' does with masks is not known" in found.what
+
+
+@pytest.mark.parametrize("class_name", ["LSTM", "Dense", "Lambda", "Softmax"])
+def test_layers_inside_time_distributed_are_given_the_same_mask(class_name: str) -> None:
+    assert under_mask(steps("steps", "mask", class_name), ("last", "Dense", {}, [["steps"]])) == ()
+
+
+@pytest.mark.parametrize("class_name", ["LSTM", "Lambda", "Conv1D"])
+def test_a_mask_of_more_axes_than_time_that_ends_inside_time_distributed_is_another(class_name: str) -> None:
+    (found,) = under_mask(steps("steps", "mask", class_name), READER)
+    assert isinstance(found, InputRefused)
+    assert found.where == "layer 'steps' (TimeDistributed)"
+
+
+def test_a_mask_of_time_alone_stays_the_same_where_it_ends_inside_time_distributed() -> None:
+    assert under_mask(steps("steps", "mask", "Lambda"), READER, shape=(None, 5)) == ()
+
+
+def test_a_mask_of_unknown_axes_that_ends_inside_time_distributed_may_be_another() -> None:
+    (found,) = after_two_masks(
+        ("reshape", "Permute", {"dims": [1, 2]}, [["plain_b"]]),
+        ("mask", "Masking", {"mask_value": 0.0}, [["reshape"]]),
+        steps("steps", "mask", "Lambda"),
+        READER,
+    )
+    assert isinstance(found, InputRefused)
+
+
+def test_old_keras_gives_no_mask_to_layers_inside_time_distributed_for_a_fixed_batch_size() -> None:
+    entry = steps("steps", "mask", "LSTM")
+    assert under_mask(entry, shape=(None, 3, 5)) == ()
+    (found,) = under_mask(entry, shape=(4, 3, 5))
+    assert isinstance(found, InputRefused)
+
+
+def test_time_distributed_of_keras_3_takes_no_mask_of_one_axis() -> None:
+    twice = steps("steps", "mask", "TimeDistributed", layer={"class_name": "Dense", "config": {"units": 2}})
+    assert under_mask(twice, ("last", "Dense", {}, [["steps"]])) == ()
+    (found,) = under_mask(twice, shape=(None, 5))
+    assert isinstance(found, InputRefused)
 
 
 @pytest.mark.parametrize("config", [{"mask_zero": True}, {"mask_value": 0.0}])

@@ -3,9 +3,11 @@
 Merge layers of old Keras combine the masks of their inputs with "and" and ignore inputs without a mask
 (`_Merge.compute_mask` and `Concatenate.compute_mask` in keras/layers/merge.py). Keras 3 combines them with "or", and
 gives no mask when an input has none (keras/src/layers/merging). Both are the same when all inputs have the same mask.
-TimeDistributed of old Keras passes on a mask that its inner layer makes, that of Keras 3 does not. What a custom
-class does with a mask is unknown, and the conditions differ: Keras 2 calls `compute_mask` of every layer, Keras 3 only
-of layers with `supports_masking` (`Layer.__call__` in keras/src/layers/layer.py).
+TimeDistributed gives its inner layer the mask of each step in both. Old Keras then asks that layer for the mask of its
+output (`TimeDistributed.compute_mask` in keras/layers/wrappers.py), and where it has none reduces that of the input to
+(batch, time); the mask in Keras 3 is that of the input as it was. For inputs of a fixed batch size old Keras does neither.
+What a custom class does with a mask is unknown, and the conditions differ: Keras 2 calls `compute_mask` of every layer,
+Keras 3 only of layers with `supports_masking` (`Layer.__call__` in keras/src/layers/layer.py).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from remap.architecture import Layer
+from remap.architecture import Layer, input_of, input_shape
 from remap.errors import InputRefused, RemapError, Undecided
 from remap.keras3.graph import makes_mask, read_graph
 from remap.keras3.layer import WEIGHTS_ONLY, describe
@@ -30,8 +32,10 @@ _VISITS = 64
 Mask = Any
 """None; a token, equal for masks that are equal; or a _Differing.
 
-A token is a number, or (class, value, identity of the tensor) of a mask that a built-in layer makes.
+A token is a number, or (class, value, rank, identity) of a mask that a built-in layer makes of the tensor with that
+identity, or of the mask that TimeDistributed gives its inner layer (_STEP). The rank is None where it is not known.
 """
+_STEP = "the mask of a step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,11 @@ class _Differing:
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
-    """A tensor: a number that identifies it, and its mask."""
+    """A tensor: a number that identifies it, its mask, and how many axes it has where that is known."""
 
     identity: int
     mask: Mask = None
+    rank: int | None = None
 
 
 def mask_problems(model: Layer, writer: Writer) -> tuple[RemapError, ...]:
@@ -67,7 +72,8 @@ def mask_problems(model: Layer, writer: Writer) -> tuple[RemapError, ...]:
     layers = tuple(model.walk())
     if not any(makes_mask(layer) for layer in layers):
         return ()
-    search = _Search(writer, sum(max(len(layer.nodes), 1) for layer in layers))
+    calls = sum(max(len(layer.nodes), 1) for layer in layers)
+    search = _Search(writer, calls, fixed_batch=any(map(_has_fixed_batch, layers)))
     ends = max(len(model.inputs), 1)
     search.model(model, [search.signal() for _ in range(ends)])
     return tuple(search.problems.values())
@@ -80,8 +86,9 @@ class _Search:
     and not once for each call: nested models that are called twice would take 2^depth steps.
     """
 
-    def __init__(self, writer: Writer, calls: int) -> None:
+    def __init__(self, writer: Writer, calls: int, *, fixed_batch: bool) -> None:
         self.writer = writer
+        self.fixed_batch = fixed_batch
         self.problems: dict[str, RemapError] = {}
         self._left = _VISITS * calls
         self._fresh = count()
@@ -89,9 +96,9 @@ class _Search:
         self._further: dict[tuple[int, int], _Signal] = {}
         self._followed: dict[tuple[int, tuple[_Signal, ...]], list[_Signal]] = {}
 
-    def signal(self, mask: Mask = None) -> _Signal:
+    def signal(self, mask: Mask = None, rank: int | None = None) -> _Signal:
         """Make a new tensor."""
-        return _Signal(next(self._fresh), mask)
+        return _Signal(next(self._fresh), mask, rank)
 
     def model(self, model: Layer, inputs: Sequence[_Signal]) -> list[_Signal]:
         """Give the outputs of a model that is called on these inputs."""
@@ -105,7 +112,8 @@ class _Search:
         return [back.signal(one) for one in self._followed[key]]
 
     def _stack(self, model: Layer, inputs: Sequence[_Signal]) -> list[_Signal]:
-        signals = list(inputs)
+        found = input_of(model)
+        signals = [_ranked(one, None if found is None else len(found[0])) for one in inputs]
         for child in model.children or ():
             if not child.is_input:
                 signals = self._layer(child, signals)
@@ -116,7 +124,8 @@ class _Search:
         graph = read_graph(model, list(children), [None] * len(children))
         known: dict[tuple[str, int], list[_Signal]] = {}
         for (name, call, _), signal in zip(graph.inputs, inputs, strict=False):
-            known[name, call] = [signal]
+            shape = input_shape(children[name].config)
+            known[name, call] = [_ranked(signal, None if shape is None else len(shape.shape()))]
         for name, call in graph.in_order:
             if (name, call) in known:
                 continue
@@ -144,7 +153,8 @@ class _Search:
             return self._inside(layer, taken)
         if not taken:
             return [self.signal()]
-        return [self.signal(self._mask_after(layer, taken))]
+        rank = taken[0].rank if _kind(layer) is Masks.PASSED_ON else None
+        return [self.signal(self._mask_after(layer, taken), rank)]
 
     def _mask_after(self, layer: Layer, taken: Sequence[_Signal]) -> Mask:
         """Give the mask of a layer's output."""
@@ -153,13 +163,13 @@ class _Search:
         if kind is None:
             return self._unknown(layer, masks)
         if makes_mask(layer):
-            return (layer.class_name, _mask_value(layer), taken[0].identity)
+            return (layer.class_name, _mask_value(layer), _rank_of_mask(layer, taken[0]), taken[0].identity)
         if kind in {Masks.USED, Masks.ATTENDED}:
             return self._user(layer, kind, masks)
         if kind in {Masks.JOINED, Masks.JOINED_IN_TIME}:
             return self._joined_mask(layer, kind, masks)
         if kind is Masks.STEP_BY_STEP and layer.wrapped is not None:
-            return self._step_by_step(layer, layer.wrapped, masks[0])
+            return self._step_by_step(layer, layer.wrapped, taken[0])
         if kind is Masks.GIVEN_TO_FUNCTION:
             for mask in masks:
                 self._use(layer, mask)
@@ -216,12 +226,27 @@ class _Search:
                 mask.where, kind(what, where=mask.where, hint=_HINT, remedies=WEIGHTS_ONLY)
             )
 
-    def _step_by_step(self, layer: Layer, inner: Layer, mask: Mask) -> Mask:
+    def _step_by_step(self, layer: Layer, inner: Layer, taken: _Signal) -> Mask:
+        mask, rank = taken.mask, _rank(taken.mask)
         here = _Differing(describe(layer))
-        if mask is not None and any(map(_may_use_mask, inner.walk())):
-            self._use(layer, here)
-        made = self._layer(inner, [self.signal()])
-        return here if made[0].mask is not None else mask
+        if isinstance(mask, _Differing):
+            return self._unlike(layer, inner, mask)
+        one_axis = isinstance(mask, tuple) and mask[0] == _STEP and (rank is None or rank < 2)
+        if mask is not None and (one_axis or self.fixed_batch):
+            self._use(layer, here)  # TimeDistributed of Keras 3 takes no mask of one axis
+        step = None if mask is None else (_STEP, "", _less(rank), next(self._fresh))
+        after = self._layer(inner, [self.signal(step, _less(taken.rank))])[0].mask
+        if isinstance(after, _Differing):
+            return after
+        if after == step:
+            return mask
+        return mask if after is None and rank == 2 else here
+
+    def _unlike(self, layer: Layer, inner: Layer, mask: _Differing) -> Mask:
+        """Call the inner layer of TimeDistributed under a mask that is different in Keras 3."""
+        if any(map(_may_use_mask, inner.walk())):
+            self._use(layer, mask)
+        return mask
 
     def _joined_mask(self, layer: Layer, kind: Masks, masks: Sequence[Mask]) -> Mask:
         if all(mask is None for mask in masks):
@@ -246,14 +271,14 @@ class _Renaming:
 
     def signal(self, signal: _Signal) -> _Signal:
         """Rename a tensor and its mask."""
-        return _Signal(self._number(signal.identity), self._mask(signal.mask))
+        return replace(signal, identity=self._number(signal.identity), mask=self._mask(signal.mask))
 
     def _mask(self, mask: Mask) -> Mask:
         if isinstance(mask, int):
             return self._number(mask)
         if isinstance(mask, tuple):
-            maker, value, identity = mask
-            return maker, value, self._number(identity)
+            maker, value, rank, identity = mask
+            return maker, value, rank, self._number(identity)
         return mask
 
     def _number(self, number: int) -> int:
@@ -271,9 +296,30 @@ def _may_use_mask(layer: Layer) -> bool:
     """Tell whether a layer would use a mask in Keras 3; a model passes it to its layers."""
     if layer.children is not None:
         return False
-    if layer.declared is None or layer.declared.uses_mask_in_keras_3:
-        return True
     return _kind(layer) in {None, Masks.USED, Masks.ATTENDED, Masks.STEP_BY_STEP, Masks.GIVEN_TO_FUNCTION}
+
+
+def _has_fixed_batch(layer: Layer) -> bool:
+    shape = input_shape(layer.config)
+    return shape is not None and shape.shape()[:1] != (None,)
+
+
+def _ranked(signal: _Signal, rank: int | None) -> _Signal:
+    return signal if signal.rank is not None else replace(signal, rank=rank)
+
+
+def _less(rank: int | None) -> int | None:
+    """Give the number of axes of one step."""
+    return None if rank is None else rank - 1
+
+
+def _rank(mask: Mask) -> int | None:
+    return mask[2] if isinstance(mask, tuple) else None
+
+
+def _rank_of_mask(layer: Layer, taken: _Signal) -> int | None:
+    """Give the number of axes of the mask that a layer makes: an Embedding for each word, others for each vector."""
+    return taken.rank if layer.config.given("mask_zero") else _less(taken.rank)
 
 
 def _mask_value(layer: Layer) -> str:
