@@ -14,6 +14,7 @@ from remap.conversion_plan import Plan, PlannedLayer
 from remap.errors import InputRefused
 from remap.keras3.custom_objects import custom_object_names, name_lambda_functions
 from remap.keras3.graph import makes_mask
+from remap.keras3.known_functions import replace_known_functions
 from remap.keras3.layer import WEIGHTS_ONLY
 from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
@@ -42,6 +43,7 @@ def translate(
     Raises:
         InputRefused: The weights do not belong to the architecture.
     """
+    architecture, known = replace_known_functions(architecture)
     setting = Setting(
         floatx=_float_type(architecture, planned),
         writer=Writer(keras_version),
@@ -62,7 +64,7 @@ def translate(
     return Translation(
         config=built.entry,
         groups=built.groups,
-        notes=built.notes,
+        notes=(*known, *built.notes),
         problems=problems,
         custom_objects=custom_object_names(built.entry),
         loading_notes=loading_notes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from remap.layers.declaration import Keras3, LayerClass, Masks, Removed
 from remap.typed_json import Config
 
-__all__ = ["LAYERS"]
+__all__ = ["ADD", "LAYERS"]
 
 
 def _axis(config: Config) -> int | None:
@@ -19,11 +19,14 @@ def _old_axis(config: Config) -> int | None:
     return config.integer("concat_axis", default=-1) if joins else None
 
 
+def _elementwise(name: str) -> LayerClass:
+    return LayerClass(name=name, masks=Masks.JOINED, keras3=Keras3(name=name), takes_list=True)
+
+
+ADD = _elementwise("Add")
 LAYERS = (
-    *(
-        LayerClass(name=name, masks=Masks.JOINED, keras3=Keras3(name=name), takes_list=True)
-        for name in ("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract")
-    ),
+    ADD,
+    *(_elementwise(name) for name in ("Average", "Maximum", "Minimum", "Multiply", "Subtract")),
     LayerClass(
         name="Concatenate",
         masks=Masks.JOINED_IN_TIME,
