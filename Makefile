@@ -49,6 +49,7 @@ lint: $(VENV)/.dev
 
 fixtures: $(VENV)/.dev
 	$(BIN)/python fixtures/make/build.py
+	$(BIN)/python fixtures/make/field.py
 
 eras: $(VENV)/.dev
 	$(BIN)/python fixtures/make/check_eras.py

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
+FIELD = FIXTURES / "field"
 LAYER_ARCHIVES = {path.name.removesuffix(".txz"): path for path in sorted(FIXTURES.glob("layers/*.txz"))}
 
 
@@ -36,6 +37,26 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]
                         target.parent.mkdir(parents=True, exist_ok=True)
                         target.write_bytes(content.read())
         return folder
+
+    return unpack
+
+
+def field_cases() -> list[tuple[str, str]]:
+    """List the era and name of every recorded model of a package or an example."""
+    index = json.loads((FIELD / "cases.json").read_text())
+    return sorted((era, name) for era, told in index.items() for name in told["cases"])
+
+
+@pytest.fixture(scope="session")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Give the folder with the members of one such model; the archive of an era is unpacked once."""
+    root = tmp_path_factory.mktemp("field")
+
+    def unpack(era: str, name: str) -> Path:
+        if not (root / era).exists():
+            with tarfile.open(FIELD / f"{era}.txz") as archive:
+                archive.extractall(root / era, filter="data")
+        return root / era / name
 
     return unpack
 

@@ -18,19 +18,24 @@ __all__ = ["Job", "convert", "translate_flat"]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Two converted files, what old Keras predicted, and the keys that `custom_objects` must have."""
+    """Two converted files, what old Keras predicted, and the keys that `custom_objects` must have.
+
+    `case` names a model in `fixtures/field`, whose own layers and functions it needs.
+    """
 
     name: str
     keras: Path
     weights: Path
     samples: Path
     custom_objects: tuple[str, ...] = ()
+    case: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Give what `real_keras/judge.py` reads."""
         files = {"keras": self.keras, "weights": self.weights, "samples": self.samples}
         paths = {role: str(path) for role, path in files.items()}
-        return {"name": self.name, **paths, "custom_objects": self.custom_objects}
+        more = {"custom_objects": self.custom_objects, "case": self.case}
+        return {"name": self.name, **paths, **more}
 
 
 def translate_flat(path: Path) -> Translation:

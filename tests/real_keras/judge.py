@@ -25,7 +25,11 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
 import keras
+
+from tests.real_keras.field_objects import field_objects
 
 
 def custom_layers() -> dict[str, Any]:
@@ -99,8 +103,11 @@ def judge(job: dict[str, Any]) -> dict[str, Any]:
         warnings.simplefilter("always")
         # TensorFlow and numpy 2 about each other; says nothing of the file.
         warnings.filterwarnings("ignore", message="__array__ implementation")
-        classes = custom_layers()
-        objects = {name: classes.get(name, double) for name in job["custom_objects"]}
+        if job["case"]:
+            objects = field_objects(job["case"], tuple(job["custom_objects"]))
+        else:
+            classes = custom_layers()
+            objects = {name: classes.get(name, double) for name in job["custom_objects"]}
         verdict["needs_objects"] = bool(objects) and not opens(job["keras"])
         model = keras.saving.load_model(job["keras"], compile=False, custom_objects=objects)
         verdict["model"] = difference(model, inputs, expected)

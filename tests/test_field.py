@@ -1,0 +1,106 @@
+"""Models of third-party packages and of Keras's examples become the very files that the same Keras saved for them."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from remap import RemapError, Undecided, check, extract
+from tests.conftest import FIELD, field_cases, told
+from tests.truth import differences, differently_ordered
+
+Case = Callable[[str, str], Path]
+CASES = field_cases()
+
+# What cannot be written as `.keras`, and why.
+_EMBEDDING = "what class 'TokenEmbedding' does with masks is not known"
+REFUSED = {
+    "bert": _EMBEDDING,
+    "bert_classifier": _EMBEDDING,
+    "bert_lambda": _EMBEDDING,
+    "dense_features": "Keras 3 has no such layer",
+    "masked_documents": "the mask that layer '.*' uses would be different",
+    "transformer": "what class 'EmbeddingRet' does with masks is not known",
+    "xlnet": "what class '.*' does with masks is not known",
+}
+
+
+@pytest.mark.parametrize(("era", "name"), CASES)
+def test_full_file_becomes_what_keras_saved(field: Case, tmp_path: Path, era: str, name: str) -> None:
+    folder, out = field(era, name), tmp_path / "single.h5"
+    if not (folder / "multi.h5").exists() or not (folder / "single.h5").exists():
+        pytest.skip("this Keras cannot save the whole model")
+    extract(folder / "multi.h5", out)
+    # keras-gpt-2 compiles the template; the wrapper of it was not compiled where nothing was trained.
+    compiled = told(folder).get("same_training_config") is False
+    expected = ["training_config is there in one only"] if compiled else []
+    assert differences(out, folder / "single.h5") == expected
+    extract(folder / "multi.h5", out, weights_only=True, overwrite=True)
+    assert differences(out, folder / "single_weights.h5") == []
+
+
+@pytest.mark.parametrize(("era", "name"), CASES)
+def test_weights_file_with_a_reference_model_becomes_what_keras_saved(
+    field: Case, tmp_path: Path, era: str, name: str
+) -> None:
+    folder, out = field(era, name), tmp_path / "weights.h5"
+    truth, fresh = folder / "single_weights.h5", folder / "fresh_weights.h5"
+    for like in ("single.json", "single.h5", "single_weights.h5"):
+        if (folder / like).exists():
+            extract(folder / "multi_weights.h5", out, like=folder / like, keep_flags=True, overwrite=True)
+            assert differences(out, truth) == [], like
+    extract(folder / "multi_weights.h5", out, like=fresh, overwrite=True)
+    assert differently_ordered(out, truth, fresh) == []
+
+
+@pytest.mark.parametrize(("era", "name"), CASES)
+def test_names_alone_give_the_right_order_or_a_refusal(
+    field: Case, tmp_path: Path, era: str, name: str
+) -> None:
+    folder, out = field(era, name), tmp_path / "weights.h5"
+    try:
+        extract(folder / "multi_weights.h5", out)
+    except Undecided:
+        return
+    assert differences(out, folder / "single_weights.h5", names=False, weightless=False) == []
+
+
+@pytest.mark.parametrize(("era", "name"), CASES)
+def test_the_true_file_is_never_said_not_to_load(field: Case, era: str, name: str) -> None:
+    folder = field(era, name)
+    for like in ("single.json", "single.h5", "single_weights.h5"):
+        if (folder / like).exists():
+            found = check(folder / "single_weights.h5", folder / like)
+            assert found.verdict == "loads" or (found.verdict, like) == ("cannot tell", "single.json")
+
+
+@pytest.mark.parametrize(("era", "name"), CASES)
+def test_formats_of_keras_3_are_written_or_refused_by_name(
+    field: Case, tmp_path: Path, era: str, name: str
+) -> None:
+    folder = field(era, name)
+    whole = (folder / "multi.h5").exists()
+    if not whole and not (folder / "single.json").exists():
+        pytest.skip("this Keras cannot write the architecture")
+    source = folder / ("multi.h5" if whole else "multi_weights.h5")
+    like = None if whole else folder / "single.json"
+    extract(source, tmp_path / "single.weights.h5", like=like)
+    if name not in REFUSED:
+        extract(source, tmp_path / "single.keras", like=like)
+        return
+    with pytest.raises(RemapError, match=REFUSED[name]) as refused:
+        extract(source, tmp_path / "single.keras", like=like)
+    assert [remedy.value for remedy in refused.value.remedies] == [".weights.h5"]
+
+
+def test_what_was_recorded_is_what_is_listed() -> None:
+    index = json.loads((FIELD / "cases.json").read_text())
+    for era, listed in index.items():
+        with tarfile.open(FIELD / f"{era}.txz") as archive:
+            names = {member.name.partition("/")[0] for member in archive.getmembers()}
+        assert names == set(listed["cases"])
+        assert not names & set(listed["absent"])
