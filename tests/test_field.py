@@ -53,6 +53,8 @@ def test_weights_file_with_a_reference_model_becomes_what_keras_saved(
         if (folder / like).exists():
             extract(folder / "multi_weights.h5", out, like=folder / like, keep_flags=True, overwrite=True)
             assert differences(out, truth) == [], like
+    if not fresh.exists():
+        return  # this Keras built the model once only
     extract(folder / "multi_weights.h5", out, like=fresh, overwrite=True)
     assert differently_ordered(out, truth, fresh) == []
 
