@@ -11,7 +11,7 @@ import pytest
 
 from remap import RemapError, Undecided, check, extract
 from tests.conftest import FIELD, field_cases, told
-from tests.truth import differences, differently_ordered
+from tests.truth import differences, differently_ordered, flat_layers
 
 Case = Callable[[str, str], Path]
 CASES = field_cases()
@@ -64,11 +64,15 @@ def test_names_alone_give_the_right_order_or_a_refusal(
     field: Case, tmp_path: Path, era: str, name: str
 ) -> None:
     folder, out = field(era, name), tmp_path / "weights.h5"
+    truth = folder / "single_weights.h5"
     try:
-        extract(folder / "multi_weights.h5", out)
+        report = extract(folder / "multi_weights.h5", out)
     except Undecided:
         return
-    assert differences(out, folder / "single_weights.h5", names=False, weightless=False) == []
+    if flat_layers(out) != flat_layers(truth):  # a nested model, which no name shows: Keras refuses the file
+        assert any("Keras says so" in note for note in report.notes)
+        return
+    assert differences(out, truth, names=False, weightless=False) == []
 
 
 @pytest.mark.parametrize(("era", "name"), CASES)

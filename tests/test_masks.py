@@ -33,6 +33,7 @@ ALWAYS: dict[str, dict[str, Any]] = {
     "Dense": {"units": 4},
     "LSTM": {"units": 2},
     "Normalization": {"axis": [-1]},
+    "SimpleRNN": {"units": 2},
     "Rescaling": {"scale": 2.0, "offset": 0.0},
 }
 
@@ -159,6 +160,25 @@ def test_old_keras_gives_no_mask_to_layers_inside_time_distributed_for_a_fixed_b
     assert under_mask(entry, shape=(None, 3, 5)) == ()
     (found,) = under_mask(entry, shape=(4, 3, 5))
     assert isinstance(found, InputRefused)
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [("2.1.6", InputRefused), ("2.1.6-tf", Undecided), ("2.2.4-tf", None), ("2.4.0", None)],
+)
+def test_only_some_releases_give_masks_to_layers_inside_time_distributed(
+    version: str, kind: type[RemapError] | None
+) -> None:
+    config = graph(
+        [
+            ("a", "InputLayer", {"batch_input_shape": [None, 3, 5]}, []),
+            ("mask", "Embedding", {"input_dim": 9, "output_dim": 4, "mask_zero": True}, [["a"]]),
+            steps("steps", "mask", "SimpleRNN"),
+        ],
+        ["a"],
+        ["steps"],
+    )
+    assert [type(one) for one in problems(config, version)] == ([] if kind is None else [kind])
 
 
 def test_time_distributed_of_keras_3_takes_no_mask_of_one_axis() -> None:

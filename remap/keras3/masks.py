@@ -5,7 +5,8 @@ Merge layers of old Keras combine the masks of their inputs with "and" and ignor
 gives no mask when an input has none (keras/src/layers/merging). Both are the same when all inputs have the same mask.
 TimeDistributed gives its inner layer the mask of each step in both. Old Keras then asks that layer for the mask of its
 output (`TimeDistributed.compute_mask` in keras/layers/wrappers.py), and where it has none reduces that of the input to
-(batch, time); the mask in Keras 3 is that of the input as it was. For inputs of a fixed batch size old Keras does neither.
+(batch, time); the mask in Keras 3 is that of the input as it was. Keras before 2.2 does neither, nor does any old Keras for
+inputs of a fixed batch size.
 What a custom class does with a mask is unknown, and the conditions differ: Keras 2 calls `compute_mask` of every layer,
 Keras 3 only of layers with `supports_masking` (`Layer.__call__` in keras/src/layers/layer.py).
 """
@@ -228,9 +229,11 @@ class _Search:
 
     def _step_by_step(self, layer: Layer, inner: Layer, taken: _Signal) -> Mask:
         mask, rank = taken.mask, _rank(taken.mask)
-        here = _Differing(describe(layer))
+        here = _Differing(describe(layer), unsure=self.writer.masks_steps is None)
         if isinstance(mask, _Differing):
             return self._unlike(layer, inner, mask)
+        if mask is not None and not self.writer.masks_steps:
+            self._unlike(layer, inner, here)
         one_axis = isinstance(mask, tuple) and mask[0] == _STEP and (rank is None or rank < 2)
         if mask is not None and (one_axis or self.fixed_batch):
             self._use(layer, here)  # TimeDistributed of Keras 3 takes no mask of one axis

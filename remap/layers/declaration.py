@@ -55,6 +55,17 @@ class Writer:
         return self.tensorflow and (2, 2) <= self._number < (2, 3)
 
     @property
+    def masks_steps(self) -> bool | None:
+        """Tell whether TimeDistributed gives its inner layer the mask of each step; None where that is not known.
+
+        Keras does from 2.2 on, tf.keras from TensorFlow 1.12 on, which writes the same version as releases before it
+        (`TimeDistributed.call` in keras/layers/wrappers.py).
+        """
+        if self.before_1_13 or not self._number[0]:
+            return None
+        return self._number >= (2, 2)
+
+    @property
     def _number(self) -> tuple[int, int]:
         found = re.match(r"(\d+)\.(\d+)", self.keras_version or "")
         return (int(found[1]), int(found[2])) if found else (0, 0)
