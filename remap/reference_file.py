@@ -105,17 +105,20 @@ def names_network(path: str | os.PathLike[str]) -> bool:
 
 
 def _missing(name: str) -> InputRefused:
-    """Say how to write a reference model that is not there, under the very name that was given."""
-    write = f"open({name!r}, 'w').write(model.to_json())"
+    """Say how to write a reference model that is not there: under the name that was given if that tells a format."""
+    written = name
     if name.endswith((".h5", ".hdf5")):
         write = f"model.save_weights({name!r})"
     elif name.endswith(".keras"):
         write = f"model.save({name!r})"
+    else:
+        written = name if name.endswith(".json") else "model.json"
+        write = f"open({written!r}, 'w').write(model.to_json())"
     return InputRefused(
         "there is no such reference model",
         where=show(name),
         hint=f"check the path{_or_network(name)}",
-        remedies=(Remedy(option="like", value=name, code=write),),
+        remedies=(Remedy(option="like", value=written, code=write),),
     )
 
 

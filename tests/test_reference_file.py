@@ -104,6 +104,14 @@ def test_says_that_a_reference_model_is_missing(tmp_path: Path) -> None:
         assert caught.value.remedies == (Remedy(option="like", value=path, code=code.format(path)),)
 
 
+@pytest.mark.parametrize("name", ["none", "none.yaml"])
+def test_a_name_that_tells_no_format_is_not_proposed_for_json(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputRefused, match="there is no such reference model") as caught:
+        read_reference(tmp_path / name)
+    code = "open('model.json', 'w').write(model.to_json())"
+    assert caught.value.remedies == (Remedy(option="like", value="model.json", code=code),)
+
+
 @pytest.mark.parametrize(
     "text",
     [

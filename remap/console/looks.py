@@ -68,7 +68,8 @@ def show_looks(command: Command, looks: Iterable[Look[Any]], *, as_json: bool) -
             terminal.print([Line(_row(command, _cells(look.value)))])
             differences.add(look.value)
         else:
-            terminal.print([Line(("refused".ljust(_WIDTHS[command][0]), "red"), f"  {show(look.source)}")])
+            cells = ("refused", *[""] * (len(_HEADS[command]) - 2), show(look.source))
+            terminal.print([Line(("refused", "red"), _row(command, cells).removeprefix("refused"))])
             what = look.error.what if look.error is not None else ""
             messages.print([Line(("Error: ", "bold red"), show(f"{what}; in {look.source}"))])
     if not as_json:
@@ -164,7 +165,8 @@ class Differences:
             return
         yield Line()
         if len(groups) == 1 and not self._others:
-            yield Line(f"All {count(total, 'file')} are alike: the same layers, shapes and types.")
+            which = "Both files" if total == 2 else f"All {count(total, 'file')}"
+            yield Line(f"{which} are alike: the same layers, shapes and types.")
             return
         yield from wrapped(
             f"{_named(groups[0])} are alike." if groups[0].count > 1 else "No other file is like the first.",

@@ -87,6 +87,7 @@ def test_inspect_shows_a_row_for_each_file_and_how_they_differ(mixed: Path, run:
         "model_1",
     ]
     assert shown[str(mixed / "text.h5")] == ["refused"]
+    assert len({row.index(str(mixed)) for row in rows[:5]}) == 1
     assert ended.err == f"Error: this is not an HDF5 file: it is a text file; in {mixed / 'text.h5'}\n"
     text = "\n".join(rows)
     assert f"{mixed / 'single.h5'}:" in text or "differ from" in text
