@@ -161,8 +161,9 @@ def _archived(source: Source) -> str:
 
     from remap.hdf5.bounded import BoundedReader
 
-    # What the standard library raises for damaged archives, in addition to the usual errors.
-    broken = (zipfile.BadZipFile, zlib.error, struct.error)
+    # What the standard library raises for damaged archives, in addition to the usual errors; OSError for a position before
+    # the file, as the source raises errors of its own.
+    broken = (zipfile.BadZipFile, zlib.error, struct.error, OSError)
     name = source.name
     try:
         with BoundedReader(source) as file, zipfile.ZipFile(file) as archive:

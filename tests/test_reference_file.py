@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
+import remap
 from remap import InputRefused, Undecided, extract
 from remap.errors import GIVE_JSON, GIVE_KERAS, Remedy
 from remap.reference_file import read_reference
@@ -58,6 +60,18 @@ def test_refuses_a_broken_archive(tmp_path: Path) -> None:
     (tmp_path / "a.keras").write_bytes(b"PK\x03\x04" + bytes(100))
     with pytest.raises(InputRefused, match=r"no \.keras file"):
         read_reference(tmp_path / "a.keras")
+
+
+def test_refuses_an_archive_whose_members_begin_before_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    content = bytearray(path.read_bytes())
+    content[-6:-2] = struct.pack("<L", struct.unpack_from("<L", content, len(content) - 6)[0] + 1)
+    path.write_bytes(content)
+    for read in (read_reference, remap.inspect):
+        with pytest.raises(InputRefused, match="before the file"):
+            read(path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

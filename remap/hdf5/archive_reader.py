@@ -119,6 +119,8 @@ class ArchiveReader:
             name = entry.filename
             if name in found:
                 raise self._refused("two members have this name", name)
+            if entry.header_offset < 0:
+                raise self._refused("this member would begin before the file", name)
             if _leads_out(entry.orig_filename):
                 raise self._refused("the name of this member leads out of the archive", name)
             if entry.flag_bits & _ENCRYPTED:
