@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import tempfile
 import zipfile
 import zlib
 from itertools import pairwise
@@ -87,6 +86,8 @@ class ArchiveReader:
             return self._source.part(self._start(entry), entry.file_size)
         if entry.file_size > min(_LARGEST_UNPACKED, entry.compress_size * _LARGEST_RATIO):
             raise self._refused(f"the member claims {entry.file_size:,} bytes when it is unpacked", name)
+        import tempfile  # Keras stores this member; the module loads all of OpenSSL
+
         try:
             with tempfile.TemporaryFile() as unpacked:
                 self._unpack(entry, unpacked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -166,6 +165,8 @@ def parts_of_rows(
 
 def digest(opened: Readable, weight: Weight, *, start: bool = False) -> bytes:
     """Sum up the bytes of a weight, or only those at its start, in one byte order, so that equal weights are found."""
+    import hashlib  # loads all of OpenSSL, which most comparisons do not need
+
     total = hashlib.blake2b(digest_size=32)
     for part in _values(opened, weight):
         total.update(_native(part).tobytes())

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from remap.checkpoint import Weight
 from remap.errors import InputRefused
-from remap.hdf5.archive_reader import ArchiveReader
 from remap.hdf5.checked_file import CheckedFile
 from remap.hdf5.identify import identify, show
 from remap.hdf5.reader import OpenedCheckpoint, OpenedFile, read_source
@@ -116,6 +115,8 @@ def read_keras3(source: Source) -> OpenedKeras3:
 
 
 def _from_archive(source: Source, head: bytes) -> OpenedKeras3:
+    from remap.hdf5.archive_reader import ArchiveReader  # `zipfile` is needed only for archives
+
     with ArchiveReader(source) as archive:
         if _CONFIG not in archive.names:
             raise InputRefused(
