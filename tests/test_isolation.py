@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import errno
 import os
 import select
@@ -65,6 +66,15 @@ def test_errors_of_the_package_come_back_whole(isolated: Isolation) -> None:
         "out.h5",
         "free some room",
     )
+
+
+def test_what_a_program_registers_for_exceptions_does_not_count(
+    isolated: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing distributed registers functions of tblib for every class of exceptions, and a fork inherits them."""
+    monkeypatch.setitem(copyreg.dispatch_table, OutputRefused, lambda error: (str, (error.what,)))
+    with pytest.raises(OutputRefused, match="the disk is full"):
+        isolated.run("tests.isolated.refuse", where="in.h5")
 
 
 def test_a_bug_comes_back_with_its_traceback(isolated: Isolation) -> None:

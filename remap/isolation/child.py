@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
+import io
 import os
 import pickle
 import signal
@@ -105,7 +106,7 @@ def _carry_out(order: Order, reporter: _Reporter) -> bool:
     """Call the function and send how that ended; tell whether it returned."""
     try:
         kind, value = _outcome(order, reporter)
-        reporter.send(kind, pickle.dumps(value))
+        reporter.send(kind, _pickled(value))
     except BaseException:  # the parent is gone, or what was returned cannot be sent
         import traceback
 
@@ -113,6 +114,18 @@ def _carry_out(order: Order, reporter: _Reporter) -> bool:
             reporter.send(b"e", pickle.dumps(traceback.format_exc()))
         return False
     return kind == b"r"
+
+
+def _pickled(value: Any) -> bytes:
+    """Pickle a value as its class says, whatever else is registered for it.
+
+    A fork inherits what the calling program registered: tblib, which Dask loads, has functions for all exceptions.
+    """
+    content = io.BytesIO()
+    pickler = pickle.Pickler(content)
+    pickler.dispatch_table = {}
+    pickler.dump(value)
+    return content.getvalue()
 
 
 def _outcome(order: Order, reporter: _Reporter) -> tuple[bytes, Any]:

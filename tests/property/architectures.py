@@ -116,7 +116,16 @@ def config_of(layer: MadeLayer, *, flags: bool = True) -> dict[str, Any]:
 
 def make(chance: random.Random, *, common: bool = False) -> Made:
     """Make up a model: `common` ones are what most people have, unfrozen and named by Keras."""
-    return _Maker(chance, common=common).made()
+    while True:
+        made = _Maker(chance, common=common).made()
+        if _is_allowed(made.template):
+            return made
+
+
+def _is_allowed(model: MadeLayer) -> bool:
+    """Tell whether no model has two layers of one name, which exchanged names of different models may lead to."""
+    models = [layer for layer in (model, *_below(model)) if layer.children is not None]
+    return all(len({child.name for child in one.children or ()}) == len(one.children or ()) for one in models)
 
 
 class _Maker:
