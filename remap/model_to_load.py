@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from remap.assignment.reference import Reference, reference_from_json
 from remap.checkpoint import LayerGroup
 from remap.errors import GIVE_JSON, InputRefused, Undecided
 from remap.loaders import Opening
-from remap.reference_file import order_not_told, read_reference
+from remap.reference_file import order_not_told, read_reference, reference_in
 from remap.typed_json import read_json
 from remap.urls import masked, url_in
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from remap.hdf5.keras3_reader import OpenedKeras3
     from remap.keras3.loading import ModelObject, SavedObject
     from remap.stock.choice import StockModel
-
-_SHARED_LAYERS = (3, 7)
 
 __all__ = ["ModelToLoad", "OwnModel", "custom_classes", "untold"]
 
@@ -51,26 +49,20 @@ class ModelToLoad:
         name = masked(path)
         if url_in(os.fsdecode(path)) is None and not Path(path).is_file():
             return cls._of(name, read_reference(path))
-        source = Source.open(path)
-        try:
+        with ExitStack() as stack:
+            source = stack.enter_context(closing(Source.open(path)))
             head = memoryview(bytearray(min(source.size, len(SIGNATURE))))
             source.read_into(head, 0)
-            modern = bytes(head).startswith((SIGNATURE, b"PK")) and is_keras3(source)
-        except BaseException:
-            source.close()
-            raise
-        if not modern:
-            source.close()
-            return cls._of(name, read_reference(path))
+            if not (bytes(head).startswith((SIGNATURE, b"PK")) and is_keras3(source)):
+                return cls(where=name, reference=reference_in(source, name))
+            stack.pop_all()  # from here on the source is that of the opened file
         with read_keras3(source) as opened:
             reference = None
             if opened.config is not None:
-                with suppress(
-                    InputRefused
-                ):  # a class of the user's own: the objects tell where weights belong
-                    reference = _with_shapes(
-                        reference_from_json(opened.config, where=f"{name}, config.json"), opened
-                    )
+                # Of a class of the user's own only the objects tell where weights belong.
+                with suppress(InputRefused):
+                    told = reference_from_json(opened.config, where=f"{name}, config.json")
+                    reference = _with_shapes(told, opened)
             return cls(where=name, reference=reference, objects=_objects_in(opened))
 
     @classmethod
@@ -197,6 +189,10 @@ class OwnModel:
                 obstacle=f"its weights, which are not those of its architecture: {loading.first_complaint}"
             )
         return Opening(custom_objects=names, since=_since(self.written_by, model))
+
+
+_SHARED_LAYERS = (3, 7)
+"""The first release that loads a layer which is called several times wherever it stands."""
 
 
 def _since(written_by: str, model: Layer) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remap.hdf5.source import Source
     from remap.stock.choice import StockModel
 
-__all__ = ["names_network", "order_not_told", "read_reference"]
+__all__ = ["names_network", "order_not_told", "read_reference", "reference_in"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
@@ -27,7 +27,6 @@ _HEAD = 4096  # bytes
 _YAML = re.compile(
     rb"(%[^\n]*\n|---\s*|#[^\n]*\n)*(backend|class_name|config|keras_version|!!python\S*)\s*[:{\n]"
 )
-_ENCRYPTED = 0x1
 # What Windows puts before text, and PowerShell before all that `>` writes.
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model"
@@ -48,8 +47,6 @@ def read_reference(path: str | os.PathLike[str]) -> Reference | StockModel:
         Undecided: If it does not describe a single model.
         UsageRefused: If a network has no such options.
     """
-    from remap.hdf5.identify import SIGNATURE
-    from remap.hdf5.reader import read_source
     from remap.hdf5.source import Source
 
     name = os.fsdecode(path)
@@ -60,30 +57,37 @@ def read_reference(path: str | os.PathLike[str]) -> Reference | StockModel:
         if stock is None:
             raise _missing(name)
         return stock
-    name = masked(name)
     with closing(Source.open(path)) as source:
-        head = _bytes(source, min(source.size, _HEAD))
-        if head.startswith(b"PK"):
-            return reference_from_json(_archived(source), where=f"{name}, config.json")
-        if _is_json(head):
-            content = _bytes(source, min(source.size, _LARGEST_JSON + 1))
-            return reference_from_json(_decoded(content, name), where=name)
-        if _YAML.match(head):
-            raise InputRefused(
-                "the reference model is YAML, and JSON of the same model is needed",
-                where=show(name),
-                hint="write JSON with the Keras that wrote the YAML",
-                remedies=(_from_yaml(name),),
-            )
-        try:
-            checkpoint = read_source(source).checkpoint
-        except InputRefused:
-            from remap.hdf5.keras3_reader import is_keras3
+        return reference_in(source, masked(name))
 
-            if head.startswith(SIGNATURE) and is_keras3(source):
-                raise order_not_told(name) from None
-            raise
-        return reference_from_checkpoint(checkpoint, where=name)
+
+def reference_in(source: Source, name: str) -> Reference:
+    """Read a reference model from a file that is open, which stays open; raises as `read_reference` does."""
+    from remap.hdf5.identify import SIGNATURE
+    from remap.hdf5.reader import read_source
+
+    head = _bytes(source, min(source.size, _HEAD))
+    if head.startswith(b"PK"):
+        return reference_from_json(_archived(source), where=f"{name}, config.json")
+    if _is_json(head):
+        content = _bytes(source, min(source.size, _LARGEST_JSON + 1))
+        return reference_from_json(_decoded(content, name), where=name)
+    if _YAML.match(head):
+        raise InputRefused(
+            "the reference model is YAML, and JSON of the same model is needed",
+            where=show(name),
+            hint="write JSON with the Keras that wrote the YAML",
+            remedies=(_from_yaml(name),),
+        )
+    try:
+        checkpoint = read_source(source).checkpoint
+    except InputRefused:
+        from remap.hdf5.keras3_reader import is_keras3
+
+        if head.startswith(SIGNATURE) and is_keras3(source):
+            raise order_not_told(name) from None
+        raise
+    return reference_from_checkpoint(checkpoint, where=name)
 
 
 def order_not_told(where: str) -> Undecided:
@@ -149,40 +153,12 @@ def _encoding(data: bytes) -> str:
 
 
 def _archived(source: Source) -> str:
-    """Read the `config.json` of a .keras archive, and nothing else in it.
+    """Read the `config.json` of a .keras archive, and no other member."""
+    from remap.hdf5.archive_reader import ArchiveReader  # imports what most reference models do not need
 
-    Keras stores members or deflates them, and of a deflated member no more is unpacked than is asked for. Other methods are
-    refused: Python unpacks whole blocks of LZMA and bzip2, gigabytes from a few kilobytes.
-    """
-    # Imported here because that takes longer than reading most reference models.
-    import struct
-    import zipfile
-    import zlib
-
-    from remap.hdf5.bounded import BoundedReader
-
-    # What the standard library raises for damaged archives, in addition to the usual errors; OSError for a position before
-    # the file, as the source raises errors of its own.
-    broken = (zipfile.BadZipFile, zlib.error, struct.error, OSError)
-    name = source.name
-    try:
-        with BoundedReader(source) as file, zipfile.ZipFile(file) as archive:
-            file.largest = _LARGEST_JSON
-            entry = archive.getinfo("config.json")
-            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise InputRefused(
-                    "config.json is compressed by another method than Keras uses", where=name, hint=_KERAS
-                )
-            if entry.flag_bits & _ENCRYPTED:
-                raise InputRefused(
-                    "config.json is encrypted, which Keras never does", where=name, hint=_KERAS
-                )
-            if entry.file_size > _LARGEST_JSON:
-                raise _too_large(f"{name}, config.json")
-            with archive.open(entry) as member:
-                return _decoded(member.read(entry.file_size), f"{name}, config.json")
-    except (KeyError, RuntimeError, ValueError, EOFError, *broken) as error:
-        raise InputRefused(f"a zip archive, but no .keras file: {error}", where=name, hint=_KERAS) from None
+    with ArchiveReader(source, hint=_KERAS) as archive:
+        content = archive.read("config.json", largest=_LARGEST_JSON)
+    return _decoded(content, f"{source.name}, config.json")
 
 
 def _too_large(where: str) -> InputRefused:

@@ -224,7 +224,7 @@ def test_a_fault_of_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_table_of_contents_without_end_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("remap.hdf5.bounded.LARGEST_TABLE", 30_000)
+    monkeypatch.setattr("remap.hdf5.archive_reader._LARGEST_TABLE", 30_000)
     with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
         for number in range(count):
             archive.writestr(str(number), b"")

@@ -7,6 +7,7 @@ file, all stored as they are (`_save_model_to_fileobj` in keras/src/saving/savin
 from __future__ import annotations
 
 import errno
+import io
 import os
 import struct
 import zipfile
@@ -15,17 +16,21 @@ from itertools import pairwise
 from typing import IO, TYPE_CHECKING
 
 from remap.errors import InputRefused
-from remap.hdf5.bounded import BoundedReader
 from remap.hdf5.identify import show
 from remap.hdf5.source import CHUNK, FileSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from typing_extensions import Buffer
+
     from remap.hdf5.source import Source
 
 __all__ = ["ArchiveReader"]
 
+_LARGEST_TABLE = 4 << 20
+"""Bytes of a zip archive's table of contents. A .keras file has fewer than ten members, each of which takes less than a
+hundred bytes in it; Python makes of each entry an object of ten times its size."""
 _LARGEST_TEXT = 64 << 20
 _LARGEST_UNPACKED = 64 << 30
 # Deflate makes at most 1032 bytes of one (RFC 1951: 258 bytes from two bits).
@@ -39,12 +44,13 @@ _HINT = "get the file again from its origin, or load it in Keras and save it aga
 class ArchiveReader:
     """The members of a zip archive, in a `with` statement.
 
-    Every method raises InputRefused for an archive that Keras would not write.
+    Every method raises InputRefused, with this hint, for an archive that Keras would not write.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, hint: str = _HINT) -> None:
         self._source = source
-        self._file = BoundedReader(source)
+        self._hint = hint
+        self._file = _BoundedReader(source)
         try:
             self._archive = zipfile.ZipFile(self._file)
             self._entries = self._checked(self._archive.infolist())
@@ -68,15 +74,22 @@ class ArchiveReader:
         """Name the members."""
         return tuple(self._entries)
 
+    def read(self, name: str, *, largest: int = _LARGEST_TEXT) -> bytes:
+        """Read a whole member, of no more bytes than `largest`."""
+        try:
+            entry = self._archive.getinfo(name)
+            if entry.file_size > largest:
+                raise self._refused("the text is larger than any that Keras writes", name)
+            with self._archive.open(entry) as member:
+                return member.read(entry.file_size)
+        except _BROKEN as error:
+            raise self._refused(f"a zip archive, but no .keras file: {error}", name) from None
+
     def text(self, name: str) -> str:
         """Read a member that is text."""
-        entry = self._entries[name]
-        if entry.file_size > _LARGEST_TEXT:
-            raise self._refused("the text is larger than any that Keras writes", name)
         try:
-            with self._archive.open(entry) as member:
-                return member.read(entry.file_size).decode()
-        except _BROKEN as error:
+            return self.read(name).decode()
+        except UnicodeDecodeError as error:
             raise self._refused(f"the text cannot be read: {error}", name) from None
 
     def open(self, name: str) -> Source:
@@ -127,7 +140,7 @@ class ArchiveReader:
             if entry.flag_bits & _ENCRYPTED:
                 raise self._refused("this member is encrypted, which Keras never does", name)
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise self._refused("this member is compressed by another method than Keras reads", name)
+                raise self._refused("this member is compressed by another method than Keras uses", name)
             if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
                 raise self._refused("this member has two sizes", name)
             found[name] = entry
@@ -159,7 +172,7 @@ class ArchiveReader:
         return start
 
     def _refused(self, what: str, name: str = "") -> InputRefused:
-        return InputRefused(what, where=self._place(name), hint=_HINT)
+        return InputRefused(what, where=self._place(name), hint=self._hint)
 
     def _place(self, name: str) -> str:
         return f"{show(name)[:200]} in {show(self._source.name)}" if name else show(self._source.name)
@@ -168,3 +181,49 @@ class ArchiveReader:
 def _leads_out(name: str) -> bool:
     parts = name.removesuffix("/").split("/")
     return not name.isprintable() or "\\" in name or ":" in name or not {"", ".", ".."}.isdisjoint(parts)
+
+
+class _BoundedReader(io.BufferedReader):
+    """A file for the standard library's `zipfile`, which reads the table of contents first.
+
+    The source stays open when the file is closed. `largest` is the limit in bytes: raise it to read members.
+    """
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(_Raw(source))
+        self.largest = _LARGEST_TABLE
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as the class does; raises BadZipFile for more than the limit."""
+        if size is not None and size > self.largest:
+            raise zipfile.BadZipFile("its table of contents is larger than that of any .keras file")
+        return super().read(size)
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._source.size}[whence]
+        if start + offset < 0:
+            raise OSError("the position is before the file")  # as of a real file, which `zipfile` expects
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        view = view[: max(0, min(len(view), self._source.size - self._position))]
+        self._source.read_into(view, self._position)
+        self._position += len(view)
+        return len(view)
