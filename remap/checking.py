@@ -34,7 +34,7 @@ from remap.loaders import (
     new_format,
     old_format,
 )
-from remap.model_to_load import ModelToLoad, OwnModel, custom_classes, untold
+from remap.model_to_load import ModelToLoad, OwnModel, untold
 from remap.recognize import own_architecture, recognize
 from remap.results import as_json
 from remap.stock.choice import settle
@@ -240,7 +240,7 @@ def _old_file(
 def _opening_of_old(checkpoint: Checkpoint, model: Layer | None, inside: Reference | None) -> Opening | None:
     """Predict what `load_model` of Keras 3 makes of a file; `inside` is the model in a multi-GPU wrapper."""
     from remap.keras3.loading import written_for_keras3
-    from remap.keras3.opening import load_model_of_file
+    from remap.keras3.opening import custom_classes, load_model_of_file
 
     if model is None:
         return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from remap.keras3.loading import ModelObject, SavedObject
     from remap.stock.choice import StockModel
 
-__all__ = ["ModelToLoad", "OwnModel", "custom_classes", "untold"]
+__all__ = ["ModelToLoad", "OwnModel", "untold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +174,7 @@ class OwnModel:
     def opening(self, saved: Sequence[SavedObject], name: str) -> Opening:
         """Predict what `load_model` makes of the file."""
         from remap.keras3.loading import load_by_path
+        from remap.keras3.opening import custom_classes
 
         model = None if self.reference is None else self.reference.architecture
         if model is None:
@@ -226,9 +227,3 @@ def untold(name: str) -> Undecided:
         where=name,
         remedies=(GIVE_JSON,),
     )
-
-
-def custom_classes(model: Layer) -> tuple[str, ...]:
-    """Name the classes of layers that Keras does not have."""
-    known = (layer for layer in model.walk() if layer.children is None and layer.declared is None)
-    return tuple(dict.fromkeys(layer.class_name for layer in known))

@@ -24,7 +24,15 @@ from remap.recognize import (
     require_certain,
 )
 from remap.training_state import lift_optimizer, lift_training_config
-from remap.whole_file import flat_file, named_like, no_architecture, optimizer_note, plan_whole, take_apart
+from remap.whole_file import (
+    REORDERED,
+    flat_file,
+    named_like,
+    no_architecture,
+    optimizer_note,
+    plan_whole,
+    take_apart,
+)
 
 __all__ = ["compose", "compose_for_keras3"]
 
@@ -280,10 +288,7 @@ def _state_left_behind(
     if described and assignment.settled_by != "architecture":
         yield "architecture and training state: the file's own architecture does not settle the layers"
     elif described and assignment.reordered:
-        yield (
-            "architecture and training state: their trainable flags are not those of the reference model, in whose "
-            "order the weights are"
-        )
+        yield REORDERED
     elif state and request.weights_only:
         yield "training configuration and optimizer state: only weights were asked for"
     elif state and checkpoint.model_config is not None and not trained:

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from remap.architecture import Layer
-from remap.assignment.assign import Assignment, assign, require_loadable
+from remap.assignment.assign import NOT_NEEDED, Assignment, assign, not_plain, require_loadable
 from remap.assignment.expected import load_order
 from remap.assignment.loading import LoadStep, file_layers, load_by_order, model_layers, narrowed
 from remap.assignment.reference import Reference, Request, named_by
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.conversion_plan import Plan, PlannedLayer, PlannedWeight
-from remap.errors import GIVE_JSON, InputRefused, Undecided, UsageRefused
+from remap.errors import GIVE_JSON, InputRefused, Undecided
 from remap.recognize import Path, Template
 from remap.training_state import lift_optimizer
 
 __all__ = [
+    "REORDERED",
     "flat_file",
     "named_like",
     "no_architecture",
@@ -26,11 +27,11 @@ __all__ = [
     "take_apart",
 ]
 
-_NOT_NEEDED = "was not needed: the file's own architecture settles the layers"
-_REORDERED = (
+REORDERED = (
     "architecture and training state: their trainable flags are not those of the reference model, in whose order the "
     "weights are"
 )
+"""What is said of a full model whose weights are written alone."""
 
 
 def no_architecture(checkpoint: Checkpoint) -> Undecided:
@@ -68,7 +69,7 @@ def plan_whole(
         architecture = named_by(model, tuple(group.name for group in checkpoint.layers))
         if request.plain:
             _require_plain(architecture, checkpoint)
-            notes.append(f"the assumption of a plain model {_NOT_NEEDED}")
+            notes.append(f"the assumption of a plain model {NOT_NEEDED}")
     else:
         architecture = None if like is None else like.architecture
         if like is None or (architecture is None and request.order == "any"):
@@ -77,7 +78,7 @@ def plan_whole(
         _require_fit(checkpoint, like)
     stored = _stored(checkpoint, architecture, request, own=model is not None)
     if like is not None and model is not None and not stored.reordered:
-        notes.append(f"the reference model {_NOT_NEEDED}")
+        notes.append(f"the reference model {NOT_NEEDED}")
     whole = model is not None and not request.weights_only and not stored.reordered
     optimizer = lift_optimizer(checkpoint.optimizer) if whole and checkpoint.optimizer is not None else None
     return Plan(
@@ -103,7 +104,7 @@ def plan_whole(
 def _state_left_behind(checkpoint: Checkpoint, request: Request, stored: _Stored) -> Iterator[str]:
     state = checkpoint.training_config is not None or checkpoint.optimizer is not None
     if stored.reordered and checkpoint.model_config is not None and not request.weights_only:
-        yield _REORDERED
+        yield REORDERED
     elif state and request.weights_only:
         yield "training configuration and optimizer state: only weights were asked for"
 
@@ -295,12 +296,7 @@ def _require_plain(architecture: Layer, checkpoint: Checkpoint) -> None:
         if not found and not layer.trainable and not layer.is_input:
             found = "was frozen"
         if found:
-            raise UsageRefused(
-                "the assumption that nothing was frozen and no model is nested contradicts the file's own "
-                f"architecture: {layer.name!r} {found}",
-                where=checkpoint.root,
-                hint="leave the assumption out: the architecture settles the layers",
-            )
+            raise not_plain(f"{layer.name!r} {found}", checkpoint.root)
 
 
 def optimizer_note(optimizer: tuple[PlannedWeight, ...] | None) -> Iterator[str]:

@@ -36,10 +36,11 @@ from remap.errors import GIVE_JSON, GIVE_WEIGHTS, Remedy, Undecided, UsageRefuse
 from remap.recognize import Template
 from remap.weight_names import clean, layer_scope, uniquify
 
-__all__ = ["Assignment", "assign", "require_loadable"]
+__all__ = ["NOT_NEEDED", "Assignment", "assign", "not_plain", "require_loadable"]
 
 _SAME_CODE = "describe the model as it was saved, with the code that built the trained model"
-_NOT_NEEDED = "was not needed: the file's own architecture settles the layers"
+NOT_NEEDED = "was not needed: the file's own architecture settles the layers"
+"""The end of a note on something that was given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,19 +122,19 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, request: Reque
     )
     if request.plain:
         _require_plain(expected, settled, where)
-        settled = replace(settled, notes=(*settled.notes, f"the assumption of a plain model {_NOT_NEEDED}"))
+        settled = replace(settled, notes=(*settled.notes, f"the assumption of a plain model {NOT_NEEDED}"))
     if like is None:
         return _with_flag_notes(settled, expected, choice.reading, order)
     if order != "reference":
         require_same_model(weights, expected, choice.reading, like)
-        unused = replace(settled, notes=(*settled.notes, f"the reference model {_NOT_NEEDED}"))
+        unused = replace(settled, notes=(*settled.notes, f"the reference model {NOT_NEEDED}"))
         return _with_flag_notes(unused, expected, choice.reading, order)
     listed = reference_lists(weights, expected, choice.reading, like, own=True)
     ordered = _ordered(settled, weights, expected, choice.reading, listed, like)
     if ordered.reordered:
         return ordered
     return replace(
-        ordered, notes=(*ordered.notes, f"the reference model {_NOT_NEEDED}, and has the same order")
+        ordered, notes=(*ordered.notes, f"the reference model {NOT_NEEDED}, and has the same order")
     )
 
 
@@ -141,13 +142,19 @@ def _require_plain(expected: ExpectedModel, settled: Assignment, where: str) -> 
     """Refuse an architecture that contradicts the assumption that nothing was frozen and no model is nested."""
     nested = next((part.path[-1] for part in expected if isinstance(part, ExpectedSubmodel)), None)
     if nested is not None or settled.frozen:
-        found = f"{nested!r} is a nested model" if nested else f"{settled.frozen[0]!r} was frozen"
-        raise UsageRefused(
-            "the assumption that nothing was frozen and no model is nested contradicts the file's own "
-            f"architecture: {found}",
-            where=where,
-            hint="leave the assumption out: the architecture settles the layers",
+        raise not_plain(
+            f"{nested!r} is a nested model" if nested else f"{settled.frozen[0]!r} was frozen", where
         )
+
+
+def not_plain(found: str, where: str) -> UsageRefused:
+    """Describe that an architecture contradicts the assumption that nothing was frozen and no model is nested."""
+    return UsageRefused(
+        "the assumption that nothing was frozen and no model is nested contradicts the file's own "
+        f"architecture: {found}",
+        where=where,
+        hint="leave the assumption out: the architecture settles the layers",
+    )
 
 
 def _by_reference(weights: Sequence[Weight], like: Reference, order: Order) -> Assignment:

@@ -23,7 +23,7 @@ from remap.layers import is_model_class
 from remap.layers.declaration import ANYTHING, Form, Keras3, Setting, Writer
 from remap.typed_json import Value
 
-__all__ = ["LoadModel", "load_model_of", "load_model_of_file", "steeper_in_keras3"]
+__all__ = ["LoadModel", "custom_classes", "load_model_of", "load_model_of_file", "steeper_in_keras3"]
 
 _STEEPER = "hard_sigmoid"
 _ACCEPTED = frozenset({"name", "trainable", "dtype", "batch_input_shape", "activity_regularizer"})
@@ -61,7 +61,6 @@ def load_model_of(
         The first obstacle in the order of layers, the names that `custom_objects` has to hold, and what to write for
         Keras 3 instead.
     """
-    custom = dict.fromkeys(name for layer in model.walk() for name in _custom(layer))
     try:
         obstacle = _obstacle(model, keras_version)
     except RemapError as error:
@@ -69,7 +68,7 @@ def load_model_of(
     remedies: tuple[Remedy, ...] = ()
     if obstacle:
         remedies = (TO_KERAS_3 if _translates(model, planned, keras_version) else TO_KERAS_3_WEIGHTS,)
-    return LoadModel(obstacle=obstacle, custom_objects=tuple(custom), remedies=remedies)
+    return LoadModel(obstacle=obstacle, custom_objects=custom_classes(model), remedies=remedies)
 
 
 def _obstacle(model: Layer, keras_version: str | None) -> str:
@@ -114,14 +113,16 @@ def _translates(
         return False
 
 
-def _custom(layer: Layer) -> Iterator[str]:
-    """Name the layer's class if it is the user's own.
+def custom_classes(model: Layer) -> tuple[str, ...]:
+    """Name the user's own classes of a model and of all in it, for `custom_objects`.
 
     Built-in classes that Keras 3 no longer has are named too: only a class of that name in `custom_objects` helps.
     """
-    known = is_model_class(layer.class_name) if layer.children is not None else layer.declared is not None
-    if not known:
-        yield layer.class_name
+    return tuple(dict.fromkeys(layer.class_name for layer in model.walk() if not _is_known(layer)))
+
+
+def _is_known(layer: Layer) -> bool:
+    return is_model_class(layer.class_name) if layer.children is not None else layer.declared is not None
 
 
 def _obstacles(model: Layer, setting: Setting, opened: set[tuple[str, str]]) -> Iterator[str]:
