@@ -88,16 +88,18 @@ class Files:
 
     __del__ = close  # a batch that is never begun has no other end
 
-    def add(self, sources: Iterable[str | os.PathLike[str]]) -> None:
+    def add(self, sources: Iterable[str | os.PathLike[str]] | os.PathLike[str]) -> None:
         """Add files, and the files below directories.
 
         Args:
-            sources: Names of files and directories.
+            sources: Names of files and directories, or one of these.
 
         Raises:
             UsageRefused: A directory is among them and `recursive` was not asked for.
             InputRefused: A directory cannot be read.
         """
+        if isinstance(sources, str | os.PathLike):
+            sources = [sources]
         self._table.executemany(
             "INSERT INTO files (source, target, folded, size, file) VALUES (?, ?, ?, ?, ?)",
             self._rows(sources),

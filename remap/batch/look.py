@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from remap.batch.files import FOUND, Files, Selection, Work
 from remap.batch.places import absolute
-from remap.batch.work import INTERPRETERS, processors
-from remap.errors import InputRefused, RemapError, UsageRefused
+from remap.batch.work import AHEAD, INTERPRETERS, as_named, bug, local_executor, processors, require_jobs
+from remap.errors import InputRefused, RemapError
 from remap.isolation import IsolationFailed
 from remap.reference_file import names_network
 from remap.urls import libraries, masked
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "check_here", "check_many", "inspect_many"]
 
-_AHEAD = 4
-_KERAS_FILES = (*FOUND, "*.keras")
 _Value = TypeVar("_Value", "Inspection", "Check")
 
 
@@ -77,9 +75,7 @@ def inspect_many(
         UsageRefused: A directory is among the sources without `recursive`.
         InputRefused: A directory cannot be read.
     """
-    selection = Selection(
-        recursive=recursive, include=tuple(include), exclude=tuple(exclude), found=_KERAS_FILES
-    )
+    selection = _selection(recursive, include, exclude)
     return _looks("remap.inspect", (), sources, selection, jobs)
 
 
@@ -111,13 +107,17 @@ def check_many(
         UsageRefused: As `inspect_many`.
         InputRefused: As `inspect_many`.
     """
-    selection = Selection(
-        recursive=recursive, include=tuple(include), exclude=tuple(exclude), found=_KERAS_FILES
-    )
+    selection = _selection(recursive, include, exclude)
     named = like is None or names_network(like)
     place = like if like is None else os.fsdecode(like) if named else absolute(like)
     given = (place, None if like is None else masked(like), by_order)
     return _looks("remap.batch.look.check_here", given, sources, selection, jobs)
+
+
+def _selection(recursive: bool, include: Iterable[str], exclude: Iterable[str]) -> Selection:
+    return Selection(
+        recursive=recursive, include=tuple(include), exclude=tuple(exclude), found=(*FOUND, "*.keras")
+    )
 
 
 def check_here(source: str, like: str | None, shown: str | None, by_order: bool) -> Check:
@@ -144,10 +144,7 @@ def _looks(
     selection: Selection,
     jobs: int | None,
 ) -> Generator[Look[Any], None, None]:
-    if jobs is not None and jobs < 1:
-        raise UsageRefused(f"{jobs} files at a time are not possible", hint="give 1 or more")
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
+    require_jobs(jobs)
     files = Files(None, "h5", selection)
     try:
         files.add(sources)
@@ -163,14 +160,11 @@ def _each(look: Any, files: Files, jobs: int) -> Generator[Look[Any], None, None
     waiting: deque[Future[Look[Any]]] = deque()
     with ExitStack() as stack:
         stack.callback(files.close)
-        executor = ThreadPoolExecutor(jobs)  # its threads wait for the processes of `INTERPRETERS`
-        stack.callback(INTERPRETERS.close)
-        stack.callback(executor.shutdown, cancel_futures=True)
-        stack.callback(lambda: INTERPRETERS.interrupt() if waiting else None)
+        executor = stack.enter_context(local_executor(jobs, lambda: bool(waiting)))
         pending: Iterator[Work] = iter(files)
         while True:
             waiting.extend(
-                executor.submit(look, work) for work in islice(pending, _AHEAD * jobs - len(waiting))
+                executor.submit(look, work) for work in islice(pending, AHEAD * jobs - len(waiting))
             )
             if not waiting:
                 return
@@ -185,13 +179,8 @@ def _look(function: str, given: tuple[Any, ...], work: Work) -> Look[Any]:
     try:
         value = INTERPRETERS.run(function, place, *given, where=shown, modules=libraries(place))
     except RemapError as error:
-        where = error.where.replace(place, shown)
-        told = type(error)(error.what, where=where, hint=error.hint, remedies=error.remedies)
-        return Look(source=shown, size=work.size, error=told)
+        return Look(source=shown, size=work.size, error=as_named(error, work.source))
     except IsolationFailed as error:
-        last = str(error).strip().rpartition("\n")[2]
-        told = RemapError(
-            f"a bug in h5remap: {last}", where=shown, hint="look at this file alone, and report it"
-        )
+        told = bug(error, where=shown, hint="look at this file alone, and report it")
         return Look(source=shown, size=work.size, error=told)
     return Look(source=shown, size=work.size, value=replace(value, source=shown))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
@@ -16,7 +16,7 @@ from remap.batch.files import Files, Selection, Work
 from remap.batch.places import absolute, exists, make_directory
 from remap.batch.record import Record, fingerprint, record_in
 from remap.batch.results import FORMATS, Format, Progress, Result, status_of
-from remap.batch.work import INTERPRETERS, Outcome, Task, convert, processors
+from remap.batch.work import AHEAD, Outcome, Task, as_named, convert, local_executor, processors, require_jobs
 from remap.errors import RemapError, UsageRefused
 from remap.options import Options
 from remap.reference_file import names_network
@@ -24,7 +24,6 @@ from remap.urls import masked, remote
 
 __all__ = ["extract_many"]
 
-_AHEAD = 4
 _AHEAD_ELSEWHERE = 1024
 
 
@@ -99,10 +98,7 @@ def extract_many(
     """
     if format not in FORMATS:
         raise UsageRefused(f"no such format: {format}", hint=f"formats are {', '.join(FORMATS)}")
-    if jobs is not None and jobs < 1:
-        raise UsageRefused(f"{jobs} files at a time are not possible", hint="give 1 or more")
-    if isinstance(sources, str | os.PathLike):
-        sources = [sources]
+    require_jobs(jobs)
     directory = remote(target) or os.fsdecode(target)
     if remote(directory) is None and Path(directory).exists() and not Path(directory).is_dir():
         raise UsageRefused(
@@ -178,11 +174,8 @@ class _Batch:
             ahead = jobs or _AHEAD_ELSEWHERE
             if executor is None:
                 jobs = jobs or processors()
-                ahead = _AHEAD * jobs
-                executor = ThreadPoolExecutor(jobs)  # its threads wait for the processes of `INTERPRETERS`
-                stack.callback(INTERPRETERS.close)
-                stack.callback(executor.shutdown, cancel_futures=True)
-                stack.callback(self._abandon)
+                ahead = AHEAD * jobs
+                executor = stack.enter_context(local_executor(jobs, lambda: bool(self._at_work)))
             stack.callback(self._cancel)
             yield from self._results(executor, ahead)
 
@@ -240,7 +233,7 @@ class _Batch:
                 target=masked(work.target),
                 size=work.size,
                 status=status_of(outcome.error),
-                error=_as_named(outcome.error, work),
+                error=as_named(outcome.error, work.source, work.target),
             )
         self._record.add(work.source, work.target, outcome)
         return Result(
@@ -277,11 +270,6 @@ class _Batch:
             if ended.future is not None and not ended.future.cancelled():
                 self._result(ended)
 
-    def _abandon(self) -> None:
-        """End the processes that are at work, if any are: the batch was left early."""
-        if self._at_work:
-            INTERPRETERS.interrupt()
-
 
 def _outcome(work: Work, future: Future[Outcome]) -> Outcome:
     """Take what a future gave; an executor may have lost the task."""
@@ -295,11 +283,3 @@ def _outcome(work: Work, future: Future[Outcome]) -> Outcome:
                 hint="run the batch again with resume: no output is incomplete",
             )
         )
-
-
-def _as_named(error: RemapError, work: Work) -> RemapError:
-    """Name files in an error as the caller did."""
-    where = error.where
-    for name in (work.source, work.target):
-        where = where.replace(absolute(name), name)
-    return type(error)(error.what, where=where, hint=error.hint, remedies=error.remedies)

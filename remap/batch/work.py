@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import os
 import tempfile
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from remap.batch.places import Identity, identity_of, make_parent, same_bytes
+from remap.batch.places import Identity, absolute, identity_of, make_parent, same_bytes
 from remap.batch.warm import Interpreters
-from remap.errors import OutputRefused, RemapError, Remedy
+from remap.errors import OutputRefused, RemapError, Remedy, UsageRefused
 from remap.isolation import IsolationFailed
 from remap.options import Options
 from remap.results import Report
 from remap.urls import base_name, libraries, masked, remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from remap.conversion import Settled
 
 __all__ = [
+    "AHEAD",
     "INTERPRETERS",
     "Outcome",
     "Task",
+    "as_named",
+    "bug",
     "convert",
     "convert_here",
+    "local_executor",
     "processors",
+    "require_jobs",
 ]
+
+AHEAD = 4
+"""How many files to hand to an executor for each that is at work, so that no worker waits."""
 
 INTERPRETERS = Interpreters(
     "remap.batch.work",
@@ -90,15 +100,23 @@ def convert(task: Task) -> Outcome:
     except RemapError as error:
         return Outcome(error=error)
     except IsolationFailed as error:
-        last = str(error).strip().rpartition("\n")[2]
-        return Outcome(
-            error=RemapError(
-                f"a bug in h5remap: {last}",
-                where=masked(task.source),
-                hint="convert this file alone to see the whole traceback, and report it",
-            )
-        )
+        hint = "convert this file alone to see the whole traceback, and report it"
+        return Outcome(error=bug(error, where=masked(task.source), hint=hint))
     return outcome
+
+
+def bug(error: IsolationFailed, *, where: str, hint: str) -> RemapError:
+    """Put a bug that was met in the child process into one line, so that it does not stop the other files."""
+    last = str(error).strip().rpartition("\n")[2]
+    return RemapError(f"a bug in h5remap: {last}", where=where, hint=hint)
+
+
+def as_named(error: RemapError, *names: str) -> RemapError:
+    """Name files in an error as the caller did, and not by the places that a worker was given."""
+    where = error.where
+    for name in names:
+        where = where.replace(absolute(name), masked(name))
+    return type(error)(error.what, where=where, hint=error.hint, remedies=error.remedies)
 
 
 def _extend(done: int, total: int) -> None:
@@ -162,6 +180,30 @@ def _compared(task: Task, progress: Callable[[int, int], None] | None) -> Report
         hint="give another directory, or have the file replaced",
         remedies=(Remedy(option="overwrite"),),
     )
+
+
+def require_jobs(jobs: int | None) -> None:
+    """Refuse to work on less than one file at a time."""
+    if jobs is not None and jobs < 1:
+        raise UsageRefused(f"{jobs} files at a time are not possible", hint="give 1 or more")
+
+
+@contextmanager
+def local_executor(jobs: int, at_work: Callable[[], bool]) -> Iterator[Executor]:
+    """Give an executor whose threads wait for the processes of `INTERPRETERS`; in the end neither is left.
+
+    Args:
+        jobs: How many files to work on at a time.
+        at_work: Tells in the end whether files are still at work, which are abandoned then.
+    """
+    executor = ThreadPoolExecutor(jobs)
+    try:
+        yield executor
+    finally:
+        if at_work():
+            INTERPRETERS.interrupt()
+        executor.shutdown(cancel_futures=True)
+        INTERPRETERS.close()
 
 
 def processors() -> int:
