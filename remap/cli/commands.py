@@ -6,80 +6,59 @@ and completion answer at once.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NewType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from remap import __version__
+from remap.cli.options import (
+    CHECK_EXAMPLES,
+    COMPARE_EXAMPLES,
+    EXAMPLES,
+    EXTRACT_EXAMPLES,
+    INSPECT_EXAMPLES,
+    File,
+    Html,
+    Json,
+    KerasFiles,
+    exclude_option,
+    file_argument,
+    files_argument,
+    include_option,
+    jobs_option,
+    like_option,
+    recursive_option,
+    svg_option,
+)
+from remap.cli.running import (
+    call,
+    endings,
+    open_terminal,
+    progress_bar,
+    require_outputs,
+    save_views,
+    show_many,
+    write_json,
+)
 from remap.errors import RemapError, UsageRefused
 from remap.urls import masked, remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from remap.batch.look import Look
     from remap.checking import Check
     from remap.comparison.results import Comparison
-    from remap.console.invocation import Command, Invocation
-    from remap.console.terminal import ProgressBar, Terminal
-    from remap.console.text import Line
+    from remap.console.invocation import Invocation
     from remap.conversion_plan import Plan
     from remap.errors import Option
-    from remap.isolation import Isolation
     from remap.results import Inspection, Report
 
 __all__ = ["app"]
 
 _COMPLETION_DEADLINE = 5
-# In help, a paragraph that begins with a backspace is not wrapped.
-_EXAMPLES = """\b
-Examples:
-  h5remap inspect multi_gpu.h5
-  h5remap extract multi_gpu.h5 -o single.h5
-  h5remap extract weights.h5 -o single.h5 --like model.json
-  h5remap check single.h5 --like model.json
-  h5remap compare multi_gpu.h5 single.keras
-
-\b
-Exit codes:
-  0    done
-  1    a bug in h5remap
-  2    wrong usage
-  3    the input is refused; check: Keras would not load it;
-       compare: the files differ
-  4    undecided: --like, --plain or --submodel has to tell;
-       check: custom layers decide; compare: nothing tells
-       which tensors belong together
-  5    already a single model
-  6    the output exists already or cannot be written
-  130  interrupted by Ctrl-C
-  141  the program that reads the output has ended"""
-_INSPECT_EXAMPLES = """\b
-Examples:
-  h5remap inspect multi_gpu.h5 --depth 1
-  h5remap inspect multi_gpu.h5 --layer 'block1_*' --stats"""
-_EXTRACT_EXAMPLES = """\b
-Examples:
-  h5remap extract multi_gpu.h5 -o single.keras
-  h5remap extract weights.h5 -o single.h5 --like model.json
-  h5remap extract weights.h5 -o single.h5 --like mobilenet_v2,alpha=0.5,classes=7
-
-The extension of OUT chooses the format: .h5 for Keras 2, tf_keras and load_weights
-of Keras 3; .keras and .weights.h5 for Keras 3."""
-_CHECK_EXAMPLES = """\b
-Examples:
-  h5remap check single.h5 --like model.json
-  h5remap check single.keras
-  h5remap check model.weights.h5 --like single.keras --json"""
-_COMPARE_EXAMPLES = """\b
-Examples:
-  h5remap compare multi_gpu.h5 single.keras
-  h5remap compare epoch1.h5 epoch2.h5 --stats --svg moved.svg"""
 _UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 
 app = typer.Typer(
@@ -88,7 +67,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog=_EXAMPLES,
+    epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -129,43 +108,17 @@ def _root(
     pass
 
 
-# A file or a URL, of which a Path would drop a slash; completed by shells as a file. Nothing here is to be `readable`: an
-# output need not be, and of an input the library says it in its own words.
-_File = NewType("_File", str)
-_Json = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout instead.")]
+_Recursive = Annotated[bool, recursive_option("Look at")]
+_Include = Annotated[list[str] | None, include_option("take")]
+_Exclude = Annotated[list[str] | None, exclude_option()]
+_Jobs = Annotated[int | None, jobs_option("Look at")]
 
 
-_Files = Annotated[
-    list[_File],
-    typer.Argument(
-        metavar="FILE...",
-        show_default=False,
-        path_type=str,
-        readable=False,
-        help="A .h5, .keras or .weights.h5 file of Keras, or its URL; several, or with -r directories.",
-    ),
-]
-_Recursive = Annotated[
-    bool, typer.Option("--recursive", "-r", help="Look at the files below directories, too.")
-]
-_Include = Annotated[
-    list[str] | None,
-    typer.Option("--include", metavar="GLOB", help="Of many files, take those of a name like this."),
-]
-_Exclude = Annotated[
-    list[str] | None,
-    typer.Option("--exclude", metavar="GLOB", help="Of many files, leave out those of a name like this."),
-]
-_Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, metavar="N", help="Look at N of many files at a time.")
-]
-
-
-@app.command("inspect", epilog=_INSPECT_EXAMPLES)
+@app.command("inspect", epilog=INSPECT_EXAMPLES)
 def _inspect(
     ctx: typer.Context,
-    files: _Files,
-    json: _Json = False,
+    files: KerasFiles,
+    json: Json = False,
     depth: Annotated[
         int | None, typer.Option("--depth", min=1, metavar="N", help="Show N levels of layers.")
     ] = None,
@@ -179,14 +132,8 @@ def _inspect(
     stats: Annotated[
         bool, typer.Option("--stats", help="Read every tensor: minimum, maximum, mean, NaN, Inf.")
     ] = False,
-    svg: Annotated[
-        Path | None,
-        typer.Option("--svg", metavar="OUT", readable=False, help="Write the view as an SVG picture, too."),
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="OUT", readable=False, help="Write the view as a web page, too."),
-    ] = None,
+    svg: Annotated[Path | None, svg_option()] = None,
+    html: Html = None,
     recursive: _Recursive = False,
     include: _Include = None,
     exclude: _Exclude = None,
@@ -195,7 +142,7 @@ def _inspect(
     """Show what is in a Keras file, and what to do with it; of many files a row each, and how they differ."""
     file = files[0]
     if len(files) > 1 or recursive or include or exclude or jobs:
-        with _endings("inspect", file, json=json):
+        with endings("inspect", file, json=json):
             if depth or layer or every or stats or svg or html:
                 raise UsageRefused(
                     "the layers of one file are shown", hint="give one file, or leave out these options"
@@ -205,43 +152,34 @@ def _inspect(
             looks = inspect_many(
                 files, recursive=recursive, include=include or (), exclude=exclude or (), jobs=jobs
             )
-            _show_many("inspect", looks, json=json)
+            show_many("inspect", looks, json=json)
         return
-    with _endings("inspect", file, json=json):
+    with endings("inspect", file, json=json):
         from remap.console.advice import advice_lines
         from remap.console.inspection import Selection, overview_lines
         from remap.console.text import Line
 
-        _require_outputs(svg, html)
-        with _progress_bar("reading") as progress:
-            found: Inspection = _call(ctx, "inspect", file, stats=stats, progress=progress)
-        terminal = _terminal()
+        require_outputs(svg, html)
+        with progress_bar("reading") as progress:
+            found: Inspection = call(ctx, "inspect", file, stats=stats, progress=progress)
+        terminal = open_terminal()
         selection = Selection() if json else Selection(depth=depth, pattern=layer, every=every)
         lines = [
             *overview_lines(found, selection, width=terminal.width, ascii_only=terminal.ascii_only),
             Line(),
             *advice_lines(found, width=terminal.width),
         ]
-        _save_views(lines, svg, html, title=f"h5remap inspect {masked(file)}")
+        save_views(lines, svg, html, title=f"h5remap inspect {masked(file)}")
         if json:
-            _write_json(found.to_json())
+            write_json(found.to_json())
         else:
             terminal.print(lines)
 
 
-@app.command("extract", epilog=_EXTRACT_EXAMPLES)
+@app.command("extract", epilog=EXTRACT_EXAMPLES)
 def _extract(
     ctx: typer.Context,
-    files: Annotated[
-        list[_File],
-        typer.Argument(
-            metavar="FILE...",
-            show_default=False,
-            path_type=str,
-            readable=False,
-            help="Keras .h5 files or their URLs, or with -r directories.",
-        ),
-    ],
+    files: Annotated[list[File], files_argument("Keras .h5 files or their URLs, or with -r directories.")],
     output: Annotated[
         str,  # a path would lose the slash at the end that means a directory
         typer.Option(
@@ -253,13 +191,9 @@ def _extract(
         ),
     ],
     like: Annotated[
-        _File | None,
-        typer.Option(
-            "--like",
-            metavar="FILE",
-            path_type=str,
-            readable=False,
-            help="The model to load into: JSON of model.to_json(), a Keras file of it, or a network such as resnet50.",
+        File | None,
+        like_option(
+            "The model to load into: JSON of model.to_json(), a Keras file of it, or a network such as resnet50."
         ),
     ] = None,
     plain: Annotated[
@@ -288,24 +222,14 @@ def _extract(
         bool, typer.Option("--dry-run", help="Show where every weight would go, and write nothing.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Convert the files below directories, too.")
-    ] = False,
-    include: Annotated[
-        list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="Of many files, convert those of a name like this."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="GLOB", help="Of many files, leave out those of a name like this."),
-    ] = None,
+    recursive: Annotated[bool, recursive_option("Convert")] = False,
+    include: Annotated[list[str] | None, include_option("convert")] = None,
+    exclude: _Exclude = None,
     form: Annotated[
         str | None,
         typer.Option("--format", metavar="FORMAT", help="Of many files: h5 (default), keras or weights.h5."),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, metavar="N", help="Convert N of many files at a time.")
-    ] = None,
+    jobs: Annotated[int | None, jobs_option("Convert")] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -318,7 +242,7 @@ def _extract(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Of many files, begin none after one was refused.")
     ] = False,
-    json: _Json = False,
+    json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing on success.")] = False,
 ) -> None:
     """Write the single model in a checkpoint to a file of its own, or those in many to a directory."""
@@ -337,7 +261,7 @@ def _extract(
         output.endswith(("/", os.sep)) or (remote(output) is None and Path(output).is_dir())
     )
     if len(files) > 1 or directory or Path(file).is_dir() or any(choice.values()):
-        with _endings("extract", file, given, dry_run=dry_run, json=json):
+        with endings("extract", file, given, dry_run=dry_run, json=json):
             _extract_many(
                 files,
                 output,
@@ -347,20 +271,20 @@ def _extract(
                 dry_run=dry_run,
             )
         return
-    with _endings("extract", file, given, dry_run=dry_run, json=json) as invocation:
+    with endings("extract", file, given, dry_run=dry_run, json=json) as invocation:
         if dry_run:
             _dry_run(ctx, file, output, options, invocation, json=json)
             return
         from remap.console.extraction import report_lines
 
-        with _progress_bar("writing") as progress:
-            report: Report = _call(
+        with progress_bar("writing") as progress:
+            report: Report = call(
                 ctx, "extract", file, output, **_arguments(options), overwrite=overwrite, progress=progress
             )
         if json:
-            _write_json(report.to_json())
+            write_json(report.to_json())
         elif not quiet:
-            terminal = _terminal()
+            terminal = open_terminal()
             terminal.print(report_lines(report, invocation(), width=terminal.width))
 
 
@@ -388,35 +312,31 @@ def _dry_run(
     from remap.console.extraction import mapping_lines, report_lines
     from remap.results import mapping_of, plan_json, report_of
 
-    planned: Plan = _call(ctx, "plan", file, output, **_arguments(options))
+    planned: Plan = call(ctx, "plan", file, output, **_arguments(options))
     if json:
-        _write_json(plan_json(planned, source=masked(file)))
+        write_json(plan_json(planned, source=masked(file)))
         return
-    terminal = _terminal()
+    terminal = open_terminal()
     terminal.print(mapping_lines(mapping_of(planned), ascii_only=terminal.ascii_only))
     report = report_of(planned, source=masked(file), target=None, size=0)
     terminal.print(report_lines(report, invocation(), width=terminal.width))
 
 
-@app.command("check", epilog=_CHECK_EXAMPLES)
+@app.command("check", epilog=CHECK_EXAMPLES)
 def _check(
     ctx: typer.Context,
-    files: _Files,
+    files: KerasFiles,
     like: Annotated[
-        _File | None,
-        typer.Option(
-            "--like",
-            metavar="FILE",
-            path_type=str,
-            readable=False,
-            help="The model to load into: JSON, any file of it, or a network such as resnet50. Default: that in FILE.",
+        File | None,
+        like_option(
+            "The model to load into: JSON, any file of it, or a network such as resnet50. Default: that in FILE."
         ),
     ] = None,
     by_order: Annotated[
         bool,
         typer.Option("--by-order", help="The order is right, even if the names of weights are crossed."),
     ] = False,
-    json: _Json = False,
+    json: Json = False,
     recursive: _Recursive = False,
     include: _Include = None,
     exclude: _Exclude = None,
@@ -425,7 +345,7 @@ def _check(
     """Tell which of Keras's loaders would take a file for a model, or why not."""
     file = files[0]
     if len(files) > 1 or recursive or include or exclude or jobs:
-        with _endings("check", file, {"like": like, "by_order": by_order}, json=json):
+        with endings("check", file, {"like": like, "by_order": by_order}, json=json):
             from remap.batch.look import check_many
 
             looks = check_many(
@@ -437,80 +357,52 @@ def _check(
                 exclude=exclude or (),
                 jobs=jobs,
             )
-            _show_many("check", looks, json=json)
+            show_many("check", looks, json=json)
         return
-    with _endings("check", file, {"like": like, "by_order": by_order}, json=json):
+    with endings("check", file, {"like": like, "by_order": by_order}, json=json):
         from remap.console.check import check_lines
 
-        result: Check = _call(ctx, "check", file, like, by_order=by_order)
+        result: Check = call(ctx, "check", file, like, by_order=by_order)
         if json:
-            _write_json(result.to_json())
+            write_json(result.to_json())
         else:
-            terminal = _terminal()
+            terminal = open_terminal()
             terminal.print(check_lines(result, width=terminal.width, ascii_only=terminal.ascii_only))
         if not result.loads:
             raise typer.Exit(4 if result.verdict == "cannot tell" else 3)
-
-
-def _show_many(command: Command, looks: Generator[Look[Any], None, None], *, json: bool) -> None:
-    from remap.console.looks import show_looks
-
-    with contextlib.closing(looks):
-        code = show_looks(command, looks, as_json=json)
-    if code:
-        raise typer.Exit(code)
 
 
 def _arguments(options: Mapping[Option, Any]) -> dict[str, Any]:
     return {str(name): value for name, value in options.items()}
 
 
-@app.command("compare", epilog=_COMPARE_EXAMPLES)
+@app.command("compare", epilog=COMPARE_EXAMPLES)
 def _compare(
     ctx: typer.Context,
     file: Annotated[
-        _File,
-        typer.Argument(
-            metavar="A",
-            show_default=False,
-            path_type=str,
-            readable=False,
-            help="A .h5, .keras or .weights.h5, or its URL.",
-        ),
+        File,
+        file_argument("A", "A .h5, .keras or .weights.h5, or its URL."),
     ],
     other: Annotated[
-        _File,
-        typer.Argument(
-            metavar="B", show_default=False, path_type=str, readable=False, help="Another of these."
-        ),
+        File,
+        file_argument("B", "Another of these."),
     ],
     every: Annotated[bool, typer.Option("--all", help="Show equal tensors, too.")] = False,
     stats: Annotated[
         bool, typer.Option("--stats", help="Show how far each layer moved: norms, relative change, cosine.")
     ] = False,
-    svg: Annotated[
-        Path | None,
-        typer.Option(
-            "--svg",
-            metavar="OUT",
-            readable=False,
-            help="Write the view as an SVG picture, too; with --stats a plot of how far layers moved.",
-        ),
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="OUT", readable=False, help="Write the view as a web page, too."),
-    ] = None,
-    json: _Json = False,
+    svg: Annotated[Path | None, svg_option("; with --stats a plot of how far layers moved")] = None,
+    html: Html = None,
+    json: Json = False,
 ) -> None:
     """Tell whether two files hold the same weights: exit code 0 equal, 3 different, 4 undecided."""
-    with _endings("compare", file, others=(masked(other),), json=json):
+    with endings("compare", file, others=(masked(other),), json=json):
         from remap.console.comparison import comparison_lines
 
-        _require_outputs(svg, html)
-        with _progress_bar("comparing") as progress:
-            found: Comparison = _call(ctx, "compare", file, other, stats=stats, progress=progress)
-        terminal = _terminal()
+        require_outputs(svg, html)
+        with progress_bar("comparing") as progress:
+            found: Comparison = call(ctx, "compare", file, other, stats=stats, progress=progress)
+        terminal = open_terminal()
         lines = list(
             comparison_lines(found, width=terminal.width, ascii_only=terminal.ascii_only, every=every)
         )
@@ -520,102 +412,10 @@ def _compare(
 
             save_plot(movement_plot(found), svg)
             svg = None
-        _save_views(lines, svg, html, title=f"h5remap compare {masked(file)} {masked(other)}")
+        save_views(lines, svg, html, title=f"h5remap compare {masked(file)} {masked(other)}")
         if json:
-            _write_json(found.to_json())
+            write_json(found.to_json())
         else:
             terminal.print(lines)
         if found.exit_code:
             raise typer.Exit(found.exit_code)
-
-
-def _require_outputs(svg: Path | None, html: Path | None) -> None:
-    """Refuse names for pictures and web pages before a long reading, and before one of two is written."""
-    if svg is not None or html is not None:
-        from remap.console.rendering import require_extensions, require_new
-
-        require_extensions(svg, html)
-        for target in (svg, html):
-            if target is not None:
-                require_new(target)
-
-
-def _save_views(lines: list[Line], svg: Path | None, html: Path | None, *, title: str) -> None:
-    if svg is not None or html is not None:
-        from remap.console.rendering import save_html, save_svg
-
-        if svg is not None:
-            save_svg(lines, svg, title=title)
-        if html is not None:
-            save_html(lines, html, title=title)
-
-
-def _call(ctx: typer.Context, name: str, file: str, *args: Any, **named: Any) -> Any:
-    """Call the library in a child process, which a damaged file may crash.
-
-    The callers import what shows the result before: the child process loads h5py meanwhile.
-    """
-    isolation: Isolation = ctx.obj
-    return isolation.run(f"remap.{name}", file, *args, where=masked(file), **named)
-
-
-@contextlib.contextmanager
-def _endings(
-    command: Command,
-    file: str,
-    options: Mapping[Option, Any] | None = None,
-    *,
-    others: tuple[str, ...] = (),
-    dry_run: bool = False,
-    json: bool,
-) -> Iterator[Callable[[], Invocation]]:
-    """Map every way a command can end to its exit code and message; a bug keeps its traceback.
-
-    Gives a function for the invocation, which is needed only where commands are suggested.
-    """
-
-    def invocation() -> Invocation:
-        from remap.console.invocation import Invocation
-
-        given = (
-            (name, value if value is True else masked(value))
-            for name, value in (options or {}).items()
-            if value
-        )
-        return Invocation(
-            command=command, source=masked(file), others=others, options=tuple(given), dry_run=dry_run
-        )
-
-    try:
-        yield invocation
-    except RemapError as error:
-        from remap.console.advice import failure_json, failure_lines
-
-        if json:
-            _write_json(failure_json(error, invocation()))
-        terminal = _terminal(stderr=True)
-        terminal.print(failure_lines(error, invocation(), width=terminal.width))
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        typer.echo("Interrupted: an output file is complete or absent, never partial.", err=True)
-        raise typer.Exit(130) from None
-    except BrokenPipeError:  # the reader of the output has ended; typer would call this an error
-        raise typer.Exit(141) from None
-
-
-def _terminal(*, stderr: bool = False) -> Terminal:
-    from remap.console.terminal import Terminal
-
-    return Terminal(stderr=stderr)
-
-
-def _progress_bar(label: str) -> ProgressBar:
-    from remap.console.terminal import ProgressBar
-
-    return ProgressBar(_terminal(stderr=True), label)
-
-
-def _write_json(document: Mapping[str, Any]) -> None:
-    import json
-
-    typer.echo(json.dumps(document, indent=2, allow_nan=False))
