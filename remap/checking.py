@@ -37,11 +37,11 @@ from remap.loaders import (
 from remap.model_to_load import ModelToLoad, OwnModel, untold
 from remap.recognize import own_architecture, recognize
 from remap.results import as_json
-from remap.stock.choice import settle
 from remap.urls import base_name, masked, url_in
 from remap.weight_names import layer_scope
 
 if TYPE_CHECKING:
+    from remap.errors import Remedy
     from remap.hdf5.keras3_reader import OpenedKeras3
     from remap.keras3.loading import SavedObject
     from remap.stock.choice import StockModel
@@ -185,14 +185,7 @@ def _check_old(name: str, checkpoint: Checkpoint, like: ModelToLoad | None, *, o
     loading, by_name = load_by_order(saved, expected), load_by_name(saved, expected)
     model = own_architecture(checkpoint, where=name)
     multi_gpu = recognize(checkpoint, model).kind == "multi-gpu"
-    file = _old_file(
-        name,
-        told,
-        saved,
-        loading,
-        multi_gpu=multi_gpu,
-        opening=_opening_of_old(checkpoint, model, told if multi_gpu else None),
-    )
+    file = _old_file(name, told, saved, expected, loading, checkpoint, model, multi_gpu=multi_gpu)
     return Check(
         source=name,
         like=None if like is None else like.where,
@@ -211,19 +204,31 @@ def _old_file(
     name: str,
     told: Reference,
     saved: Sequence[FileLayer],
+    expected: Sequence[ModelLayer],
     loading: Loading,
+    checkpoint: Checkpoint,
+    own: Layer | None,
     *,
     multi_gpu: bool,
-    opening: Opening | None,
 ) -> OldFile:
-    from remap.keras3.loading import changed_classes, order_in_keras3, removed_classes, written_for_keras3
+    from remap.keras3.loading import (
+        changed_classes,
+        order_in_keras3,
+        removed_classes,
+        translated,
+        written_for_keras3,
+    )
     from remap.keras3.opening import steeper_in_keras3
 
-    model = told.architecture
+    model, old = told.architecture, told.keras3 is False
+    translation = translated(model) if model is not None and (old or multi_gpu) else None
+    remedies = written_for_keras3(translation)
     in_keras3 = loading
-    if model is not None and told.keras3 is False:
-        expected = layers_to_load(replace(told, keras3=True), saved)
-        in_keras3 = load_by_order(saved, order_in_keras3(model, expected))
+    if model is not None and old:
+        if any(layer.children is not None for layer in model.walk() if layer is not model):
+            # Keras 3 lists the weights of a frozen nested model in another order.
+            expected = layers_to_load(replace(told, keras3=True), saved)
+        in_keras3 = load_by_order(saved, order_in_keras3(model, translation, expected))
     return OldFile(
         name=_called(name),
         multi_gpu=multi_gpu,
@@ -231,25 +236,22 @@ def _old_file(
         in_keras3=in_keras3,
         changed=() if model is None else changed_classes(model),
         removed=() if model is None else removed_classes(model),
-        steeper=model is not None and told.keras3 is False and steeper_in_keras3(model),
-        opening=opening,
-        remedies=() if model is None or told.keras3 is not False else written_for_keras3(model),
+        steeper=model is not None and old and steeper_in_keras3(model),
+        opening=_opening_of_old(checkpoint, own, remedies if multi_gpu else None),
+        remedies=remedies if old else (),
     )
 
 
-def _opening_of_old(checkpoint: Checkpoint, model: Layer | None, inside: Reference | None) -> Opening | None:
-    """Predict what `load_model` of Keras 3 makes of a file; `inside` is the model in a multi-GPU wrapper."""
-    from remap.keras3.loading import written_for_keras3
+def _opening_of_old(
+    checkpoint: Checkpoint, model: Layer | None, remedies: tuple[Remedy, ...] | None
+) -> Opening | None:
+    """Predict what `load_model` of Keras 3 makes of a file; `remedies` are given for the model in a multi-GPU wrapper."""
     from remap.keras3.opening import custom_classes, load_model_of_file
 
     if model is None:
         return None
-    if inside is not None:
-        single = inside.architecture
-        return Opening(
-            obstacle="the Python code in the layers of the multi-GPU wrapper",
-            remedies=() if single is None else written_for_keras3(single),
-        )
+    if remedies is not None:
+        return Opening(obstacle="the Python code in the layers of the multi-GPU wrapper", remedies=remedies)
     if (checkpoint.keras_version or "").startswith("3."):
         return Opening(custom_objects=custom_classes(model))
     found = load_model_of_file(checkpoint, model)
@@ -301,6 +303,8 @@ def _called(name: str) -> str:
 
 def _decided(network: StockModel, checkpoint: Checkpoint, order_is_right: bool) -> Reference:
     """Choose the release of a network whose architecture the file has, or one of several with the same answer."""
+    from remap.stock.choice import settle  # most models are told by files
+
     saved = file_layers(checkpoint.layers)
 
     def outcome(told: Reference) -> Answer:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from remap.architecture import input_of
-from remap.assignment.reference import Request
+from remap.assignment.reference import Reference, Request
 from remap.checkpoint import Checkpoint
 from remap.conversion_plan import Plan, PlannedWeight
 from remap.errors import OutputRefused, Undecided, UsageRefused
@@ -23,11 +23,13 @@ from remap.options import Options
 from remap.planning import compose
 from remap.reference_file import names_network, read_reference
 from remap.results import Report, report_of
-from remap.stock.choice import StockModel, StockRequest
 from remap.urls import base_name, masked, remote
 
 if TYPE_CHECKING:
     from remap.keras3.tensors import Translation
+    from remap.stock.choice import StockRequest
+
+    _Request = Request | StockRequest
 
 __all__ = ["Settled", "extract", "extract_with", "plan", "plan_with"]
 
@@ -254,7 +256,7 @@ def plan_with(
 
 def _prepare(checkpoint: Checkpoint, form: Format, request: _Request) -> tuple[Plan, FileDescription]:
     """Determine everything about an output before it is written; raises all that can be refused by then."""
-    if isinstance(request, StockRequest):
+    if not isinstance(request, Request):
         return _described(checkpoint, form, request.settle(checkpoint, keras3=form.from_plan is None))
     try:
         return _described(checkpoint, form, request)
@@ -313,20 +315,20 @@ def _with_input_note(planned: Plan) -> Plan:
     return replace(planned, notes=(*planned.notes, _NO_INPUT))
 
 
-_Request = Request | StockRequest
-
-
 def _request(options: Options) -> _Request:
     """Read the reference model, and put together what the caller wants."""
     like = None if options.like is None else read_reference(options.like)
     request = Request(
-        like=None if isinstance(like, StockModel) else like,
         plain=options.plain,
         submodel=options.submodel,
         weights_only=options.weights_only,
         order="saved" if options.keep_flags else "reference",
     )
-    return StockRequest(stock=like, request=request) if isinstance(like, StockModel) else request
+    if like is None or isinstance(like, Reference):
+        return replace(request, like=like)
+    from remap.stock.choice import StockRequest  # most reference models are files
+
+    return StockRequest(stock=like, request=request)
 
 
 def _format(target: str | os.PathLike[str], options: Options) -> Format:

@@ -15,7 +15,7 @@ from remap.assignment.expected import load_order
 from remap.assignment.reference import Request
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, SettledBy
-from remap.errors import InputRefused, RemapError, Undecided
+from remap.errors import InputRefused, RemapError, Remedy, Undecided
 from remap.isolation import run
 from remap.recognize import (
     Recognition,
@@ -26,7 +26,6 @@ from remap.recognize import (
     several_models,
 )
 from remap.results import Flag, InspectedLayer, InspectedWeight, Inspection, Role
-from remap.stock.network import as_python, suggested
 from remap.typed_json import read_json
 from remap.urls import masked
 from remap.weight_names import LONGEST_LIST, layer_scope, list_size
@@ -34,7 +33,6 @@ from remap.weight_names import LONGEST_LIST, layer_scope, list_size
 if TYPE_CHECKING:
     from remap.keras3.opening import LoadModel
     from remap.stats import Stats
-    from remap.stock.network import Network
 
 __all__ = ["flags_of", "inspect", "inspection_of"]
 
@@ -110,7 +108,7 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     layers = tuple(_with_wrappers(layer, replaced, ()) for layer in layers)
     weights = {weight.path: weight for group in checkpoint.layers for weight in group.weights}
     settled_by, notes, refusal = _answer(recognition, settled)
-    network = _network(recognition)
+    suggestions, recognized = _network(recognition)
     prediction = _load_model(recognition, settled)
     return Inspection(
         source=source,
@@ -127,13 +125,13 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
         question=refusal.what if refusal is not None else "",
         hint=refusal.hint if refusal is not None else "",
         remedies=(
-            *((suggested(network),) if network is not None and recognition.template is not None else ()),
+            *suggestions,
             *(refusal.remedies if refusal is not None else ()),
             *(prediction.remedies if prediction is not None else ()),
         ),
         keras3_obstacle=prediction.obstacle if prediction is not None else "",
         custom_objects=prediction.custom_objects if prediction is not None else (),
-        notes=notes if network is None else (*notes, f"its layers are those of {as_python(network)}"),
+        notes=(*notes, *recognized),
         optimizer=_optimizer(checkpoint),
         optimizer_tensors=len(checkpoint.optimizer or ()),
         parameters=sum(weight.parameters for weight in weights.values()),
@@ -144,14 +142,19 @@ def inspection_of(checkpoint: Checkpoint, *, source: str, size: int) -> Inspecti
     )
 
 
-def _network(recognition: Recognition) -> Network | None:
-    """Recognize the network of `keras.applications` in a weights file."""
+def _network(recognition: Recognition) -> tuple[tuple[Remedy, ...], tuple[str, ...]]:
+    """Recognize the network of `keras.applications` in a weights file: give what settles its layers, and a note."""
     if recognition.model is not None or recognition.kind not in ("multi-gpu", "single"):
-        return None
+        return (), ()
     # Imported here because full models do not need it.
+    from remap.stock.network import as_python, suggested
     from remap.stock.recognition import recognized
 
-    return recognized(recognition.checkpoint, recognition.template)
+    network = recognized(recognition.checkpoint, recognition.template)
+    if network is None:
+        return (), ()
+    remedies = (suggested(network),) if recognition.template is not None else ()
+    return remedies, (f"its layers are those of {as_python(network)}",)
 
 
 class _Settled:

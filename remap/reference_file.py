@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
 from remap.errors import GIVE_JSON, GIVE_KERAS, InputRefused, Remedy, Undecided
 from remap.hdf5.identify import show
-from remap.stock.network import near_names, parse
 from remap.urls import masked, url_in
 
 if TYPE_CHECKING:
@@ -105,7 +104,11 @@ def order_not_told(where: str) -> Undecided:
 
 def names_network(path: str | os.PathLike[str]) -> bool:
     """Tell whether what stands for a reference model is the name of a network, and not that of a file that is there."""
-    return not os.path.lexists(path) and parse(os.fsdecode(path)) is not None
+    if os.path.lexists(path):
+        return False
+    from remap.stock.network import parse  # not needed for a file that is there
+
+    return parse(os.fsdecode(path)) is not None
 
 
 def _missing(name: str) -> InputRefused:
@@ -128,6 +131,8 @@ def _missing(name: str) -> InputRefused:
 
 def _or_network(name: str) -> str:
     """Name the networks of `keras.applications` that are called nearly so."""
+    from remap.stock.network import near_names
+
     found = near_names(name)
     return f", or give a network of keras.applications by its name: {' or '.join(found)}" if found else ""
 

@@ -10,7 +10,6 @@ wrapper in another model, the two have to compute the same, so every slice must 
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -193,7 +192,7 @@ def _is_slice_function(config: Config) -> bool:
 def _decoded(text: str) -> bytes:
     """Decode byte code: base64 since Keras 2.1, before that the bytes as characters."""
     try:
-        return base64.b64decode(text.encode("ascii"))
+        return binascii.a2b_base64(text.encode("ascii"))
     except (binascii.Error, UnicodeEncodeError):
         return text.encode("latin-1", "ignore")
 

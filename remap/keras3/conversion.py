@@ -19,11 +19,8 @@ from remap.keras3.layer import WEIGHTS_ONLY
 from remap.keras3.masks import mask_problems
 from remap.keras3.model import build_model
 from remap.keras3.tensors import Translation
-from remap.keras3.training import add_training
 from remap.layers import SEQUENTIAL
 from remap.layers.declaration import Setting, Writer
-from remap.planning import compose_for_keras3
-from remap.training_state import output_names
 
 __all__ = ["to_keras3", "translate"]
 
@@ -107,6 +104,11 @@ def to_keras3(checkpoint: Checkpoint, request: Request) -> tuple[Plan, Translati
         Undecided: If no architecture is known, or if a choice or a reference model is needed.
         InputRefused: If Keras 3 does not have what the model needs.
     """
+    # Imported here because `translate` alone, which `check` calls, does not need them.
+    from remap.keras3.training import add_training
+    from remap.planning import compose_for_keras3
+    from remap.training_state import output_names
+
     plan = compose_for_keras3(checkpoint, request)
     architecture = plan.architecture
     assert architecture is not None  # noqa: S101 - without one there is no plan for Keras 3

@@ -19,7 +19,7 @@ from remap.keras3.graph import makes_mask
 from remap.keras3.layer import ConvertedLayer
 from remap.keras3.model import build_model
 from remap.keras3.objects import valid_names
-from remap.keras3.tensors import Group
+from remap.keras3.tensors import Group, Translation
 from remap.keras3.variables import layer_paths, recipes_of
 from remap.layers.declaration import Form, Keras3, Removed, Setting, Writer
 from remap.layers.weights import Shape, Slot
@@ -28,10 +28,13 @@ from remap.output_tensors import OutputTensor
 __all__ = [
     "ModelObject",
     "SavedObject",
+    "changed_classes",
     "load_by_path",
     "model_objects",
+    "order_in_keras3",
     "removed_classes",
     "tf_keras_objects",
+    "translated",
     "written_for_keras3",
 ]
 
@@ -117,31 +120,38 @@ def _classes(model: Layer, holds: Callable[[object], bool]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def order_in_keras3(model: Layer, expected: Sequence[ModelLayer]) -> list[ModelLayer]:
-    """Sort the layers of a model of Keras 2 as Keras 3 lists them; as they are where it cannot be translated."""
+def translated(model: Layer) -> Translation | None:
+    """Translate a model of Keras 2 whose weights are not there; None where that is refused."""
+    from remap.keras3.conversion import translate  # imports what the rest of this module does not need
+
     try:
-        objects = _built(model).groups
+        return translate(model, _placeholders(model), keras_version=None)
     except RemapError:
+        return None
+
+
+def order_in_keras3(
+    model: Layer, translation: Translation | None, expected: Sequence[ModelLayer]
+) -> list[ModelLayer]:
+    """Sort the layers of a model of Keras 2 as Keras 3 lists them; as they are where it cannot be translated."""
+    if translation is None:
         return list(expected)
     children = model.children or ()
     names = valid_names(((child.name, child.class_name) for child in children), masks=_masks(model))
     called = {child.name: name for child, name in zip(children, names, strict=True)}
     places: dict[str, int] = {}
-    for number, group in enumerate(objects):
+    for number, group in enumerate(translation.groups):
         if group.path.count("/") == 1:
             places.setdefault(group.name, number)
-    return sorted(expected, key=lambda layer: places.get(called.get(layer.name, layer.name), len(objects)))
+    last = len(translation.groups)
+    return sorted(expected, key=lambda layer: places.get(called.get(layer.name, layer.name), last))
 
 
-def written_for_keras3(model: Layer) -> tuple[Remedy, ...]:
+def written_for_keras3(translation: Translation | None) -> tuple[Remedy, ...]:
     """Give the format of Keras 3 that can be written of a model of Keras 2, as an argument of `extract`."""
-    from remap.keras3.conversion import translate  # imports what the rest of this module does not need
-
-    try:
-        problems = translate(model, _placeholders(model), keras_version=None).problems
-    except RemapError:
+    if translation is None:
         return ()
-    return (Remedy(option="target", value=".weights.h5" if problems else ".keras"),)
+    return (Remedy(option="target", value=".weights.h5" if translation.problems else ".keras"),)
 
 
 def _built(model: Layer) -> ConvertedLayer:
