@@ -20,6 +20,7 @@ __all__ = [
     "runs",
     "same_but_for_numbers",
     "scope",
+    "slotless",
     "split_number",
     "uniquify",
 ]
@@ -44,6 +45,11 @@ def clean(name: str) -> str:
         return name
     match = re.match(_BYTES_REPR, name, re.DOTALL)
     return match[2] if match else name
+
+
+def slotless(name: str) -> str:
+    """Remove the device slot, which Keras 3 does not write: ``dense/kernel`` for ``dense/kernel:0``."""
+    return clean(name).partition(":")[0]
 
 
 def uniquify(names: list[str]) -> list[str]:

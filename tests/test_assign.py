@@ -9,8 +9,8 @@ import pytest
 from remap import Undecided, UsageRefused
 from remap.architecture import parse_model
 from remap.assignment.assign import Assignment, assign
-from remap.assignment.decide import by_scope_or_suffix
 from remap.assignment.expected import expected_from_groups
+from remap.assignment.name_rules import by_scope_or_suffix
 from remap.assignment.reading import Problem
 from remap.assignment.reference import (
     Order,

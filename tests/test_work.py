@@ -15,8 +15,8 @@ from remap.architecture import Layer, parse_model
 from remap.assignment.by_names import layers_by_name
 from remap.assignment.expected import expected_model, first_difference
 from remap.assignment.loading import file_layers
+from remap.assignment.named_lists import contradicted_inside
 from remap.assignment.reference import Request, reference_from_checkpoint
-from remap.assignment.reference_order import contradicted_inside
 from remap.checking import layers_to_load
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, PlannedWeight

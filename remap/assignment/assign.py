@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from remap.architecture import Layer
-from remap.assignment.decide import Choice, decide, decide_by_reference
+from remap.assignment.decide import decide, decide_by_reference, decide_or_once
 from remap.assignment.expected import (
     ExpectedLayer,
     ExpectedModel,
@@ -18,18 +18,22 @@ from remap.assignment.expected import (
     first_difference,
     iter_layers,
     load_order,
-    stored_once,
 )
 from remap.assignment.loading import FileLayer, ModelLayer, file_layers, load_by_order, model_layers, narrowed
+from remap.assignment.named_lists import ByName, contradicted_inside, listed_by_name
+from remap.assignment.notes import (
+    assumption_notes,
+    flag_notes,
+    flagged,
+    frozen_parts,
+    name_notes,
+    reordered_notes,
+    whole_model_notes,
+)
 from remap.assignment.reading import Lists, Reading, lists
 from remap.assignment.reference import Order, Reference, Request, named_by
-from remap.assignment.reference_order import (
-    ByName,
-    contradicted_inside,
-    listed_by_name,
-    reference_lists,
-    require_same_model,
-)
+from remap.assignment.reference_order import reference_lists
+from remap.assignment.same_model import require_same_model
 from remap.checkpoint import LayerGroup, Weight
 from remap.conversion_plan import PlannedLayer, PlannedWeight, SettledBy
 from remap.errors import GIVE_JSON, GIVE_WEIGHTS, Remedy, Undecided, UsageRefused
@@ -94,9 +98,7 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, request: Reque
     model = named_by(model, like.layer_names) if like else model
     expected = expected_model(model)
     inside = order == "any" or (order == "reference" and like is not None)
-    choice = decide(weights, expected, inside=inside)
-    if not choice.fits and (once := stored_once(expected)) is not None:
-        expected, choice = once, decide(weights, once, inside=inside)
+    expected, choice = decide_or_once(expected, lambda layers: decide(weights, layers, inside=inside))
     if not choice.fits:
         raise Undecided(
             f"the file's own architecture does not fit its weights: {first_difference(weights, expected)}",
@@ -117,8 +119,8 @@ def _by_own_architecture(weights: Sequence[Weight], model: Layer, request: Reque
         layers=tuple(_planned(model, expected, choice.reading, weights)),
         settled_by="architecture",
         architecture=model,
-        notes=(*_assumptions(choice, expected), *_name_notes(weights, expected, choice.reading)),
-        frozen=tuple(_frozen(expected, choice.reading)),
+        notes=(*assumption_notes(choice, expected), *name_notes(weights, expected, choice.reading)),
+        frozen=tuple(frozen_parts(expected, choice.reading)),
     )
     if request.plain:
         _require_plain(expected, settled, where)
@@ -163,14 +165,13 @@ def _by_reference(weights: Sequence[Weight], like: Reference, order: Order) -> A
     named = listed_by_name(weights, like.groups) if like.groups is not None else None
     if named is not None and named.exact and like.architecture is None:
         return _by_listed_names(weights, named, like, order)
-    expected = like.expected
     flags = like.architecture is not None
     # Without an architecture a group is one expected layer: `_order_unknown` compares the layers inside it.
     inside = order != "saved"
-    choice = decide_by_reference(weights, expected, flags=flags, ordered=like.ordered, inside=inside)
-    if not choice.fits and (once := stored_once(expected)) is not None:
-        expected = once
-        choice = decide_by_reference(weights, once, flags=flags, ordered=like.ordered, inside=inside)
+    expected, choice = decide_or_once(
+        like.expected,
+        lambda layers: decide_by_reference(weights, layers, flags=flags, ordered=like.ordered, inside=inside),
+    )
     if choice.reading is None and named is not None:
         return _by_listed_names(weights, named, like, order)
     if not choice.fits:
@@ -192,8 +193,8 @@ def _by_reference(weights: Sequence[Weight], like: Reference, order: Order) -> A
         layers=layers,
         settled_by="reference",
         architecture=like.architecture,
-        notes=tuple(_assumptions(choice, expected)),
-        frozen=tuple(_frozen(expected, choice.reading)),
+        notes=tuple(assumption_notes(choice, expected)),
+        frozen=tuple(frozen_parts(expected, choice.reading)),
     )
     if like.architecture is None or order != "reference":
         return _with_flag_notes(settled, expected, choice.reading, order)
@@ -240,7 +241,7 @@ def _by_listed_names(weights: Sequence[Weight], named: ByName, like: Reference, 
         return settled
     if order == "reference":
         return replace(
-            settled, notes=tuple(_reordered_notes(moved)), frozen=_moved(weights, named), reordered=True
+            settled, notes=tuple(reordered_notes(moved)), frozen=_moved(weights, named), reordered=True
         )
     if order == "any":
         return replace(settled, frozen=_moved(weights, named))
@@ -254,7 +255,7 @@ def _by_listed_names(weights: Sequence[Weight], named: ByName, like: Reference, 
         PlannedLayer(name=layer.name, weights=_named([weights[index] for index in saved]))
         for layer, saved in zip(layers, named.saved, strict=True)
     )
-    return replace(settled, layers=layers, notes=tuple(_flag_notes(moved)), frozen=_moved(weights, named))
+    return replace(settled, layers=layers, notes=tuple(flag_notes(moved)), frozen=_moved(weights, named))
 
 
 def _inside_groups(
@@ -304,7 +305,7 @@ def _with_flag_notes(
     """Note the nested models whose saved order depends on flags, unless the output's format does not depend on them."""
     if order == "any":
         return settled
-    return replace(settled, notes=(*settled.notes, *_flag_notes(list(_flagged(expected, reading)))))
+    return replace(settled, notes=(*settled.notes, *flag_notes(list(flagged(expected, reading)))))
 
 
 def _ordered(
@@ -333,7 +334,7 @@ def _ordered(
         layers = tuple(sorted(layers, key=lambda layer: place[layer.name]))
     require_loadable(layers, like)
     changed = bool(moved) or [layer.name for layer in layers] != names
-    notes = (*settled.notes, *_reordered_notes(moved), *_whole_notes(expected, reading, saved, listed))
+    notes = (*settled.notes, *reordered_notes(moved), *whole_model_notes(expected, reading, saved, listed))
     return replace(settled, layers=layers, notes=notes, reordered=changed)
 
 
@@ -445,86 +446,3 @@ def _planned_groups(
 def _named(owned: Sequence[Weight]) -> tuple[PlannedWeight, ...]:
     names = uniquify([clean(weight.name) for weight in owned])
     return tuple(PlannedWeight(name=name, source=weight) for name, weight in zip(names, owned, strict=True))
-
-
-def _assumptions(choice: Choice, expected: ExpectedModel) -> Iterator[str]:
-    if choice.basis == "names":
-        yield "positions and shapes allow several orders; the names of the weights settled it"
-    elif choice.basis == "flags":
-        yield "assumed, not verified: the trainable flags of the reference model are those of the checkpoint"
-    elif choice.basis == "custom":
-        custom = ", ".join(layer.path[-1] for layer in iter_layers(expected) if layer.custom)
-        yield f"assumed, not verified: each custom layer ({custom}) owns the weights with a common scope"
-
-
-def _flagged(expected: ExpectedModel, reading: Reading) -> Iterator[str]:
-    """List the nested models whose order in their groups depends on trainable flags."""
-    numbers = iter(range(len(reading.spans)))
-    for part in expected:
-        layers = list(iter_layers((part,)))
-        spans = tuple(reading.spans[next(numbers)] for _ in layers)
-        if not isinstance(part, ExpectedSubmodel):
-            continue
-        saved = Reading(spans=spans, frozen=reading.frozen)
-        if lists((part,), saved)[0] != _unfrozen_list(layers, saved):
-            yield part.path[-1]
-
-
-def _flag_notes(names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        yield (
-            f"the nested model {name!r} had frozen layers when it was saved; its group is in that order: "
-            "load it into a model with the same trainable flags, or give the model to load into as the reference model"
-        )
-
-
-def _reordered_notes(names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        yield (
-            f"the nested model {name!r} has other trainable flags in the reference model than in the checkpoint; "
-            "its group is in the order that the reference model loads, not in the saved order"
-        )
-
-
-def _whole_notes(expected: ExpectedModel, reading: Reading, saved: Lists, listed: Lists) -> Iterator[str]:
-    """Note the nested models whose own flag changed the order: JSON of old Keras does not have it."""
-    for part, ours, theirs in zip(expected, saved, listed, strict=True):
-        inside = ["/".join(path) for path in sorted(reading.frozen) if path[: len(part.path)] == part.path]
-        if ours != theirs and inside:
-            yield (
-                f"{', '.join(inside)} was frozen as a whole when it was saved, which the config of a model does not "
-                "tell: if the code to load into freezes it too, the saved order is the right one"
-            )
-
-
-def _frozen(expected: ExpectedModel, reading: Reading) -> Iterator[str]:
-    """List what the checkpoint shows to be frozen: nested models as a whole, and layers outside them."""
-    yield from ("/".join(path) for path in sorted(reading.frozen))
-    for layer, span in zip(iter_layers(expected), reading.spans, strict=True):
-        inside = any(layer.path[: len(path)] == path for path in reading.frozen)
-        if layer.trainable and span.others and not span.length and not inside and not layer.custom:
-            yield "/".join(layer.path)
-
-
-def _unfrozen_list(layers: Sequence[ExpectedLayer], reading: Reading) -> tuple[int, ...]:
-    """List the weights of a nested model as if nothing inside it were frozen."""
-    upper: list[int] = []
-    lower: list[int] = []
-    for layer, span in zip(layers, reading.spans, strict=True):
-        owned = (*span.trainable, *span.rest)
-        count = span.length if layer.custom else layer.trainable
-        upper += owned[:count]
-        lower += owned[count:]
-    return (*upper, *lower)
-
-
-def _name_notes(weights: Sequence[Weight], expected: ExpectedModel, reading: Reading) -> Iterator[str]:
-    """Note how many weights have another name than the layer that owns them."""
-    others = [
-        weights[index].name
-        for layer, span in zip(iter_layers(expected), reading.spans, strict=True)
-        for index in (*span.trainable, *span.rest)
-        if layer.path[-1] not in layer_scope(weights[index].name)
-    ]
-    if others:
-        yield f"{len(others)} weights were placed by their position: names such as {others[0]} do not tell the layer"

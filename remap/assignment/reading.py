@@ -169,6 +169,11 @@ class Span(NamedTuple):
         """List the indices in the rest."""
         return tuple(range(self.other, self.other + self.others))
 
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """List all indices, first those in the trainable part."""
+        return (*self.trainable, *self.rest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
@@ -204,7 +209,7 @@ def _parts(part: object, reading: Reading, spans: Iterator[Span]) -> tuple[tuple
 def distinction(problem: Problem, reading: Reading) -> Lists:
     """Give what makes two readings different: what each layer owns, or only what a flat file in the saved order holds."""
     if problem.inside:
-        return tuple((*span.trainable, *span.rest) for span in reading.spans)
+        return tuple(span.indices for span in reading.spans)
     return lists(problem.expected, reading)
 
 
@@ -215,7 +220,7 @@ def disorder(problem: Problem, reading: Reading) -> int:
         return 0
     for layer, span in zip(problem.layers, reading.spans, strict=True):
         if layer.custom:
-            indices = (*span.trainable, *span.rest)
+            indices = span.indices
             heads = {problem.scopes[index].partition("/")[0] for index in indices}
             mixed += max(len(heads) - 1, 0)
     return mixed
