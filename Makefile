@@ -10,6 +10,7 @@ MODELS ?= 100
 OLDEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python) python3.10)
 OLDEST := $(shell sed -n 's/^dependencies = \[\(.*\)\]/\1/p' pyproject.toml | sed 's/>=/==/g; s/,<[0-9.]*//g; s/[",]//g')
 TESTS ?= tests
+COVERAGE ?=
 
 .PHONY: demo test test-keras test-oldest check lint fixtures eras networks drawn releases fuzz bench clean
 
@@ -26,9 +27,9 @@ demo: $(VENV)/.runtime
 	@echo; echo '# Would Keras load it into the model?'
 	cd $(DEMO) && ../$(BIN)/h5remap check single_weights.h5 --like model.json
 
-# Everything but what imports a real Keras: needs neither TensorFlow nor JAX.
+# Everything but what imports a real Keras: needs neither TensorFlow nor JAX. COVERAGE=--cov also counts the branches.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n auto --ignore tests/real_keras --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --ignore tests/real_keras $(COVERAGE)
 
 # What real Keras, of today and the last of Keras 2, makes of what comes out.
 test-keras: $(VENV)/.dev

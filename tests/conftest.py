@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tarfile
 from collections.abc import Callable
@@ -12,6 +13,12 @@ import pytest
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 FIELD = FIXTURES / "field"
 LAYER_ARCHIVES = {path.name.removesuffix(".txz"): path for path in sorted(FIXTURES.glob("layers/*.txz"))}
+
+
+def pytest_collection_finish() -> None:
+    """Keep what collecting tests made out of garbage collection, and out of what a forked child copies."""
+    gc.collect()
+    gc.freeze()
 
 
 def all_cases() -> list[tuple[str, str]]:
