@@ -140,6 +140,30 @@ def test_a_layer_in_two_places_that_was_stored_once_is_written_twice() -> None:
     ] or shown(settled)[1][1] == ["d/kernel:0", "d/bias:0", "e/kernel:0", "e/bias:0"]
 
 
+def test_a_model_in_two_places_of_one_nested_model_is_listed_there_once() -> None:
+    deep = stack(dense("d"), name="deep")
+    left, right = stack(deep, dense("e"), name="left"), stack(dense("f"), deep, name="right")
+    weights = [f"{layer}/{leaf}" for layer in "deg" for leaf in ("kernel", "bias")]
+    weights[4:4] = ["f/kernel", "f/bias"]
+    settled = by_json(stack(stack(left, right, name="whole"), dense("g")), *weights)
+    assert shown(settled) == [
+        ("whole", [f"{name}:0" for name in weights[:6]]),
+        ("g", ["g/kernel:0", "g/bias:0"]),
+    ]
+
+
+def test_a_model_in_two_places_is_frozen_in_both() -> None:
+    deep = stack(dense("d"), name="deep")
+    first, second = stack(dense("e"), deep, name="first"), stack(deep, dense("f"), name="second")
+    weights = [f"{layer}/{leaf}" for layer in "efd" for leaf in ("kernel", "bias")]
+    like = reference_from_json(json.dumps(stack(first, second)), where="like.json")
+    settled = assign(wrapper(*weights), Request(like=like, order="saved"))
+    assert shown(settled) == [
+        ("first", ["e/kernel:0", "e/bias:0", "d/kernel:0", "d/bias:0"]),
+        ("second", ["f/kernel:0", "f/bias:0", "d/kernel:0", "d/bias:0"]),
+    ]
+
+
 def test_a_flat_file_that_lists_a_layer_twice_is_followed_by_its_names() -> None:
     groups = (group("d", "d/kernel", "d/bias"), group("inner", "e/kernel", "e/bias", "d/kernel", "d/bias"))
     like = Reference(where="like.h5", groups=groups)

@@ -73,11 +73,13 @@ class ExpectedSubmodel:
         children: Its layers that may have weights, in load order.
         trainable: False if its config says that it was frozen as a whole, which Keras 2 and tf.keras up to 2.4 do not
             write.
+        same_as: The path of an earlier model that is the same model, stored once; None for any other model.
     """
 
     path: tuple[str, ...]
     children: tuple[ExpectedLayer | ExpectedSubmodel, ...]
     trainable: bool = True
+    same_as: tuple[str, ...] | None = None
 
 
 ExpectedModel = tuple[ExpectedLayer | ExpectedSubmodel, ...]
@@ -161,12 +163,15 @@ def stored_once(expected: ExpectedModel) -> ExpectedModel | None:
     tf.keras from 2.0 drops repeated variables from a nested model's list (`_dedup_weights`).
     """
     first: dict[tuple[str, str], int] = {}
+    models: dict[tuple[str, tuple[object, ...]], tuple[str, ...]] = {}
     repeated = False
 
     def once(part: ExpectedLayer | ExpectedSubmodel) -> ExpectedLayer | ExpectedSubmodel:
         nonlocal repeated
         if isinstance(part, ExpectedSubmodel):
-            return replace(part, children=tuple(once(child) for child in part.children))
+            known_as = models.setdefault((part.path[-1], _kinds(part)), part.path)
+            children = tuple(once(child) for child in part.children)
+            return replace(part, children=children, same_as=None if known_as == part.path else known_as)
         number = next(numbers)
         known = first.setdefault((part.path[-1], part.kind), number)
         if known == number:
@@ -177,6 +182,14 @@ def stored_once(expected: ExpectedModel) -> ExpectedModel | None:
     numbers = iter(range(sum(1 for _ in iter_layers(expected))))
     result = tuple(once(part) for part in expected)
     return result if repeated else None
+
+
+def _kinds(part: ExpectedSubmodel) -> tuple[object, ...]:
+    """Describe the layers of a nested model: equal for one model in two places."""
+    return tuple(
+        (child.path[-1], _kinds(child) if isinstance(child, ExpectedSubmodel) else child.kind)
+        for child in part.children
+    )
 
 
 def iter_layers(expected: ExpectedModel) -> Iterator[ExpectedLayer]:

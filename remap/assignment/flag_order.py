@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 
 from remap.assignment.expected import ExpectedLayer, ExpectedModel, ExpectedSubmodel, iter_layers
-from remap.assignment.reading import Reading, Span
+from remap.assignment.reading import Reading, Span, without_repeats
 from remap.assignment.reference import Reference
 from remap.assignment.same_model import another_model
 from remap.errors import GIVE_WEIGHTS, Undecided
@@ -140,7 +140,7 @@ def _submodels(part: ExpectedLayer | ExpectedSubmodel) -> Iterator[ExpectedSubmo
 
 
 def _one_by_one(_: ExpectedLayer | ExpectedSubmodel, sides: Iterator[_Sides]) -> tuple[int, ...]:
-    return tuple(index for upper, lower in sides for index in (*upper, *lower))
+    return without_repeats(index for upper, lower in sides for index in (*upper, *lower))
 
 
 def _by_layers(frozen: frozenset[tuple[str, ...]]) -> _Lister:
@@ -164,4 +164,4 @@ def _sides(
             above, below = (), (*above, *below)
         upper += above
         lower += below
-    return tuple(upper), tuple(lower)
+    return without_repeats(upper), without_repeats(lower)

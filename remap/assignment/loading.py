@@ -7,11 +7,11 @@ tf.keras and tf_keras, legacy_h5_format.py in Keras 3. By name: `load_weights_fr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from remap.assignment.expected import ExpectedLayer, ExpectedSubmodel, iter_layers
+from remap.assignment.expected import ExpectedLayer, ExpectedSubmodel, iter_layers, stored_once
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup
 from remap.errors import GIVE_JSON, Undecided
@@ -66,6 +66,8 @@ class ModelLayer:
             known.
         custom: The custom classes because of which the shapes are not known.
         optional: Whether it may have no weights at all.
+        once: The shapes and owners without repeated weights, if layers with the same description stand in several places
+            of a nested model: if they are one layer, tf.keras from 2.0 on lists it once. None for any other layer.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ModelLayer:
     owners: tuple[str, ...] = ()
     custom: tuple[str, ...] = ()
     optional: bool = False
+    once: _Shapes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +152,10 @@ def model_layers(like: Reference) -> list[ModelLayer]:
 
 def _model_layer(part: ExpectedLayer | ExpectedSubmodel, like: Reference) -> ModelLayer:
     name = part.path[-1]
-    slots = [owned for side in _slots(part) for owned in side]
+    slots, in_keras3 = _listed(part), _listed(part)
     if like.keras3 is not False and isinstance(part, ExpectedSubmodel) and not part.trainable:
         # Keras 3 lists a nested model that is frozen as a whole layer by layer.
-        in_keras3 = [owned for layer in iter_layers((part,)) for side in _slots(layer) for owned in side]
+        in_keras3 = _listed(*iter_layers((part,)))
         if like.keras3 is None and in_keras3 != slots:
             raise Undecided(
                 f"the reference model does not tell whether Keras 2 or Keras 3 wrote it, and the two list the "
@@ -161,19 +164,30 @@ def _model_layer(part: ExpectedLayer | ExpectedSubmodel, like: Reference) -> Mod
                 hint="write the file with model.to_json()",
                 remedies=(GIVE_JSON,),
             )
-        slots = in_keras3
-    known = tuple((owner, slot) for owner, slot in slots if slot is not None)
+    by_layers = in_keras3 != slots
+    shapes, owners = _shapes_and_owners(in_keras3)
     custom = tuple(dict.fromkeys(layer.class_name for layer in iter_layers((part,)) if layer.custom))
     if custom:
-        return ModelLayer(name=name, shapes=None, custom=custom, optional=not known)
-    return ModelLayer(
-        name=name,
-        shapes=tuple(slot.shape for _, slot in known),
-        owners=tuple(owner for owner, _ in known),
-    )
+        return ModelLayer(name=name, shapes=None, custom=custom, optional=not shapes)
+    once = stored_once((part,)) if isinstance(part, ExpectedSubmodel) else None
+    if once is None:
+        return ModelLayer(name=name, shapes=shapes, owners=owners)
+    listed = _listed(*(iter_layers(once) if by_layers else once))
+    return ModelLayer(name=name, shapes=shapes, owners=owners, once=_shapes_and_owners(listed))
+
+
+def _shapes_and_owners(listed: Iterable[_Owned]) -> _Shapes:
+    known = [(slot.shape, owner) for owner, slot in listed if slot is not None]
+    return tuple(shape for shape, _ in known), tuple(owner for _, owner in known)
+
+
+def _listed(*parts: ExpectedLayer | ExpectedSubmodel) -> list[_Owned]:
+    """List the slots of layers one after the other."""
+    return [owned for part in parts for side in _slots(part) for owned in side]
 
 
 _Owned = tuple[str, Slot | None]
+_Shapes = tuple[tuple[Shape | None, ...], tuple[str, ...]]
 
 
 def _slots(part: ExpectedLayer | ExpectedSubmodel) -> tuple[list[_Owned], list[_Owned]]:
@@ -195,11 +209,16 @@ def _slots(part: ExpectedLayer | ExpectedSubmodel) -> tuple[list[_Owned], list[_
 
 
 def narrowed(expected: Sequence[ModelLayer], saved: Sequence[FileLayer]) -> list[ModelLayer]:
-    """Find out from a file's groups of the same names which custom layers of a model have weights."""
+    """Find out from a file's groups of the same names which custom layers of a model have weights.
+
+    And which nested models list a layer once that stands in several places.
+    """
     groups = {layer.name: layer for layer in saved}
     found = []
     for layer in expected:
         group = groups.get(layer.name)
+        if layer.once is not None and group is not None and len(group.shapes) == len(layer.once[0]):
+            layer = replace(layer, shapes=layer.once[0], owners=layer.once[1], once=None)
         if layer.optional and group is not None:
             shapes = None if group.shapes else ()
             layer = replace(layer, shapes=shapes, custom=layer.custom if group.shapes else (), optional=False)

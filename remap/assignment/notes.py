@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from remap.assignment.decide import Choice
 from remap.assignment.expected import ExpectedLayer, ExpectedModel, ExpectedSubmodel, iter_layers
-from remap.assignment.reading import Lists, Reading, lists
+from remap.assignment.reading import Lists, Reading, lists, without_repeats
 from remap.checkpoint import Weight
 from remap.weight_names import layer_scope
 
@@ -54,7 +54,7 @@ def _unfrozen_list(layers: Sequence[ExpectedLayer], reading: Reading) -> tuple[i
         count = span.length if layer.custom else layer.trainable
         upper += owned[:count]
         lower += owned[count:]
-    return (*upper, *lower)
+    return without_repeats((*upper, *lower))
 
 
 def flag_notes(names: Sequence[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -24,6 +24,7 @@ __all__ = [
     "keep_better",
     "lay_out",
     "lists",
+    "without_repeats",
 ]
 
 
@@ -184,7 +185,10 @@ class Reading:
 
 
 def lists(expected: ExpectedModel, reading: Reading) -> Lists:
-    """List the weights of each group of a flat file; a nested model's group is all its trainable weights, then the rest."""
+    """List the weights of each group of a flat file; a nested model's group is all its trainable weights, then the rest.
+
+    What stands in it twice is listed in its first place: see `stored_once`.
+    """
     spans = iter(reading.spans)
     return tuple(
         (*trainable, *rest) for trainable, rest in (_parts(part, reading, spans) for part in expected)
@@ -203,7 +207,12 @@ def _parts(part: object, reading: Reading, spans: Iterator[Span]) -> tuple[tuple
             upper, lower = (), (*upper, *lower)
         trainable.extend(upper)
         rest.extend(lower)
-    return tuple(trainable), tuple(rest)
+    return without_repeats(trainable), without_repeats(rest)
+
+
+def without_repeats(indices: Iterable[int]) -> tuple[int, ...]:
+    """List each index in its first place only."""
+    return tuple(dict.fromkeys(indices))
 
 
 def distinction(problem: Problem, reading: Reading) -> Lists:

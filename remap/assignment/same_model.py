@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from remap.assignment.expected import ExpectedLayer, ExpectedModel, ExpectedSubmodel, iter_layers
-from remap.assignment.reading import Reading, Span
+from remap.assignment.reading import Reading, Span, without_repeats
 from remap.assignment.reference import Reference
 from remap.checkpoint import LayerGroup, Weight
 from remap.errors import Undecided
@@ -47,7 +47,7 @@ def require_same_model(
     """
     if like.groups is not None:
         listed = [
-            (part.path[-1], [index for span in owned for index in span.indices])
+            (part.path[-1], without_repeats(index for span in owned for index in span.indices))
             for part, owned in placed(expected, reading)
         ]
         listed = [(name, indices) for name, indices in listed if indices]

@@ -187,6 +187,9 @@ class _Search:
                 spans.append(decision)
             elif step.submodel is not None and decision:
                 frozen.add(step.submodel.path)
+        for step in self.program:
+            if step.submodel is not None and step.submodel.same_as in frozen:
+                frozen.add(step.submodel.path)
         spans.reverse()
         stored = (layer.same_as for layer in self.layers)
         owned = (span if own is None else spans[own] for span, own in zip(spans, stored, strict=True))
