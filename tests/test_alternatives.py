@@ -9,7 +9,7 @@ from itertools import pairwise, permutations
 import pytest
 
 from remap.assignment import alternatives
-from remap.assignment.alternatives import TooManyOrders, other_order
+from remap.assignment.alternatives import Known, TooManyOrders, other_order
 from remap.assignment.listed import Listed, ends
 
 Layer = tuple[int, int, int]
@@ -34,11 +34,11 @@ def listed(model: Sequence[Layer]) -> tuple[list[Listed], int]:
     return layers, len(trainable)
 
 
-def every_order(layers: Sequence[Listed]) -> Iterator[tuple[int, ...]]:
-    """Give every order of layers with which a model may have the list, whatever is trainable in it."""
+def every_order(layers: Sequence[Listed], trained: int | None = None) -> Iterator[tuple[int, ...]]:
+    """Give every order of layers with which a model may have the list, whatever is trainable in it, or so many weights."""
     owner = {place: number for number, layer in enumerate(layers) for place in layer.weights}
     seen = set()
-    for cut in range(len(owner) + 1):
+    for cut in range((len(owner) if trained is None else trained) + 1):
         parts = [_runs([owner[place] for place in places]) for places in (range(cut), range(cut, len(owner)))]
         if all(len(set(part)) == len(part) for part in parts):
             for order in permutations(range(len(layers))):
@@ -89,11 +89,46 @@ def test_two_equal_layers_are_told_apart_by_moving_averages_between_and_behind_t
     assert other_order(layers) is None
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_known_leaves_exactly_the_orders_that_agree_with_it(seed: int) -> None:
+    """The layers of a made-up model stand in the order of the model, of which some is told."""
+    chance, found = random.Random(seed), []
+    for _ in range(150):
+        model = [
+            (chance.randint(0, 2), chance.randint(0, 1), chance.choice([3, 3, 4]))
+            for _ in range(chance.randint(2, 5))
+        ]
+        model = [layer for layer in model if layer[0] + layer[1]]
+        layers, trainable = listed(model)
+        own = tuple(range(len(layers)))
+        known = Known(
+            chains=[sorted(chance.sample(own, min(2, len(own)))) for _ in range(chance.randint(0, 2))],
+            first=chance.random() < 0.3,
+            last=chance.choice([0, 0, 1, min(2, len(own))]),
+            trained=chance.choice([None, trainable, chance.randint(0, trainable)]),
+        )
+        agreeing = [
+            order
+            for order in every_order(layers, known.trained)
+            if all(
+                order.index(earlier) < order.index(later)
+                for chain in known.chains
+                for earlier, later in pairwise(chain)
+            )
+            and (not known.first or order[:1] == own[:1])
+            and (not known.last or order[-known.last :] == own[-known.last :])
+        ]
+        expected = any(order != own and loads(layers, order) for order in agreeing)
+        assert (other_order(layers, known) is not None) == expected, (model, known)
+        found.append(expected)
+    assert {True, False} == set(found)
+
+
 def test_a_known_order_leaves_no_other_one() -> None:
     layers, _ = listed([(1, 0, 4)] * 5)
     assert other_order(layers) is not None
-    assert other_order(layers, [range(5)]) is None
-    assert other_order(layers, [[0, 1, 2], [3, 4]]) is not None
+    assert other_order(layers, Known(chains=[range(5)])) is None
+    assert other_order(layers, Known(chains=[[0, 1, 2], [3, 4]])) is not None
 
 
 @pytest.mark.parametrize(

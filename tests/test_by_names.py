@@ -115,6 +115,99 @@ def test_automatic_numbers_tell_nothing_where_there_may_be_branches_or_another_m
         settled(*weights, inputs=inputs, outputs=outputs)
 
 
+def test_numbers_that_people_gave_tell_the_order_of_equal_shapes_too() -> None:
+    names = ("block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2")
+    weights = [weight for name in names for weight in dense(name, 4, 4)]
+    with pytest.raises(Undecided, match="'block2_conv1' belonged before 'block1_conv2'"):
+        settled(*weights, outputs=("block2_conv2",))  # of two branches, block2 may be the longer one
+    chain = [*dense("fc1", 4, 4), *dense("fc2", 4, 4), *dense("fc10", 4, 4)]
+    assert names_of(settled(*chain, outputs=("fc10",))) == ["fc1", "fc2", "fc10"]
+    with pytest.raises(Undecided, match="Keras would not notice"):
+        settled(*chain, outputs=("softmax",))
+
+
+def test_numbers_that_fall_do_not_count_layers() -> None:
+    for names in (("up3", "up2"), ("conv2d_a", "conv3d_a")):
+        weights = [weight for name in names for weight in dense(name, 4, 4)] + dense("out", 4, 2)
+        with pytest.raises(Undecided, match="Keras would not notice"):
+            settled(*weights, outputs=("out",))
+
+
+def test_the_layers_of_a_sequential_are_a_chain_whatever_gives_the_output() -> None:
+    weights = [*dense("dense_1", 4, 4), *dense("dense_2", 4, 4), *dense("dense_3", 4, 4)]
+    assert settled(*weights, model="sequential_1", inputs=("dense_1_input",), outputs=("activation_1",)).doubt
+    with pytest.raises(Undecided, match="Keras would not notice"):
+        settled(*weights, outputs=("activation_1",))
+
+
+def test_the_input_of_a_sequential_tells_which_of_two_equal_layers_is_the_first() -> None:
+    weights = [*dense("a", 4, 4), *dense("b", 4, 4), *dense("c", 8, 2)]
+    assert settled(*weights, model="sequential_1", inputs=("a_input",), outputs=("c",)).doubt
+    with pytest.raises(Undecided, match="Keras would not notice"):
+        settled(*weights, model="sequential_1", inputs=("facts",), outputs=("c",))
+
+
+def test_numbers_tell_which_layers_of_a_sequential_were_frozen() -> None:
+    def found(*numbers: int, first: str = "dense_1_input", model: str = "sequential_1") -> list[str]:
+        weights = [weight for number in numbers for weight in dense(f"dense_{number}", 4, 4)]
+        return names_of(settled(*weights, model=model, inputs=(first,), outputs=("dense_4",)))
+
+    assert found(1, 3, 4, 2) == ["dense_1", "dense_2", "dense_3", "dense_4"]
+    assert found(4, 1, 2, 3) == ["dense_1", "dense_2", "dense_3", "dense_4"]
+    for numbers, given in (
+        ((1, 4, 3, 2), {}),  # no two parts in order
+        ((1, 3, 4, 2), {"first": "dense_2_input"}),
+        ((1, 3, 4, 2), {"first": "facts"}),  # the first number may be that of a nested model
+        ((1, 4, 2), {}),  # a number is missing
+        ((1, 3, 4, 2), {"model": "model_1"}),
+    ):
+        with pytest.raises(Undecided, match="'dense_4' gives an output"):
+            found(*numbers, **given)
+
+
+def test_outputs_with_the_highest_numbers_stay_behind_layers_of_equal_shapes() -> None:
+    def found(*sides: tuple[str, int, int], outputs: Sequence[str]) -> list[str]:
+        weights = [weight for side in sides for weight in dense(*side)]
+        return names_of(settled(*weights, inputs=("input_1", "input_2"), outputs=outputs))
+
+    a, b, c = ("dense_1", 6, 4), ("dense_2", 4, 5), ("dense_3", 4, 5)
+    for outputs in (("dense_3",), ("dense_2", "dense_3")):
+        assert found(a, b, c, outputs=outputs) == ["dense_1", "dense_2", "dense_3"]
+    # What bears the name of an output may have been renamed.
+    for layers, given in (((a, b, ("out", 4, 5)), ("out",)), ((a, c, b), ("dense_2",)), ((a, b, c), ("x",))):
+        with pytest.raises(Undecided):
+            found(*layers, outputs=given)
+
+
+def test_outputs_with_lower_numbers_than_other_layers_may_stand_before_them() -> None:
+    bn, bn_rest = norm("batch_normalization_1", 6)
+    weights = [*dense("dense_1", 6, 6), *bn, *dense("dense_3", 6, 6), *bn_rest, *dense("dense_2", 6, 6)]
+    with pytest.raises(Undecided, match="'dense_2' belonged before 'dense_3'"):
+        settled(*weights, inputs=("input_1", "input_2"), outputs=("dense_2",))
+
+
+def test_nothing_is_trained_behind_moving_averages() -> None:
+    """Of a model that was frozen as a whole, tf.keras lists one layer after the other."""
+    (a, a_rest), (b, b_rest) = norm("a_bn", 6), norm("b_bn", 6)
+    weights = [*dense("a", 6, 6), *a, *a_rest, *dense("b", 6, 6), *b, *b_rest]
+    assert names_of(settled(*weights)) == ["a", "a_bn", "b", "b_bn"]
+
+
+def test_a_normalization_without_trainable_weights_is_put_where_one_normalizes() -> None:
+    """Between two layers that do not, and only if Keras would refuse it anywhere else."""
+    bare, after = norm("bare", 6)[1], norm("after", 6)
+    weights = [*dense("a", 6, 6), *dense("b", 6, 6), *after[0], *dense("c", 6, 3), *bare, *after[1]]
+    assert names_of(settled(*weights)) == ["a", "bare", "b", "after", "c"]
+    with pytest.raises(Undecided, match="'bare' has no trainable weights"):
+        settled(*dense("first", 6, 6), *weights)  # it may be behind the first one, too
+    silent = [
+        *dense("a", 6, 6), ("b/scale", (6,)), ("b/shift", (6,)), *after[0], *dense("c", 6, 3), *bare, *after[1]
+    ]  # fmt: skip
+    with pytest.raises(Undecided, match="Keras would not notice") as caught:
+        settled(*silent, plain=True)
+    assert caught.value.remedies == (GIVE_JSON,)
+
+
 def test_a_frozen_embedding_is_put_first() -> None:
     weights = [
         ("lstm_1/kernel", (8, 16)), ("lstm_1/recurrent_kernel", (4, 16)), ("lstm_1/bias", (16,)),
@@ -170,7 +263,10 @@ def test_frozen_layers_between_trained_ones_are_refused() -> None:
              "batch_normalization_2/moving_mean", "batch_normalization_1/moving_mean"),
             "different orders",
         ),
-        (("dense_1/kernel", "dense_2/kernel", "batch_normalization_1/moving_mean"), "may stand anywhere"),
+        (
+            ("dense_1/kernel", "dense_2/kernel", "dense_3/kernel", "batch_normalization_1/moving_mean"),
+            "may stand anywhere",
+        ),
         (
             ("dense_2/kernel", "batch_normalization_1/gamma", "dense_1/kernel",
              "batch_normalization_1/moving_mean"),

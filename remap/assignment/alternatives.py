@@ -30,12 +30,14 @@ refuses the file, or it is the file that Keras saved for it. No flag, class or n
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from remap.assignment.listed import Listed
 
-__all__ = ["TooManyOrders", "other_order"]
+__all__ = ["NOTHING", "Known", "TooManyOrders", "other_order"]
 
 _STEPS_PER_LAYER = 100
 _MOST_STEPS = 100_000  # of a short list
@@ -48,12 +50,36 @@ class TooManyOrders(Exception):
     """There are too many orders to look at all of them."""
 
 
-def other_order(order: Sequence[Listed], known: Sequence[Sequence[int]] = ()) -> tuple[str, str] | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of the model that has a list, besides the list.
+
+    Attributes:
+        chains: Layers that the model has in this order, as places in the given order.
+        first: Whether the first layer of the given order is that of the model.
+        last: How many layers at the end of the given order are those at the end of the model.
+        trained: How many weights of the list may be trainable at most; None if that is not known.
+    """
+
+    chains: Sequence[Sequence[int]] = ()
+    first: bool = False
+    last: int = 0
+    trained: int | None = None
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is known."""
+        return bool(self.chains or self.first or self.last or self.trained is not None)
+
+
+NOTHING = Known()
+
+
+def other_order(order: Sequence[Listed], known: Known = NOTHING) -> tuple[str, str] | None:
     """Find an order of layers in which a model could have the list, and would load a file with the given order.
 
     Args:
         order: The layers of a list, in the order of a file.
-        known: Layers of which it is known that the model has them in this order, as places in the given order.
+        known: What is known of the model.
 
     Returns:
         A layer of the file, and the layer of the model that would get its weights; None if there is no such order.
@@ -71,10 +97,10 @@ class _Search:
     layers, and the others in the order in which they stand behind the cut. A layer that is in both has to be next in both.
     """
 
-    def __init__(self, order: Sequence[Listed], known: Sequence[Sequence[int]]) -> None:
+    def __init__(self, order: Sequence[Listed], known: Known) -> None:
         self.order = order
         every = sum(len(layer.weights) for layer in order)
-        end = min((layer.again for layer in order if layer.again is not None), default=every)
+        self.end = end = min((layer.again for layer in order if layer.again is not None), default=every)
         listed = sorted(range(len(order)), key=lambda number: order[number].weights[0])
         self.first = [number for number in listed if order[number].weights[0] < end]
         behind = {
@@ -91,16 +117,23 @@ class _Search:
         )
         self.exact = [_comparable(layer) for layer in order]
         self.axes = [tuple(shape and len(shape) for shape in shapes) for shapes in self.exact]
-        self.before = {later: earlier for chain in known for earlier, later in pairwise(chain)}
+        self.known = known
+        self.before: dict[int, set[int]] = defaultdict(set)
+        for chain in known.chains:
+            for earlier, later in pairwise(chain):
+                self.before[later].add(earlier)
         self.place = {number: place for place, number in enumerate([*self.first, *self.rest])}
         self.place |= {number: place for place, number in enumerate(self.first)}
         self.steps = max(_MOST_STEPS, _STEPS_PER_LAYER * len(order))
 
     def result(self) -> tuple[str, str] | None:
-        """Look at every cut that parts no layer: behind the last one whose weights show it, up to the rest."""
+        """Look at every cut that parts no layer: behind the last one whose weights show it, up to the rest.
+
+        A cut that parts one layer, between its own weights, leaves no other order than a cut before or behind it.
+        """
         least = max((place for place, number in enumerate(self.first, 1) if number in self.both), default=0)
         seen = _Seen(self)
-        for count in range(len(self.first) + 1):
+        for count in range(self._most() + 1):
             start = self._start(count, seen) if count >= least else None
             found = self._merged(count, start) if start is not None else None
             if found is not None:
@@ -108,6 +141,16 @@ class _Search:
             if count < self.common:
                 seen.add(count)
         return None
+
+    def _most(self) -> int:
+        """Count the layers of the first part that may be trainable."""
+        trained, end = self.known.trained, self.end
+        if trained is None:
+            return len(self.first)
+        return sum(
+            max(place for place in self.order[number].weights if place < end) < trained
+            for number in self.first
+        )
 
     def _start(self, count: int, seen: _Seen) -> int | None:
         """Find the first place at which an order may differ from the given one; None if none does."""
@@ -130,10 +173,10 @@ class _Search:
         for place in range(start, len(self.order)):
             following: dict[_State, tuple[int, int]] = {}
             for state, pair in others.items():
-                for number, after in self._next(count, state):
+                for number, after in self._next(count, state, place):
                     if self.axes[number] == self.axes[place]:
                         following.setdefault(after, pair)
-            options = () if same is None else tuple(self._next(count, same))
+            options = () if same is None else tuple(self._next(count, same, place))
             same = next((after for number, after in options if number == place), None)
             for number, after in options:
                 if number != place and self.loads(place, number):
@@ -143,18 +186,26 @@ class _Search:
                 return None
         return next(iter(others.values()), None)
 
-    def _next(self, count: int, state: _State) -> Iterator[tuple[int, _State]]:
-        """Give the layers that may be next, and what is merged then."""
+    def _next(self, count: int, state: _State, place: int) -> Iterator[tuple[int, _State]]:
+        """Give the layers that may be next, at a place of the model, and what is merged then."""
         self.steps -= 1
         if self.steps < 0:
             raise TooManyOrders
         for number, after in self._either(count, state):
-            if number not in self.before or self._merged_already(self.before[number], count, state):
+            if self._allowed(number, place) and self._follows_known(number, count, state):
                 yield number, after
 
-    def _merged_already(self, number: int, count: int, state: _State) -> bool:
-        place = self.place[number]
-        return place < state[0] if place < count else place - count < state[1]
+    def _allowed(self, number: int, place: int) -> bool:
+        """Tell whether a layer may stand at a place, as far as the ends of the model are known."""
+        last = len(self.order) - self.known.last
+        return number == place or (
+            max(number, place) < last and not (self.known.first and 0 in (number, place))
+        )
+
+    def _follows_known(self, number: int, count: int, state: _State) -> bool:
+        """Tell whether all layers are merged of which it is known that they stand before a layer."""
+        places = (self.place[earlier] for earlier in self.before.get(number, ()))
+        return all(place < state[0] if place < count else place - count < state[1] for place in places)
 
     def _either(self, count: int, state: _State) -> Iterator[tuple[int, _State]]:
         upper, lower = state

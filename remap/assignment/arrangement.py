@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from remap.assignment.evidence import Ends, numbered_order
 from remap.assignment.listed import Listed, follows
 from remap.layers import NEVER_TRAINED
 
-__all__ = ["Arrangement", "Ends", "arrange"]
+__all__ = ["Arrangement", "arrange"]
 
 # How unlikely it is that one layer follows another, or that a layer is at an end of the model.
 _IMPOSSIBLE = 30  # an Embedding that is not first, another layer at an end than the wrapper says
@@ -30,29 +31,6 @@ _MOST_CUTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
-    """What the wrapper tells of the ends of a model.
-
-    Attributes:
-        first: The layer that the only input feeds; "" if that is not known.
-        last: The layers that give the outputs, of which one is the last layer; empty if that is not known of each.
-        one_input: Whether the model has one input.
-    """
-
-    first: str = ""
-    last: frozenset[str] = frozenset()
-    one_input: bool = True
-
-    def contradiction(self, order: Sequence[Listed]) -> str:
-        """Say why an order has not these ends, or ""."""
-        if self.last and order[-1].name not in self.last:
-            return f"{min(self.last)!r} gives an output, and {order[-1].name!r} stands behind it"
-        if self.first not in ("", order[0].name):
-            return f"the input feeds {self.first!r}, and {order[0].name!r} stands before it"
-        return ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
     """An order of layers.
 
@@ -60,11 +38,13 @@ class Arrangement:
         order: The layers in order.
         plain: Whether nothing was frozen if this is the order.
         anchored: Whether a layer has weights in both parts of the list, and shows by that how the parts belong together.
+        guessed: Whether a normalization without trainable weights is where one is usually put, for want of another reason.
     """
 
     order: tuple[Listed, ...]
     plain: bool
     anchored: bool
+    guessed: bool = False
 
 
 def arrange(layers: Sequence[Listed], ends: Ends, *, plain: bool = False) -> Arrangement | str:
@@ -90,7 +70,11 @@ def arrange(layers: Sequence[Listed], ends: Ends, *, plain: bool = False) -> Arr
     best = [order for order, cost in costs.items() if cost == min(costs.values())]
     if len(best) > 1:
         return f"{best[0][0].name!r} or {best[1][0].name!r} may be the first layer"
-    return ends.contradiction(best[0]) or orders[best[0]]
+    contradiction = ends.contradiction(best[0])
+    ordered = numbered_order(layers, ends) if contradiction else None
+    if ordered is not None:
+        return Arrangement(order=ordered, plain=False, anchored=False)
+    return contradiction or orders[best[0]]
 
 
 class _Parts:
@@ -103,6 +87,7 @@ class _Parts:
     def __init__(self, layers: Sequence[Listed], ends: Ends) -> None:
         self.ends = ends
         self.layers = layers
+        self.guessed = False
         size = sum(len(layer.weights) for layer in layers)
         self.end = min((layer.again for layer in layers if layer.again is not None), default=size)
         behind = [
@@ -156,6 +141,7 @@ class _Parts:
         """Merge `count` layers of the first part with all others, between the layers that are in both parts."""
         upper = _divided(self.first[:count], self.anchors)
         lower = _divided([*self.first[count:], *self.rest], self.anchors)
+        self.guessed = False
         order: list[Listed] = []
         for number, (ours, theirs) in enumerate(zip(upper, lower, strict=True)):
             after = self.both[number] if number < len(self.both) else None
@@ -164,7 +150,7 @@ class _Parts:
                 return f"{theirs[0].name!r} has no trainable weights: it may stand anywhere around {ours[0].name!r}"
             order += [*ours[:place], *theirs, *ours[place:], *([] if after is None else [after])]
         plain = count == self.most and _untrainable(layer for layers in lower for layer in layers)
-        return Arrangement(order=tuple(order), plain=plain, anchored=bool(self.both))
+        return Arrangement(order=tuple(order), plain=plain, anchored=bool(self.both), guessed=self.guessed)
 
     def _place(
         self,
@@ -183,7 +169,13 @@ class _Parts:
         if not self.both and not _untrainable(theirs):
             # Frozen layers between trainable ones that nothing else holds there are most often a nested model.
             return 0 if costs[0] + _MULTIPLE < min(_OTHER_SIZE, *costs[1:]) else None
-        return costs.index(min(costs)) if costs.count(min(costs)) == 1 else None
+        likeliest = [place for place, cost in enumerate(costs) if cost == min(costs)]
+        if len(likeliest) > 1 and theirs[0].normalizes:
+            # A normalization normalizes what one layer computed for another one, and not what is normalized already.
+            self.guessed = True
+            neighbours = [before, *ours, after]
+            likeliest = [place for place in likeliest if _compute(neighbours[place : place + 2])]
+        return likeliest[0] if len(likeliest) == 1 else None
 
     def cost(self, order: Sequence[Listed]) -> int:
         """Tell how unlikely an order is."""
@@ -206,6 +198,11 @@ class _Parts:
         if given == taken or 0 in (given, taken):
             return strain
         return strain + (_OTHER_SIZE if given > taken and min(before.axes, after.axes) > 2 else _MULTIPLE)
+
+
+def _compute(layers: Iterable[Listed | None]) -> bool:
+    """Tell whether some layers are no ends of the model and do not normalize."""
+    return all(layer is not None and not layer.normalizes for layer in layers)
 
 
 def _divided(layers: Sequence[Listed], at: frozenset[str]) -> list[list[Listed]]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 
-from remap.assignment.alternatives import TooManyOrders, other_order
-from remap.assignment.arrangement import Arrangement, Ends, arrange
+from remap.assignment.alternatives import NOTHING, Known, TooManyOrders, other_order
+from remap.assignment.arrangement import Arrangement, arrange
+from remap.assignment.evidence import ends_of, known_of
 from remap.assignment.listed import Listed, listed_layers
 from remap.errors import GIVE_JSON, SAY_PLAIN, Undecided
 from remap.layers import CATALOGUE, is_automatic_name
@@ -64,19 +65,20 @@ def layers_by_name(template: Template, *, plain: bool) -> NamedLayers:
     layers = listed_layers(template.group.weights)
     if isinstance(layers, str):
         raise _undecided(f"the weight {layers!r} does not say which layer it belongs to", where)
-    ends = _ends(template, {layer.name for layer in layers})
+    ends = ends_of(template.name, template.inputs, template.outputs, [layer.name for layer in layers])
     found = arrange(layers, ends, plain=plain)
     if isinstance(found, str):
         raise _undecided(found, where)
-    doubt = _silent(found, ())
-    chain_of_numbers = _in_order_of_numbers(found.order, ends)
+    doubt = _silent(found, NOTHING)
     falling = _falling_number(found)
     if falling:
         raise _undecided(falling, where)
-    reason = _silent(found, chain_of_numbers) if doubt and chain_of_numbers else doubt
+    known = known_of(found.order, ends)
+    reason = _silent(found, known) if doubt and known else doubt
     reason = reason or next(_nested(found.order, template), "")
-    if reason and not (plain and found.plain):
-        raise _undecided(reason, where, plain=found.plain)
+    settled_by_word = found.plain and not found.guessed
+    if reason and not (plain and settled_by_word):
+        raise _undecided(reason, where, plain=settled_by_word)
     return NamedLayers(
         layers=tuple((layer.name, layer.weights) for layer in found.order),
         frozen=() if found.plain else _moved(found.order),
@@ -84,33 +86,7 @@ def layers_by_name(template: Template, *, plain: bool) -> NamedLayers:
     )
 
 
-def _ends(template: Template, names: set[str]) -> Ends:
-    """Find out what the layers of the wrapper tell of the ends of the model.
-
-    The layer that joins the replicas has the name of the layer that gives the output (since Keras 2.1.2). Keras lists
-    layers by their distance from the outputs, so one that gives an output is the last. The input of a Sequential without an
-    InputLayer has the name of its first layer.
-    """
-    inputs, outputs = template.inputs, template.outputs
-    first = inputs[0].removesuffix("_input") if len(inputs) == 1 and _is_sequential(template.name) else ""
-    last = {_scope_of(output, names) for output in outputs}
-    return Ends(
-        first=_scope_of(first, names),
-        last=frozenset() if "" in last else frozenset(last),
-        one_input=len(inputs) < 2,
-    )
-
-
-def _scope_of(layer: str, names: set[str]) -> str:
-    """Give the scope of a layer, to which TensorFlow 1 adds a counter where it was opened before; "" if there is none."""
-    return next((scope for scope in (layer, f"{layer}_1") if layer and scope in names), "")
-
-
-def _is_sequential(model: str) -> bool:
-    return family(model)[0] == "sequential"
-
-
-def _silent(found: Arrangement, known: Sequence[Sequence[int]]) -> str:
+def _silent(found: Arrangement, known: Known) -> str:
     """Describe an order in which a model may have the list and would load the file; "" if there is none."""
     try:
         other = other_order(found.order, known)
@@ -120,28 +96,6 @@ def _silent(found: Arrangement, known: Sequence[Sequence[int]]) -> str:
         return ""
     ours, theirs = other
     return f"Keras would not notice if layers were frozen and {theirs!r} belonged before {ours!r}, since the shapes fit"
-
-
-def _in_order_of_numbers(order: Sequence[Listed], ends: Ends) -> list[list[int]]:
-    """List layers of which automatic numbers tell the order, which is evidence and no proof.
-
-    Keras numbers layers as they are built, which is the order of a chain. A chain is assumed if all names are automatic, the
-    numbers of each class follow one another, the model has one input, and the last layer gives the only output. If that one
-    was trained, nothing behind it is frozen. Of two branches the one that is built later may be the longer one, whose layers
-    stand before those of the other: if all its layers were frozen and the output was too, the numbers mislead.
-    """
-    names = [layer.name for layer in order]
-    if not ends.one_input or ends.last != {names[-1]} or not all(map(is_automatic_name, names)):
-        return []
-    classes: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        classes.setdefault(family(name)[0], []).append(place)
-    steps = {
-        family(names[later])[1] - family(names[earlier])[1]
-        for places in classes.values()
-        for earlier, later in pairwise(places)
-    }
-    return list(classes.values()) if steps <= {1} else []
 
 
 def _nested(order: Sequence[Listed], template: Template) -> Iterator[str]:

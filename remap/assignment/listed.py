@@ -50,6 +50,11 @@ class Listed:
         return "embeddings" in self.leaves
 
     @property
+    def normalizes(self) -> bool:
+        """Tell whether it has moving averages, as a BatchNormalization."""
+        return self.never_trained is not None
+
+    @property
     def axes(self) -> int:
         """Count the axes of its kernel: 2 for Dense and recurrent layers, 4 for convolutions of images; 0 without one."""
         kernels = [

@@ -58,12 +58,18 @@ class MadeLayer:
 
 @dataclass
 class Made:
-    """A template and what is odd about it."""
+    """A template and what is odd about it.
+
+    `outputs` of its last layers give an output. `given` is the name that its first layer had when a Sequential called its
+    input by that; "" if it is no Sequential.
+    """
 
     template: MadeLayer
     plain: bool
     swapped: bool
     branched: bool
+    outputs: int = 1
+    given: str = ""
 
 
 def flat_list(made: Made) -> list[tuple[MadeLayer, int]]:
@@ -152,10 +158,29 @@ class _Maker:
         children.append(self.dense(self.name("dense")))
         children[-1].frozen = self.freezes and self.chance.random() < 0.2
         template = MadeLayer(name="model_1", class_name="Sequential", children=children)
+        outputs = 1 + (not self.common and self.chance.random() < 0.15)
+        if outputs > 1:
+            children[-1:] = [self.head(), self.head()]
+        given = children[0].name if not branched and outputs == 1 and self.chance.random() < 0.5 else ""
         leaves = list(self.leaves(template))
         swapped = not self.common and self.disguise(leaves)
         plain = not any(layer.frozen for layer in leaves) and not any(child.children for child in children)
-        return Made(template=template, plain=plain, swapped=swapped, branched=branched)
+        return Made(
+            template=template,
+            plain=plain,
+            swapped=swapped,
+            branched=branched,
+            outputs=outputs,
+            given=given,
+        )
+
+    def head(self) -> MadeLayer:
+        """Make a layer that gives one of two outputs, which no other layer reads; the outputs are in order."""
+        name, size = self.name("dense"), self.sizes[0]
+        made = MadeLayer(name, "Dense", scope=self.scope(name), config={"units": 5, "use_bias": False})
+        made.trains = [("kernel", (size, 5))]
+        made.frozen = self.freezes and self.chance.random() < 0.4
+        return made
 
     def branches(self, layers: list[MadeLayer]) -> list[MadeLayer]:
         """Take layers as those of two branches, built one after the other: Keras lists them by their depth."""

@@ -46,8 +46,11 @@ def weight_of(layer: MadeLayer, index: int, *, where: str) -> Weight:
 def checkpoint_of(made: Made, *, full: bool) -> Checkpoint:
     """Wrap the template for two replicas, as `multi_gpu_model` does."""
     own = tuple(weight_of(layer, index, where="") for layer, index in flat_list(made))
-    joined = "merged" if full else (made.template.children or [])[-1].name
-    groups = {"input_1": (), "lambda_1": (), "lambda_2": (), "model_1": own, joined: ()}
+    children = made.template.children or []
+    joined = ["merged"] if full else [child.name for child in children[-made.outputs :]]
+    model = "sequential_1" if made.given and not full else "model_1"
+    given = f"{made.given}_input" if made.given and not full else "input_1"
+    groups = {given: (), "lambda_1": (), "lambda_2": (), model: own, **dict.fromkeys(joined, ())}
     layers = tuple(LayerGroup(name=name, weights=weights) for name, weights in groups.items())
     config = json.dumps(wrapper_config(made)) if full else None
     return Checkpoint(root="/", layers=layers, keras_version="2.2.4", model_config=config)
