@@ -16,6 +16,12 @@ from tests.truth import differences, differently_ordered, flat_layers
 Case = Callable[[str, str], Path]
 CASES = field_cases()
 
+# What is held in every way; in the releases beside them, which write as one of these, in the ways that differ most.
+THOROUGH = {
+    "keras-2.1.6", "keras-2.2.4", "keras-2.3.1", "tf.keras-1.15.5", "tf.keras-2.0.4", "tf.keras-2.3.4-eager",
+}  # fmt: skip
+IN_EVERY_WAY = [(era, name) for era, name in CASES if era in THOROUGH]
+
 # What cannot be written as `.keras`, and why.
 _EMBEDDING = "what class 'TokenEmbedding' does with masks is not known"
 REFUSED = {
@@ -39,6 +45,8 @@ def refused(era: str, name: str) -> str | None:
     """Give why a model is not written as `.keras`; None where it is."""
     if era.startswith(("keras-2.0", "keras-2.1")) and name in UNMASKED_STEPS:
         return "would be different in Keras 3"
+    if era.startswith("tf.keras-1.12") and name in {*UNMASKED_STEPS, "masked_documents"}:
+        return "may be different in Keras 3"  # it writes the version of releases that do as Keras before 2.2
     if era.startswith("tf.keras-2.0") and name in MASKED_OUTPUTS:
         return "depends on the version of TensorFlow"
     return REFUSED.get(name)
@@ -54,8 +62,9 @@ def test_full_file_becomes_what_keras_saved(field: Case, tmp_path: Path, era: st
     compiled = told(folder).get("same_training_config") is False
     expected = ["training_config is there in one only"] if compiled else []
     assert differences(out, folder / "single.h5") == expected
-    extract(folder / "multi.h5", out, weights_only=True, overwrite=True)
-    assert differences(out, folder / "single_weights.h5") == []
+    if era in THOROUGH:
+        extract(folder / "multi.h5", out, weights_only=True, overwrite=True)
+        assert differences(out, folder / "single_weights.h5") == []
 
 
 @pytest.mark.parametrize(("era", "name"), CASES)
@@ -64,7 +73,7 @@ def test_weights_file_with_a_reference_model_becomes_what_keras_saved(
 ) -> None:
     folder, out = field(era, name), tmp_path / "weights.h5"
     truth, fresh = folder / "single_weights.h5", folder / "fresh_weights.h5"
-    for like in ("single.json", "single.h5", "single_weights.h5"):
+    for like in ("single.json", "single.h5", "single_weights.h5")[: 3 if era in THOROUGH else 1]:
         if (folder / like).exists():
             extract(folder / "multi_weights.h5", out, like=folder / like, keep_flags=True, overwrite=True)
             assert differences(out, truth) == [], like
@@ -74,7 +83,7 @@ def test_weights_file_with_a_reference_model_becomes_what_keras_saved(
     assert differently_ordered(out, truth, fresh) == []
 
 
-@pytest.mark.parametrize(("era", "name"), CASES)
+@pytest.mark.parametrize(("era", "name"), IN_EVERY_WAY)
 def test_names_alone_give_the_right_order_or_a_refusal(
     field: Case, tmp_path: Path, era: str, name: str
 ) -> None:
@@ -90,7 +99,7 @@ def test_names_alone_give_the_right_order_or_a_refusal(
     assert differences(out, truth, names=False, weightless=False) == []
 
 
-@pytest.mark.parametrize(("era", "name"), CASES)
+@pytest.mark.parametrize(("era", "name"), IN_EVERY_WAY)
 def test_the_true_file_is_never_said_not_to_load(field: Case, era: str, name: str) -> None:
     folder = field(era, name)
     for like in ("single.json", "single.h5", "single_weights.h5"):
@@ -109,7 +118,8 @@ def test_formats_of_keras_3_are_written_or_refused_by_name(
         pytest.skip("this Keras cannot write the architecture")
     source = folder / ("multi.h5" if whole else "multi_weights.h5")
     like = None if whole else folder / "single.json"
-    extract(source, tmp_path / "single.weights.h5", like=like)
+    if era in THOROUGH:
+        extract(source, tmp_path / "single.weights.h5", like=like)
     reason = refused(era, name)
     if reason is None:
         extract(source, tmp_path / "single.keras", like=like)
