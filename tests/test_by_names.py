@@ -148,9 +148,9 @@ def test_the_input_of_a_sequential_tells_which_of_two_equal_layers_is_the_first(
 
 
 def test_numbers_tell_which_layers_of_a_sequential_were_frozen() -> None:
-    def found(*numbers: int, first: str = "dense_1_input", model: str = "sequential_1") -> list[str]:
+    def found(*numbers: int, first: str = "dense_1_input") -> list[str]:
         weights = [weight for number in numbers for weight in dense(f"dense_{number}", 4, 4)]
-        return names_of(settled(*weights, model=model, inputs=(first,), outputs=("dense_4",)))
+        return names_of(settled(*weights, model="sequential_1", inputs=(first,), outputs=("dense_4",)))
 
     assert found(1, 3, 4, 2) == ["dense_1", "dense_2", "dense_3", "dense_4"]
     assert found(4, 1, 2, 3) == ["dense_1", "dense_2", "dense_3", "dense_4"]
@@ -159,7 +159,6 @@ def test_numbers_tell_which_layers_of_a_sequential_were_frozen() -> None:
         ((1, 3, 4, 2), {"first": "dense_2_input"}),
         ((1, 3, 4, 2), {"first": "facts"}),  # the first number may be that of a nested model
         ((1, 4, 2), {}),  # a number is missing
-        ((1, 3, 4, 2), {"model": "model_1"}),
     ):
         with pytest.raises(Undecided, match="'dense_4' gives an output"):
             found(*numbers, **given)
@@ -180,10 +179,11 @@ def test_outputs_with_the_highest_numbers_stay_behind_layers_of_equal_shapes() -
 
 
 def test_outputs_with_lower_numbers_than_other_layers_may_stand_before_them() -> None:
-    bn, bn_rest = norm("batch_normalization_1", 6)
-    weights = [*dense("dense_1", 6, 6), *bn, *dense("dense_3", 6, 6), *bn_rest, *dense("dense_2", 6, 6)]
-    with pytest.raises(Undecided, match="'dense_2' belonged before 'dense_3'"):
-        settled(*weights, inputs=("input_1", "input_2"), outputs=("dense_2",))
+    bn, bn_rest = norm("batch_normalization_1_1", 6)
+    a, b, c = (dense(f"dense_{number}_1", 6, 6) for number in (1, 2, 3))
+    given = {"inputs": ("input_1", "input_2"), "outputs": ("dense_2",)}
+    with pytest.raises(Undecided, match="'dense_2_1' belonged before 'dense_3_1'"):
+        settled(*a, *bn, *c, *bn_rest, *b, **given)  # type: ignore[arg-type]
 
 
 def test_nothing_is_trained_behind_moving_averages() -> None:
@@ -240,8 +240,10 @@ def test_the_input_of_a_sequential_shows_its_first_layer() -> None:
     weights = [*dense("dense_2", 4, 4), *dense("dense_3", 4, 4)]
     given = {"model": "sequential_1", "outputs": ("dense_3",)}
     assert names_of(settled(*weights, inputs=("dense_2_input",), **given)) == ["dense_2", "dense_3"]  # type: ignore[arg-type]
-    with pytest.raises(Undecided, match="the input feeds 'dense_3', and 'dense_2' stands before it"):
-        settled(*weights, inputs=("dense_3_input",), **given)  # type: ignore[arg-type]
+    for model in ("sequential_1", "net"):  # only the input of a Sequential has such a name
+        given["model"] = model
+        with pytest.raises(Undecided, match="the input feeds 'dense_3', and 'dense_2' stands before it"):
+            settled(*weights, inputs=("dense_3_input",), **given)  # type: ignore[arg-type]
 
 
 def test_frozen_layers_between_trained_ones_are_refused() -> None:
@@ -312,6 +314,38 @@ def test_a_model_that_was_built_twice_is_not_taken_for_a_nested_one() -> None:
     weights = [*dense("fc1_1", 4, 3), *dense("fc2_1", 3, 2)]
     found = settled(*weights, model="model_2", inputs=("input_2",), outputs=("fc2",))
     assert names_of(found) == ["fc1_1", "fc2_1"]
+
+
+def test_inputs_of_a_model_that_was_built_twice_are_as_many_each_time() -> None:
+    """Else a nested model has some of those between; a copy of a model (`cpu_relocation`) has the first inputs."""
+    weights = [*dense("fc1_1", 4, 3), *dense("fc2_1", 3, 2)]
+    assert settled(*weights, model="model_2", inputs=("input_3", "input_4"), outputs=("fc2",)).layers
+    for inputs in (("input_4", "input_5"), ("input_2", "input_3")):
+        with pytest.raises(Undecided, match="a model was built before"):
+            settled(*weights, model="model_2", inputs=inputs, outputs=("fc2",))
+    weights = [*dense("dense_1_1", 4, 3), *dense("fc2_1", 3, 2)]
+    with pytest.raises(Undecided, match="a model was built before"):
+        settled(*weights, model="model_2", inputs=("input_1",), outputs=("fc2",))
+
+
+def test_numbers_may_fall_between_branches_but_not_in_a_sequential_or_among_frozen_layers() -> None:
+    bn, bn_rest = norm("batch_normalization_1", 6)
+    weights = [*dense("dense_1", 6, 6), *bn, *dense("dense_3", 6, 5), *dense("dense_2", 5, 4), *bn_rest]
+    names = ["dense_1", "batch_normalization_1", "dense_3", "dense_2"]
+    assert names_of(settled(*weights, outputs=("dense_2",))) == names
+    with pytest.raises(Undecided, match="'dense_2' stands behind 'dense_3'"):
+        settled(*weights, outputs=("dense_2",), inputs=("dense_1_input",))
+    with pytest.raises(Undecided, match="'dense_2' stands behind 'dense_3'"):
+        settled(*weights, *dense("base", 3, 6), outputs=("dense_2",))
+
+
+def test_a_numbered_beginning_of_names_is_no_nested_model_where_others_have_the_next_number() -> None:
+    weights = [*dense("conv1/a", 8, 6), *dense("conv1/b", 6, 4), *dense("conv2_block1", 4, 2)]
+    assert names_of(settled(*weights)) == ["conv1/a", "conv1/b", "conv2_block1"]
+    for head, other in (("conv1", "conv"), ("enc", "enc2")):
+        inner = [*dense(f"{head}/a", 8, 6), *dense(f"{head}/b", 6, 4)]
+        with pytest.raises(Undecided, match=f"may be layers of a nested model '{head}'"):
+            settled(*inner, *dense(other, 4, 2))
 
 
 def test_keras_own_networks_are_known_to_hold_no_model() -> None:

@@ -15,7 +15,7 @@ from itertools import chain
 
 from remap.assignment.alternatives import NOTHING, Known, TooManyOrders, other_order
 from remap.assignment.arrangement import Arrangement, arrange
-from remap.assignment.evidence import ends_of, known_of
+from remap.assignment.evidence import Ends, ends_of, known_of
 from remap.assignment.listed import Listed, listed_layers
 from remap.errors import GIVE_JSON, SAY_PLAIN, Undecided
 from remap.layers import CATALOGUE, is_automatic_name
@@ -70,7 +70,7 @@ def layers_by_name(template: Template, *, plain: bool) -> NamedLayers:
     if isinstance(found, str):
         raise _undecided(found, where)
     doubt = _silent(found, NOTHING)
-    falling = _falling_number(found)
+    falling = _falling_number(found, ends)
     if falling:
         raise _undecided(falling, where)
     known = known_of(found.order, ends)
@@ -110,7 +110,9 @@ def _nested(order: Sequence[Listed], template: Template) -> Iterator[str]:
     heads = {name.partition("/")[0] for name in names if "/" in name}
     inside = [name for name in names if "/" in name]
     if len(heads) == 1 and 1 < len(inside) < len(names):
-        yield f"{inside[0]!r} and {inside[1]!r} may be layers of a nested model {heads.pop()!r}"
+        head = heads.pop()
+        if not _numbered_alike(head, names):
+            yield f"{inside[0]!r} and {inside[1]!r} may be layers of a nested model {head!r}"
     for name in names:
         bare, number = split_number(name, "_")
         if number and bare in names and bare not in _AUTOMATIC:
@@ -118,8 +120,17 @@ def _nested(order: Sequence[Listed], template: Template) -> Iterator[str]:
     inner = next((name for name in template.outputs if family(name)[0] in _MODELS), "")
     if inner:
         yield f"the output is that of a nested model {inner!r}"
-    if not _built_twice(names, template.outputs) and _built_before(model, names, template.inputs):
+    again = _built_twice(names, template.outputs) and _inputs_for_each(template.inputs)
+    if not again and _built_before(model, names, template.inputs):
         yield f"a model was built before {model!r}, and may be nested in it"
+
+
+def _numbered_alike(head: str, names: Sequence[str]) -> bool:
+    """Tell whether names go on with the number of a part, as ``conv2_block1_conv`` beside ``conv1/conv``: it is no model."""
+    stem = head.rstrip("0123456789")
+    return stem != head and any(
+        re.match(rf"{re.escape(stem)}\d", name) for name in names if not name.startswith(f"{head}/")
+    )
 
 
 def _built_twice(names: Sequence[str], outputs: Sequence[str]) -> bool:
@@ -128,6 +139,16 @@ def _built_twice(names: Sequence[str], outputs: Sequence[str]) -> bool:
     return all(number for _, number in bare.values()) and any(
         output not in bare and output in {name for name, _ in bare.values()} for output in outputs
     )
+
+
+def _inputs_for_each(inputs: Sequence[str]) -> bool:
+    """Tell whether automatic numbers of inputs are those of a model that was built again, with as many inputs each time.
+
+    A model that was copied (`cpu_relocation`) keeps the names that it had when it was built first.
+    """
+    own = [family(name)[1] for name in inputs if family(name)[0] == "input"]
+    before = min(own, default=1) - 1
+    return len(own) < len(inputs) or (before > 0 and before % len(inputs) == 0)
 
 
 def _built_before(model: str, names: Sequence[str], inputs: Sequence[str]) -> bool:
@@ -141,26 +162,27 @@ def _built_before(model: str, names: Sequence[str], inputs: Sequence[str]) -> bo
     return min(own, default=1) > 1
 
 
-def _falling_number(found: Arrangement) -> str:
+def _falling_number(found: Arrangement, ends: Ends) -> str:
     """Say where automatic numbers fall: a layer was frozen, or belongs to a nested model; "" if they do nowhere.
 
-    Branches are listed by depth, so their numbers may fall. If moving averages determine the order, only a class of layers
-    that does not begin with its lowest number counts, if its names are automatic and TensorFlow counted no scope.
+    Branches are listed by depth, so their numbers may fall. If moving averages determine the order, numbers count only if
+    the names are automatic and TensorFlow counted no scope: all of them in a Sequential, which has no branches, and where
+    layers are taken to have been frozen, since they may have been put where they do not belong; of other models only a
+    class of layers that does not begin with its lowest number.
     """
     last: dict[str, tuple[tuple[int, ...], str]] = {}
     names = [layer.name for layer in found.order]
+    every = not found.anchored or ends.sequential or not found.plain
     if found.anchored:
         names = list(filter(is_automatic_name, names))
         if any(len(numbered(name)[1]) > 1 for name in names):
             return ""
     for name in names:
         kind, numbers = numbered(name)
-        known, other = (
-            last.setdefault(kind, (numbers, name)) if found.anchored else last.get(kind, (numbers, name))
-        )
+        known, other = last.get(kind, (numbers, name)) if every else last.setdefault(kind, (numbers, name))
         if known > numbers:
             return f"{name!r} stands behind {other!r}: it may have been frozen, or belong to a nested model"
-        if not found.anchored:
+        if every:
             last[kind] = numbers, name
     return ""
 

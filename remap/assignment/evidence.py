@@ -59,7 +59,8 @@ def ends_of(model: str, inputs: Sequence[str], outputs: Sequence[str], scopes: I
     """Find out what the layers of the wrapper tell of the ends of a model.
 
     The layers that join the replicas have the names of the layers that give the outputs (since Keras 2.1.2), in the order of
-    the outputs. The input of a Sequential without an InputLayer has the name of its first layer.
+    the outputs. The input of a Sequential without an InputLayer has the name of its first layer: ``dense_1_input`` is the
+    input of a Sequential, whatever the model is called.
 
     Args:
         model: The name of the model.
@@ -68,8 +69,9 @@ def ends_of(model: str, inputs: Sequence[str], outputs: Sequence[str], scopes: I
         scopes: The scopes of the list.
     """
     known = frozenset(scopes)
-    sequential = family(model)[0] == "sequential"
-    first = inputs[0].removesuffix("_input") if len(inputs) == 1 and sequential else ""
+    first = inputs[0].removesuffix("_input") if len(inputs) == 1 else ""
+    sequential = family(model)[0] == "sequential" or (first not in ("", *inputs) and is_automatic_name(first))
+    first = first if sequential else ""
     found = tuple(_scope_of(output, known) for output in outputs)
     return Ends(
         first=_scope_of(first, known),
