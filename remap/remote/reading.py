@@ -22,15 +22,17 @@ WHOLE = 1 << 20
 """Bytes of a file that is read in one request."""
 STEP = 16 << 20
 """Bytes of a tensor that are read in one request, and kept."""
-_BLOCK = 1 << 10
-"""Bytes of metadata read at least: larger blocks save few requests, and read more in all."""
+_BLOCK = 1 << 9
+"""Bytes of metadata that are kept together."""
+_LEAST = 1 << 10
+"""Bytes of metadata read at least: more save few requests, and read more in all."""
 _FIRST = 1 << 14
 """Bytes that are read at first: the superblock, the root group and often all that it lists."""
 _FURTHEST = 1 << 18
 """Bytes of metadata read ahead at most."""
 _LARGE = 1 << 16
 """Bytes from which a read is one of a tensor, and not of metadata."""
-_MOST_BLOCKS = 1 << 14
+_MOST_BLOCKS = 1 << 15
 _COPIED = 1 << 20
 """Bytes copied at a time from a server that gives no parts of files."""
 
@@ -60,7 +62,7 @@ class RemoteFile:
         self.transferred = 0
         self.requests = 0
         self._blocks: dict[int, bytes] = {}
-        self._ahead, self._next = 1, -1
+        self._ahead, self._next = _LEAST, -1
         self._window, self._window_start = memoryview(b""), 0
         info = self.store.info()
         self._require_file(info)
@@ -157,10 +159,8 @@ class RemoteFile:
         return True
 
     def _load_blocks(self, first: int, last: int) -> None:
-        near = self._next <= first <= self._next + self._ahead
-        self._ahead = min(self._ahead * 2, _FURTHEST // _BLOCK) if near else 1
-        least = _FIRST // _BLOCK if first == 0 else self._ahead
-        stop = max(last + 1, first + least)
+        self._ahead = min(self._ahead * 2, _FURTHEST) if first == self._next else _LEAST
+        stop = max(last + 1, first + (self._ahead if first else _FIRST) // _BLOCK)
         for number in range(last + 1, stop):
             if number in self._blocks:
                 stop = number
