@@ -6,8 +6,11 @@ and metadata services. None is taken from anywhere else, and none is shown.
 
 from __future__ import annotations
 
+import gc
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -30,6 +33,34 @@ _GONE = (404, 410)
 _DENIED = (401, 403, 407)
 _REFUSALS = ("redential", "uthenticat", "AccessDenied")
 _Result = TypeVar("_Result")
+
+
+_waiting = 0
+_enabled = False
+_counting = threading.Lock()
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Collect no garbage while a server is asked.
+
+    libhdf5 asks for bytes while h5py holds its lock, and fsspec gets them in a thread of its own. If the collector
+    happened to run in that thread and found an object of h5py, it would wait for the lock, and the lock for the bytes
+    (https://docs.h5py.org/en/stable/high/file.html, "Python file-like objects").
+    """
+    global _waiting, _enabled
+    with _counting:
+        if not _waiting:
+            _enabled = gc.isenabled()
+            gc.disable()
+        _waiting += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _waiting -= 1
+            if not _waiting and _enabled:
+                gc.enable()
 
 
 class Changed(Exception):
@@ -86,7 +117,8 @@ class Store:
         attempts = ATTEMPTS if self.scheme in _OWN_RETRIES else 1
         for attempt in range(1, attempts + 1):
             try:
-                return request()
+                with _garbage_kept():
+                    return request()
             except RemapError:
                 raise
             except Exception as error:  # libraries raise errors of many classes, and of their dependencies'

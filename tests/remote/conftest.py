@@ -33,10 +33,8 @@ def _nothing_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
     for name in list(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    gc.freeze()  # what was there before takes long to look through
     yield
     _end_fsspec()
-    gc.unfreeze()
 
 
 def _end_fsspec() -> None:

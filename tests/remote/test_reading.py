@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,36 @@ def test_archives_and_reference_models_are_read_from_urls(web: Web, case: Case, 
         )
         there = remap.check(tmp_path / "out.h5", f"{web.url}/{like}")
         assert (there.loads, there.like) == (True, f"{web.url}/{like}")
+
+
+# Leaves an object of h5py as garbage before each request, and collects it in the thread that gets the bytes if the collector
+# may run there.
+_GARBAGE = """
+import gc, sys, h5py, remap
+from fsspec.implementations.http import HTTPFile
+from remap.remote import reading
+
+reading.WHOLE = 0
+read, fetch = reading.RemoteFile._read, HTTPFile.async_fetch_range
+
+def littered(self, begin, end):
+    ring = [h5py.h5s.create_simple((1,))]
+    ring.append(ring)
+    return read(self, begin, end)
+
+async def collected(self, begin, end):
+    if gc.isenabled():
+        gc.collect()
+    return await fetch(self, begin, end)
+
+reading.RemoteFile._read, HTTPFile.async_fetch_range = littered, collected
+remap.inspect(sys.argv[1])
+assert gc.isenabled()
+"""
+
+
+def test_garbage_that_h5py_left_does_not_block_the_reading_thread(web: Web) -> None:
+    subprocess.run([sys.executable, "-c", _GARBAGE, f"{web.url}/multi.h5"], check=True, timeout=60)
 
 
 def test_a_small_file_takes_one_request(web: Web) -> None:
