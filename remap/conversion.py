@@ -26,10 +26,11 @@ from remap.results import Report, report_of
 from remap.urls import base_name, masked, remote
 
 if TYPE_CHECKING:
+    from remap.assignment.class_order import ClassRequest
     from remap.keras3.tensors import Translation
     from remap.stock.choice import StockRequest
 
-    _Request = Request | StockRequest
+    _Request = Request | StockRequest | ClassRequest
 
 __all__ = ["Settled", "extract", "extract_with", "plan", "plan_with"]
 
@@ -257,7 +258,10 @@ def plan_with(
 def _prepare(checkpoint: Checkpoint, form: Format, request: _Request) -> tuple[Plan, FileDescription]:
     """Determine everything about an output before it is written; raises all that can be refused by then."""
     if not isinstance(request, Request):
-        return _described(checkpoint, form, request.settle(checkpoint, keras3=form.from_plan is None))
+        planned, file = _described(
+            checkpoint, form, request.settle(checkpoint, keras3=form.from_plan is None)
+        )
+        return replace(planned, notes=(*planned.notes, *request.notes)), file
     try:
         return _described(checkpoint, form, request)
     except Undecided as refusal:
@@ -326,7 +330,12 @@ def _request(options: Options) -> _Request:
     )
     if like is None or isinstance(like, Reference):
         return replace(request, like=like)
-    from remap.stock.choice import StockRequest  # most reference models are files
+    # Most reference models are files that tell the order of layers.
+    from remap.assignment.class_order import ClassOrder, ClassRequest
+
+    if isinstance(like, ClassOrder):
+        return ClassRequest(told=like, request=request)
+    from remap.stock.choice import StockRequest
 
     return StockRequest(stock=like, request=request)
 

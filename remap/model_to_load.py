@@ -15,11 +15,12 @@ from remap.assignment.reference import Reference, reference_from_json
 from remap.checkpoint import LayerGroup
 from remap.errors import GIVE_JSON, InputRefused, Undecided
 from remap.loaders import Opening
-from remap.reference_file import order_not_told, read_reference, reference_in
+from remap.reference_file import read_reference, reference_in
 from remap.typed_json import read_json
 from remap.urls import masked, url_in
 
 if TYPE_CHECKING:
+    from remap.assignment.class_order import ClassOrder
     from remap.hdf5.keras3_reader import OpenedKeras3
     from remap.keras3.loading import ModelObject, SavedObject
     from remap.stock.choice import StockModel
@@ -54,7 +55,7 @@ class ModelToLoad:
             head = memoryview(bytearray(min(source.size, len(SIGNATURE))))
             source.read_into(head, 0)
             if not (bytes(head).startswith((SIGNATURE, b"PK")) and is_keras3(source)):
-                return cls(where=name, reference=reference_in(source, name))
+                return cls._of(name, reference_in(source, name))
             stack.pop_all()  # from here on the source is that of the opened file
         with read_keras3(source) as opened:
             reference = None
@@ -66,10 +67,12 @@ class ModelToLoad:
             return cls(where=name, reference=reference, objects=_objects_in(opened))
 
     @classmethod
-    def _of(cls, name: str, found: Reference | StockModel) -> ModelToLoad:
+    def _of(cls, name: str, found: Reference | StockModel | ClassOrder) -> ModelToLoad:
         if isinstance(found, Reference):
             return cls(where=name, reference=found)
-        return cls(where=name, reference=None, stock=found)
+        from remap.stock.choice import StockModel  # most models are told by files
+
+        return cls(where=name, reference=None, stock=found if isinstance(found, StockModel) else None)
 
     def expected(self) -> Sequence[ModelObject]:
         """List the objects that Keras 3 has for the model."""
@@ -95,6 +98,8 @@ class ModelToLoad:
                 remedies=(GIVE_JSON,),
             )
         if self.reference is None:
+            from remap.assignment.class_order import order_not_told
+
             raise order_not_told(self.where)
         return self.reference
 

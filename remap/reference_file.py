@@ -9,15 +9,18 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from remap.assignment.reference import Reference, reference_from_checkpoint, reference_from_json
-from remap.errors import GIVE_JSON, GIVE_KERAS, InputRefused, Remedy, Undecided
+from remap.errors import InputRefused, Remedy
 from remap.hdf5.identify import show
 from remap.urls import masked, url_in
+from remap.weight_names import split_number
 
 if TYPE_CHECKING:
+    from remap.assignment.class_order import ClassOrder
+    from remap.hdf5.keras3_reader import OpenedKeras3
     from remap.hdf5.source import Source
     from remap.stock.choice import StockModel
 
-__all__ = ["names_network", "order_not_told", "read_reference", "reference_in"]
+__all__ = ["names_network", "read_reference", "reference_in"]
 
 # The largest architecture known (NASNetLarge) takes 0.4 MB of JSON.
 _LARGEST_JSON = 64 * 1024 * 1024
@@ -28,18 +31,21 @@ _YAML = re.compile(
 )
 # What Windows puts before text, and PowerShell before all that `>` writes.
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+# Where the weights of a layer stand in a weights file of Keras 3, if no nested model or custom layer is around them.
+_INSIDE = re.compile(r"layers/[^/]+(/layer|/(forward|backward)_layer)*(/cell)?")
 _KERAS = "give model.to_json(), a Keras .h5 or a .keras file of the single model"
 
 
-def read_reference(path: str | os.PathLike[str]) -> Reference | StockModel:
+def read_reference(path: str | os.PathLike[str]) -> Reference | StockModel | ClassOrder:
     """Read a reference model.
 
     Args:
-        path: JSON of `model.to_json()`, a Keras .h5 file or a .keras archive; where no such file is, the name of a network
-            of `keras.applications` with its options.
+        path: JSON of `model.to_json()`, a Keras .h5 file, a .keras archive or a weights file of Keras 3; where no such file
+            is, the name of a network of `keras.applications` with its options.
 
     Returns:
-        The reference model, or the network, of which the checkpoint decides which release's architecture it has.
+        The reference model; or the network, of which the checkpoint decides which release's architecture it has; or the
+        order of each class of layers, which may settle a checkpoint or not.
 
     Raises:
         InputRefused: If the file is missing, none of these or damaged, or cannot be read.
@@ -60,8 +66,8 @@ def read_reference(path: str | os.PathLike[str]) -> Reference | StockModel:
         return reference_in(source, masked(name))
 
 
-def reference_in(source: Source, name: str) -> Reference:
-    """Read a reference model from a file that is open, which stays open; raises as `read_reference` does."""
+def reference_in(source: Source, name: str) -> Reference | ClassOrder:
+    """Read a reference model from a file that is open; raises as `read_reference` does."""
     from remap.hdf5.identify import SIGNATURE
     from remap.hdf5.reader import read_source
 
@@ -81,25 +87,38 @@ def reference_in(source: Source, name: str) -> Reference:
     try:
         checkpoint = read_source(source).checkpoint
     except InputRefused:
-        from remap.hdf5.keras3_reader import is_keras3
+        from remap.hdf5.keras3_reader import is_keras3, read_keras3
 
-        if head.startswith(SIGNATURE) and is_keras3(source):
-            raise order_not_told(name) from None
-        raise
+        if not (head.startswith(SIGNATURE) and is_keras3(source)):
+            raise
+        with read_keras3(source) as opened:
+            return _class_order(opened, show(name))
     return reference_from_checkpoint(checkpoint, where=name)
 
 
-def order_not_told(where: str) -> Undecided:
-    """Refuse a weights file of Keras 3 as the reference model.
+def _class_order(opened: OpenedKeras3, where: str) -> ClassOrder:
+    """List the layers of a weights file of Keras 3.
 
-    Its groups are those of classes, numbered in each class, and HDF5 lists them by the alphabet: which layer of one class
-    stands before which of another one is not in the file.
+    The weights of a recurrent layer are those of its cell, those of a TimeDistributed the wrapped layer's, and those of a
+    Bidirectional belong to two recurrent layers. Layers with other objects inside are nested models or custom layers.
+
+    Raises:
+        Undecided: If there is such a layer.
     """
-    return Undecided(
-        "a weights file of Keras 3 does not tell the order of the model's layers",
-        where=show(where),
-        remedies=(GIVE_JSON, GIVE_KERAS),
+    from remap.assignment.class_order import ClassOrder, ToldLayer, order_not_told
+
+    shapes: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
+    for one in sorted(opened.weighted, key=lambda one: "backward_layer" in one.path):
+        if not _INSIDE.fullmatch("/".join(one.path)):
+            raise order_not_told(where)
+        shapes.setdefault(one.path[:2], []).extend(variable.shape for variable in one.variables)
+    names = {one.path: one.name for one in opened.objects}
+    layers = (
+        ToldLayer(kind=split_number(path[1], "_")[0], name=names.get(path), shapes=tuple(shapes[path]))
+        for path in dict.fromkeys(one.path[:2] for one in opened.objects)
+        if path in shapes
     )
+    return ClassOrder(where=where, layers=tuple(layers))
 
 
 def names_network(path: str | os.PathLike[str]) -> bool:

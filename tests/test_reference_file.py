@@ -38,7 +38,7 @@ def test_a_whole_multi_gpu_file_counts_for_the_model_in_it(case: Case, tmp_path:
 
 
 def test_a_weights_file_of_keras_3_asks_for_a_file_that_tells_the_order(case: Case, tmp_path: Path) -> None:
-    folder = case("keras-2.2.4", "conv_bn")
+    folder = case("keras-2.2.4", "nested")
     for name in ("like.weights.h5", "like.keras"):
         extract(folder / "multi.h5", tmp_path / name)
     with pytest.raises(Undecided, match="does not tell the order of the model's layers") as caught:

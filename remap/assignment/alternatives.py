@@ -37,7 +37,7 @@ from itertools import pairwise
 
 from remap.assignment.listed import Listed
 
-__all__ = ["NOTHING", "Known", "TooManyOrders", "other_order"]
+__all__ = ["NOTHING", "Known", "TooManyOrders", "may_take", "other_order"]
 
 _STEPS_PER_LAYER = 100
 _MOST_STEPS = 100_000  # of a short list
@@ -116,7 +116,7 @@ class _Search:
             len(self.first),
         )
         self.exact = [_comparable(layer) for layer in order]
-        self.axes = [tuple(shape and len(shape) for shape in shapes) for shapes in self.exact]
+        self.axes = [_axes(shapes) for shapes in self.exact]
         self.known = known
         self.before: dict[int, set[int]] = defaultdict(set)
         for chain in known.chains:
@@ -159,13 +159,6 @@ class _Search:
             return self.common
         return found
 
-    def loads(self, ours: int, theirs: int) -> bool:
-        """Tell whether a layer would take the weights of another one, if all layers before it have their own."""
-        if all(map(_takes, self.exact[ours], self.exact[theirs])) and self.axes[ours] == self.axes[theirs]:
-            return True
-        taken = self.order[ours].ends[0], self.order[theirs].ends[0]
-        return self.axes[ours] == self.axes[theirs] and (taken[0] == taken[1] or 0 in taken)
-
     def _merged(self, count: int, start: int) -> tuple[int, int] | None:
         """Merge, and give the first pair of different layers of a merge that Keras would load."""
         same: _State | None = (min(start, count), max(start - count, 0))
@@ -179,7 +172,7 @@ class _Search:
             options = () if same is None else tuple(self._next(count, same, place))
             same = next((after for number, after in options if number == place), None)
             for number, after in options:
-                if number != place and self.loads(place, number):
+                if number != place and may_take(self.order[place], self.order[number]):
                     following.setdefault(after, (place, number))
             others = following
             if same is None and not others:
@@ -226,6 +219,16 @@ class _Search:
         return self.rest[place] if place < len(self.rest) else None
 
 
+def may_take(ours: Listed, theirs: Listed) -> bool:
+    """Tell whether a layer would take the weights of another one in some Keras, if all layers before it have their own."""
+    exact = [_comparable(layer) for layer in (ours, theirs)]
+    axes = [_axes(shapes) for shapes in exact]
+    if axes[0] != axes[1]:
+        return False
+    taken = ours.ends[0], theirs.ends[0]
+    return all(map(_takes, *exact)) or taken[0] == taken[1] or 0 in taken
+
+
 _State = tuple[int, int]
 """How many layers of either list are merged."""
 
@@ -257,6 +260,10 @@ class _Seen:
     def _sides_of(self, number: int) -> object:
         """Give what equal shapes have in common, transposed or not."""
         return tuple(shape and tuple(sorted(shape)) for shape in self._search.exact[number])
+
+
+def _axes(shapes: Shapes) -> tuple[int | None, ...]:
+    return tuple(None if shape is None else len(shape) for shape in shapes)
 
 
 def _comparable(layer: Listed) -> Shapes:

@@ -84,6 +84,11 @@ class StockRequest:
     stock: StockModel
     request: Request
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """List what is assumed: nothing, for an architecture that was recorded settles all."""
+        return ()
+
     def settle(self, checkpoint: Checkpoint, *, keras3: bool) -> Request:
         """Choose the reference model for a checkpoint.
 

@@ -9,11 +9,13 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from remap.assignment.class_order import ClassOrder, ClassRequest, ToldLayer
 from remap.assignment.loading import FileLayer, ModelLayer, load_by_order
 from remap.assignment.reference import Reference, Request, reference_from_json
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
@@ -33,7 +35,18 @@ from tests.property.architectures import (
 
 Answer = list[tuple[str, list[str]]]
 
-WAYS = ("config", "json", "new json", "kept json", "flat file", "new file", "kept file", "names", "plain")
+WAYS = (
+    "config",
+    "json",
+    "new json",
+    "kept json",
+    "flat file",
+    "new file",
+    "kept file",
+    "names",
+    "plain",
+    "classes",
+)
 # Whose flags the answer follows: those of the reference model, or the checkpoint's where these are kept.
 FLAGS: dict[str, Flags] = {"json": "config", "new json": "none", "new file": "none"}
 
@@ -86,8 +99,40 @@ def like_for(made: Made, way: str) -> Reference | None:
     return None
 
 
+def told_by_classes(made: Made) -> ClassOrder | None:
+    """List the layers by class, as a weights file of Keras 3 does; None for a model with nested models."""
+    children = [
+        child for child in made.template.children or [] if child.children or child.trains + child.rests
+    ]
+    if any(child.children is not None for child in children):
+        return None
+    layers = (
+        ToldLayer(
+            kind=child.class_name,
+            name=child.name,
+            shapes=tuple(shape for _, shape in child.trains + child.rests),
+        )
+        for child in sorted(children, key=lambda child: child.class_name)
+    )
+    return ClassOrder(where="like.weights.h5", layers=tuple(layers))
+
+
+def planned_by_classes(made: Made) -> Plan | None:
+    told, checkpoint = told_by_classes(made), checkpoint_of(made, full=False)
+    if told is None:
+        return None
+    request = ClassRequest(told=told, request=Request())
+    try:
+        plan = compose(checkpoint, request.settle(checkpoint, keras3=False))
+    except RemapError:
+        return None
+    return replace(plan, notes=(*plan.notes, *request.notes))
+
+
 def planned(made: Made, way: str) -> Plan | None:
     """Plan the extraction; None for a refusal."""
+    if way == "classes":
+        return planned_by_classes(made)
     try:
         return compose(
             checkpoint_of(made, full=way == "config"),
@@ -127,7 +172,7 @@ def require_right(made: Made, way: str) -> bool:
     plan = planned(made, way)
     if plan is None:
         return False
-    if way in {"names", "plain"}:
+    if way in {"names", "plain"} or (way == "classes" and not made.swapped):
         require_no_silent_load(made, plan)
         return True
     if made.swapped and any(
@@ -179,6 +224,7 @@ REFUSED = {
     "kept file": (0.35, 0.0),
     "names": (0.95, 0.30),
     "plain": (0.50, 0.15),
+    "classes": (0.75, 0.10),
 }
 
 

@@ -1,7 +1,7 @@
 """Build models in Keras 3, as someone would who has nothing older, and describe them in every way.
 
-Called with a folder; makes `<case>.json`, `<case>.h5`, `<case>.keras` there. With `load` behind it, loads the
-weights files `<case>-out.h5` into the same models and prints what they predict of the samples `<case>.npz`.
+Called with a folder; makes `<case>.json`, `<case>.h5`, `<case>.keras` and `<case>.weights.h5` there. With `load` behind it,
+loads the weights files `<case>-out.h5` into the same models and prints what they predict of the samples `<case>.npz`.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def main(folder: Path, *, load: bool) -> None:
             (folder / f"{name}.json").write_text(model.to_json())
             model.save(folder / f"{name}.h5")
             model.save(folder / f"{name}.keras")
+            model.save_weights(folder / f"{name}.weights.h5")
     sys.stdout.write("\n" + json.dumps(predictions) + "\n")
 
 
