@@ -170,6 +170,32 @@ def test_the_path_of_a_nested_model_is_completed_and_no_hostile_one(tmp_path: Pa
 
 
 @pytest.mark.parametrize("shell", COMMANDS)
+def test_networks_are_completed_beside_files(tmp_path: Path, shell: str) -> None:
+    for name in ("model.json", "résumé.json", "res $(touch pwned).json"):
+        (tmp_path / name).touch()
+    for typed, found in (("inception_r", "inception_resnet_v2"), ("model", "model.json")):
+        shown = completed(shell, tmp_path, f"h5remap extract weights.h5 --like {typed}")
+        assert f"<h5remap><extract><weights.h5><--like><{found}>" in shown
+
+
+@pytest.mark.parametrize("typed", ["", "res", "vgg19", "q", "models/"])
+def test_the_model_to_load_is_a_network_or_a_file_that_no_shell_quotes(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    for name in ("resnet_mine.json", "res $(touch pwned).json"):
+        (tmp_path / name).touch()
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = f"h5remap check weights.h5 --like {typed}"
+    outcome = run(_H5REMAP_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD="4")
+    shown = set(outcome.out.split())
+    named = {"resnet50", "vgg19", "resnet_mine.json", "models/"}
+    given = {"": named, "res": {"resnet50", "resnet_mine.json"}, "vgg19": {"vgg19"}}
+    assert shown & (named | {"pwned", "pwned).json"}) == given.get(typed, set())
+    assert bool(shown) == (typed in given)
+
+
+@pytest.mark.parametrize("shell", COMMANDS)
 def test_no_hostile_name_is_offered_or_run(tmp_path: Path, shell: str) -> None:
     save_models(tmp_path / "evil.h5", [*HOSTILE, "model_2"])
     shown = completed(shell, tmp_path, "h5remap extract evil.h5 --submodel ")

@@ -7,7 +7,6 @@ and completion answer at once.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ from remap.cli.options import (
     EXAMPLES,
     EXTRACT_EXAMPLES,
     INSPECT_EXAMPLES,
+    UNQUOTED,
     File,
     Html,
     Json,
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 _COMPLETION_DEADLINE = 5
-_UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
 
 app = typer.Typer(
     name="h5remap",
@@ -81,8 +80,7 @@ def _version(wanted: bool) -> None:
 def _submodels(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the paths of the models in the file that stands on the command line.
 
-    Shells evaluate or split what they are given to complete, each by rules of its own. So only names that no
-    shell has to quote are offered, which most names in Keras are.
+    Only names that no shell has to quote are offered, which most names in Keras are.
     """
     # Without a value the option ends the parser's work, and the file is still among what was not parsed.
     source = next((word for word in (*(ctx.params.get("files") or ()), *ctx.args) if word), None)
@@ -96,7 +94,7 @@ def _submodels(ctx: typer.Context, incomplete: str) -> list[str]:
             found: Inspection = isolation.run("remap.inspect", path, where="", deadline=_COMPLETION_DEADLINE)
     except (RemapError, IsolationFailed, RuntimeError):  # expanduser raises the last
         return []
-    return [path for path in found.submodels if path.startswith(incomplete) and _UNQUOTED.fullmatch(path)]
+    return [path for path in found.submodels if path.startswith(incomplete) and UNQUOTED.fullmatch(path)]
 
 
 @app.callback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, NewType
 
@@ -13,6 +14,7 @@ __all__ = [
     "EXAMPLES",
     "EXTRACT_EXAMPLES",
     "INSPECT_EXAMPLES",
+    "UNQUOTED",
     "File",
     "Html",
     "Json",
@@ -100,9 +102,33 @@ KerasFiles = Annotated[
 ]
 
 
+UNQUOTED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}")
+"""What no shell evaluates, splits or has to quote: shells treat what they are given to complete by rules of their own."""
+
+
+def _models_to_load(incomplete: str) -> list[str]:
+    """Complete a network of `keras.applications`, or a file beside it.
+
+    Where no network is called so, nothing is offered: shells then complete files.
+    """
+    from remap.stock.network import spellings
+
+    networks = spellings(incomplete)
+    if not networks:
+        return []
+    try:
+        files = [path.name + "/" * path.is_dir() for path in Path().iterdir()]
+    except OSError:
+        files = []
+    beside = [name for name in sorted(files) if name.startswith(incomplete) and UNQUOTED.fullmatch(name)]
+    return [*networks, *beside]
+
+
 def like_option(text: str) -> Any:
     """Declare `--like`."""
-    return typer.Option("--like", metavar="FILE", path_type=str, readable=False, help=text)
+    return typer.Option(
+        "--like", metavar="FILE", path_type=str, readable=False, autocompletion=_models_to_load, help=text
+    )
 
 
 def svg_option(more: str = "") -> Any:

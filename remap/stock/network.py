@@ -21,6 +21,7 @@ __all__ = [
     "as_python",
     "near_names",
     "parse",
+    "spellings",
     "suggested",
     "text_of",
 ]
@@ -144,6 +145,19 @@ def as_python(network: Network) -> str:
 def suggested(network: Network) -> Remedy:
     """Suggest a network as the reference model."""
     return Remedy(option="like", value=text_of(network), when=f"the model is {as_python(network)}")
+
+
+def spellings(beginning: str) -> tuple[str, ...]:
+    """List the networks whose name begins with a text, in small letters as Keras calls their modules or as their functions.
+
+    >>> spellings("inc")
+    ('inception_resnet_v2', 'inception_v3')
+    >>> spellings("Inc")
+    ('InceptionResNetV2', 'InceptionV3')
+    """
+    small = (re.sub(r"(?<=[a-z0-9])(ResNet|V\d)", r"_\1", name).lower() for name in NETWORKS)
+    names = tuple(small) if beginning == beginning.lower() else tuple(NETWORKS)
+    return tuple(name for name in names if name.startswith(beginning))
 
 
 def near_names(text: str) -> tuple[str, ...]:
