@@ -12,6 +12,9 @@ OLDEST := $(shell sed -n 's/^dependencies = \[\(.*\)\]/\1/p' pyproject.toml | se
 TESTS ?= tests
 COVERAGE ?=
 
+# Tests write many small files and wait until each is on the disk: in memory nothing waits.
+export PYTEST_DEBUG_TEMPROOT ?= $(shell df -Pk /dev/shm 2> /dev/null | awk 'NR == 2 && $$4 > 4000000 { print "/dev/shm" }')
+
 .PHONY: demo test test-keras test-oldest check lint fixtures eras networks drawn releases fuzz bench clean
 
 demo: $(VENV)/.runtime
