@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +17,6 @@ from remap.hdf5.reader import open_checkpoint
 from remap.output_tensors import constant
 from tests.faults import KINDS, Faults
 from tests.handmade import save_full, unchanged
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MODES = [
     pytest.param(False, True, False, id="new"),
@@ -86,31 +85,38 @@ def test_every_call_that_fails(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process that can be killed in the middle")
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="forking under pytest-xdist's threads warns")
 @pytest.mark.parametrize("kind", ["kill", "killed"])
 @pytest.mark.parametrize(("overwrite", "unnamed", "archive"), MODES)
 def test_every_call_at_which_it_can_be_killed(
     tmp_path: Path, kind: str, overwrite: bool, unnamed: bool, archive: bool
 ) -> None:
+    mode = json.dumps({"overwrite": overwrite, "unnamed": unnamed, "archive": archive})
+    # In a process of its own, which is small and has one thread: it is forked at every call.
+    subprocess.run([sys.executable, "-m", __name__, str(tmp_path), kind, mode], check=True)
+
+
+def kill_at_every_call(directory: Path, kind: str, *, overwrite: bool, unnamed: bool, archive: bool) -> None:
+    """Convert in children that are killed, each at another call, and look at what is there then."""
     whole = Faults()
-    _, expected = spoil(tmp_path, whole, overwrite=overwrite, unnamed=unnamed, archive=archive)
+    _, expected = spoil(directory, whole, overwrite=overwrite, unnamed=unnamed, archive=archive)
     before = b"what was there" if overwrite else b""
     kills = 0
-    for at in range(len(whole.log)):
+    for at, call in enumerate(whole.log):
         child = os.fork()
         if child == 0:
-            spoil(tmp_path, Faults(at, kind), overwrite=overwrite, unnamed=unnamed, archive=archive)
+            spoil(directory, Faults(at, kind), overwrite=overwrite, unnamed=unnamed, archive=archive)
             os._exit(0)
         kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        found = (tmp_path / "out.h5").read_bytes() if (tmp_path / "out.h5").exists() else b""
-        assert found in (before, expected), (at, whole.log[at])
-        left = {path.name for path in tmp_path.iterdir()} - {"in.h5", "out.h5"}
+        found = (directory / "out.h5").read_bytes() if (directory / "out.h5").exists() else b""
+        assert found in (before, expected), (at, call)
+        left = {path.name for path in directory.iterdir()} - {"in.h5", "out.h5"}
         assert len(left) <= 1
         # Unnamed files vanish with their process; replacing a file needs a name between two calls.
-        assert not left or not unnamed or (overwrite and whole.log[at] in ("link", "close", "replace")), (
-            at,
-            whole.log[at],
-        )
+        assert not left or not unnamed or (overwrite and call in ("link", "close", "replace")), (at, call)
         for name in left:
-            (tmp_path / name).unlink()
+            (directory / name).unlink()
     assert kills == len(whole.log)
+
+
+if __name__ == "__main__":
+    kill_at_every_call(Path(sys.argv[1]), sys.argv[2], **json.loads(sys.argv[3]))
