@@ -84,6 +84,8 @@ class CheckedFile:
         self._extents: list[tuple[int, int, tuple[bytes, ...]]] = []
         self._objects: dict[int, tuple[bytes, ...]] = {}
         self._listed = 0
+        self._path: tuple[str, ...] = ()
+        self._path_parts: tuple[bytes, ...] = ()
         self._require_signature()
         with _Guard(source):
             superblock = read_superblock(source)
@@ -119,7 +121,7 @@ class CheckedFile:
     def has(self, *path: str) -> bool:
         """Tell whether an object has this path, of whatever kind."""
         with _Guard(self._source) as guard:
-            parts = guard.enter(_parts(path))
+            parts = guard.enter(self._parts(path))
             return bool(self._groups.to(parts[:-1]).links.exists(parts[-1]))
 
     def members(self, path: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -128,7 +130,7 @@ class CheckedFile:
         No more than `NAMES` are listed in all calls together; a group is listed by the path that first led to it only.
         """
         with _Guard(self._source) as guard:
-            above = guard.enter(_parts(path))
+            above = guard.enter(self._parts(path))
             group = self._groups.to(above)
             found: list[bytes] = []
             self._listed += group.get_num_objs()
@@ -152,7 +154,7 @@ class CheckedFile:
     def text(self, path: tuple[str, ...], attribute: str) -> str | None:
         """Read an attribute of a group that holds one text; None when it is not there."""
         with _Guard(self._source, attribute) as guard:
-            return self._attributes.text(self._groups.to(guard.enter(_parts(path))), attribute)
+            return self._attributes.text(self._groups.to(guard.enter(self._parts(path))), attribute)
 
     def names(self, path: tuple[str, ...], attribute: str) -> tuple[str, ...] | None:
         """Read an attribute that holds a list of names, whole or split into `attribute0`, `attribute1`, ….
@@ -163,7 +165,7 @@ class CheckedFile:
         """
         found: list[str] = []
         with _Guard(self._source, attribute) as guard:
-            opened = self._groups.to(guard.enter(_parts(path)))
+            opened = self._groups.to(guard.enter(self._parts(path)))
             whole = self._attributes.names(opened, attribute)
             if whole is not None:
                 return whole
@@ -184,14 +186,14 @@ class CheckedFile:
         attribute; `load_weights` and all other releases take the object.
         """
         with _Guard(self._source) as guard:
-            self._attributes.require_none(self._groups.to(guard.enter(_parts(path))), names)
+            self._attributes.require_none(self._groups.to(guard.enter(self._parts(path))), names)
 
     def tensors(self, path: tuple[str, ...], names: Sequence[str]) -> Iterator[Tensor]:
         """Check datasets under a group and give shape, type and extent of each, in order."""
         source = self._source
         known: set[bytes] = set()
         with _Guard(source) as guard:
-            above = guard.enter(_parts(path))
+            above = guard.enter(self._parts(path))
             group = self._groups.to(above)
             self._attributes.require_none(group, names)
             for name in names:
@@ -225,7 +227,7 @@ class CheckedFile:
     def counts(self, path: tuple[str, ...]) -> tuple[int, int]:
         """Count the attributes of a group, and the objects in it."""
         with _Guard(self._source) as guard:
-            group = self._groups.to(guard.enter(_parts(path)))
+            group = self._groups.to(guard.enter(self._parts(path)))
             return h5a.get_num_attrs(group), group.get_num_objs()
 
     def require_disjoint(self) -> None:
@@ -238,6 +240,13 @@ class CheckedFile:
                 if offset < end:
                     raise Refused(f"this tensor shares its bytes with {show(before)}")
                 end, before = offset + size, _joined(parts)
+
+    def _parts(self, path: tuple[str, ...]) -> tuple[bytes, ...]:
+        """Take the names in a path apart; several questions about one group follow each other."""
+        if path != self._path:
+            self._path_parts = tuple(part for name in path for part in _split(name))
+            self._path = path
+        return self._path_parts
 
     def _require_signature(self) -> None:
         source = self._source
@@ -266,10 +275,6 @@ def _open(source: Source) -> Any:
         return h5f.open(b"h5remap", h5f.ACC_RDONLY, fapl=access)
     finally:
         access.close()  # it holds the source, which libhdf5 must not release after the interpreter's end
-
-
-def _parts(path: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(part for name in path for part in _split(name))
 
 
 def _split(name: str) -> tuple[bytes, ...]:
