@@ -26,7 +26,7 @@ from remap.isolation import run
 from remap.layers.weights import Slot
 from remap.loaders import (
     Answer,
-    Form,
+    FileFormat,
     LoaderVerdict,
     OldFile,
     Opening,
@@ -79,7 +79,7 @@ class Check:
 
     source: str
     like: str | None
-    form: Form
+    form: FileFormat
     verdict: Verdict
     loaders: tuple[LoaderVerdict, ...] = field(repr=False)
     loading: Loading = field(repr=False)
@@ -262,7 +262,7 @@ def _check_new(name: str, opened: OpenedKeras3, like: ModelToLoad | None, *, ord
     """Check a file in a format of Keras 3."""
     from remap.keras3.loading import load_by_path, tf_keras_objects
 
-    form: Form = ".weights.h5" if opened.config is None else ".keras"
+    form: FileFormat = ".weights.h5" if opened.config is None else ".keras"
     own = OwnModel.of(opened, name)
     model = like if like is not None else own.model(name)
     saved: list[SavedObject] = [

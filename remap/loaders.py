@@ -15,7 +15,7 @@ from remap.errors import Remedy
 
 __all__ = [
     "Answer",
-    "Form",
+    "FileFormat",
     "Loader",
     "LoaderVerdict",
     "OldFile",
@@ -27,7 +27,7 @@ __all__ = [
 
 Answer = Literal["yes", "crossed", "no", "cannot tell"]
 """``crossed``: it takes the file, but gives layers the weights of other layers of the model."""
-Form = Literal[".h5", ".keras", ".weights.h5"]
+FileFormat = Literal[".h5", ".keras", ".weights.h5"]
 Loader = Literal[
     "load_weights of Keras 2", "load_weights of tf_keras", "load_weights of Keras 3", "load_model of Keras 3"
 ]
@@ -37,7 +37,7 @@ _WEIGHTS = ".weights.h5"
 _ARCHIVE = ".keras"
 _NO_CONFIG = "No model config found in the file: it has weights only"
 # What Keras says of files in its new formats whose names end in .h5.
-_MISNAMED: dict[Form, str] = {
+_MISNAMED: dict[FileFormat, str] = {
     ".keras": "Unable to open file (file signature not found)",
     ".weights.h5": "Layer count mismatch when loading weights from file, found 0 saved layers",
 }
@@ -218,7 +218,7 @@ def _opening(opening: Opening) -> LoaderVerdict:
 
 def new_format(
     name: str,
-    form: Form,
+    form: FileFormat,
     *,
     by_path: Loading,
     in_tf_keras: Loading | None,

@@ -75,7 +75,7 @@ def test_no_declaration_says_two_things_of_an_argument() -> None:
             )
             assert [key for key, count in said.items() if count > 1] == [], name
             known = {*form.keeps.split(), *form.renamed, *form.dropped}
-            assert {*form.limits, *form.unsaid, *form.single} <= known, name
+            assert {*form.limits, *form.notes_if_absent, *form.single} <= known, name
 
 
 def test_changes_and_folds_name_weights_that_the_class_has() -> None:
@@ -223,4 +223,4 @@ def test_page_says_of_every_class_what_becomes_of_it_in_keras_3() -> None:
 def test_arguments_that_identify_a_class_have_the_same_name_in_keras_3(declared: Any) -> None:
     """The class of a layer in a file of Keras 3 would be unknown otherwise."""
     for form in forms(declared):
-        assert set(declared.told_by.split()).isdisjoint(form.renamed)
+        assert set(declared.always_written.split()).isdisjoint(form.renamed)

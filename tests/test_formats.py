@@ -18,8 +18,7 @@ from remap.formats.archive import Archive
 from remap.formats.description import Attribute, FileDescription, Group
 from remap.formats.keras2 import describe
 from remap.formats.keras3 import describe_archive, describe_weights
-from remap.keras3.tensors import Group as Variables
-from remap.keras3.tensors import Translation
+from remap.keras3.tensors import Translation, VariableGroup
 from remap.output_tensors import OutputTensor, constant, keep
 from tests.handmade import identity
 
@@ -162,7 +161,7 @@ class TestLegacy:
             describe(replace(plan_of({}), layers=(one, one)))
 
 
-def translation_of(*groups: Variables) -> Translation:
+def translation_of(*groups: VariableGroup) -> Translation:
     return Translation(config={"class_name": "Functional"}, groups=groups)
 
 
@@ -176,8 +175,8 @@ class TestKeras3:
     def test_variables_are_numbered_in_a_group_of_their_object(self) -> None:
         file = describe_weights(
             translation_of(
-                Variables(path="", name="model"),
-                Variables(path="layers/dense", name="d", variables=(kept("a"), kept("b"))),
+                VariableGroup(path="", name="model"),
+                VariableGroup(path="layers/dense", name="d", variables=(kept("a"), kept("b"))),
             )
         )
         assert file == FileDescription(
@@ -207,36 +206,36 @@ class TestKeras3:
     @pytest.mark.parametrize(
         ("groups", "words"),
         [
-            ([Variables(path="layers/a\nb", name="a")], "does not lead to one place"),
-            ([Variables(path="layers/..", name="a")], "does not lead to one place"),
-            ([Variables(path="layers/a", name="a\0b")], "cannot be stored"),
-            ([Variables(path="layers/a", name="a\ud800")], "cannot be stored"),
-            ([Variables(path="layers/a", name="a")] * 2, "two objects in the output"),
+            ([VariableGroup(path="layers/a\nb", name="a")], "does not lead to one place"),
+            ([VariableGroup(path="layers/..", name="a")], "does not lead to one place"),
+            ([VariableGroup(path="layers/a", name="a\0b")], "cannot be stored"),
+            ([VariableGroup(path="layers/a", name="a\ud800")], "cannot be stored"),
+            ([VariableGroup(path="layers/a", name="a")] * 2, "two objects in the output"),
             (
                 [
-                    Variables(path="layers/a", name="a", variables=(kept(),)),
-                    Variables(path="layers/a/vars/0", name="b", variables=(kept(),)),
+                    VariableGroup(path="layers/a", name="a", variables=(kept(),)),
+                    VariableGroup(path="layers/a/vars/0", name="b", variables=(kept(),)),
                 ],
                 "two objects in the output",
             ),
             (
                 [
-                    Variables(path="layers/a/vars/0", name="b", variables=(kept(),)),
-                    Variables(path="layers/a", name="a", variables=(kept(),)),
+                    VariableGroup(path="layers/a/vars/0", name="b", variables=(kept(),)),
+                    VariableGroup(path="layers/a", name="a", variables=(kept(),)),
                 ],
                 "two objects in the output",
             ),
             (
                 [
-                    Variables(path="layers/a/vars/b", name="b"),
-                    Variables(path="layers/a", name="a", variables=(kept(),)),
+                    VariableGroup(path="layers/a/vars/b", name="b"),
+                    VariableGroup(path="layers/a", name="a", variables=(kept(),)),
                 ],
                 "two objects in the output",
             ),
         ],
     )
     def test_names_that_cannot_stand_in_one_file_are_refused(
-        self, groups: list[Variables], words: str
+        self, groups: list[VariableGroup], words: str
     ) -> None:
         for write in (describe_weights, describe_archive):
             with pytest.raises(OutputRefused, match=words) as caught:

@@ -16,7 +16,7 @@ from remap.errors import InputRefused, UsageRefused
 from remap.urls import base_name, join, masked, remote
 
 if TYPE_CHECKING:
-    from remap.batch.results import Format
+    from remap.batch.results import FormatName
 
 __all__ = ["FOUND", "Files", "Selection", "Work", "output_name"]
 
@@ -48,7 +48,7 @@ class Work(NamedTuple):
     size: int
 
 
-def output_name(name: str, form: Format) -> str:
+def output_name(name: str, form: FormatName) -> str:
     """Give the name of the output for the name of a checkpoint.
 
     >>> output_name("weights.0001-0.52.hdf5", "keras")
@@ -63,7 +63,7 @@ class Files:
     They are kept in a temporary database on disk, for there may be more of them than is good to have in memory.
     """
 
-    def __init__(self, directory: str | None, form: Format, selection: Selection) -> None:
+    def __init__(self, directory: str | None, form: FormatName, selection: Selection) -> None:
         """Begin with no files.
 
         Args:

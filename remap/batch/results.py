@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 from remap.errors import NothingToExtract, RemapError
 from remap.results import Report
 
-__all__ = ["FORMATS", "Format", "Progress", "Result", "Status", "status_of"]
+__all__ = ["FORMATS", "FormatName", "Progress", "Result", "Status", "status_of"]
 
-Format = Literal["h5", "keras", "weights.h5"]
-FORMATS: tuple[Format, ...] = get_args(Format)
+FormatName = Literal["h5", "keras", "weights.h5"]
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 Status = Literal["written", "already done", "already single", "refused", "failed"]
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from remap.batch.files import Files, Selection, Work
 from remap.batch.places import absolute, exists, make_directory
 from remap.batch.record import Record, fingerprint, record_in
-from remap.batch.results import FORMATS, Format, Progress, Result, status_of
+from remap.batch.results import FORMATS, FormatName, Progress, Result, status_of
 from remap.batch.work import AHEAD, Outcome, Task, as_named, convert, local_executor, processors, require_jobs
 from remap.errors import RemapError, UsageRefused
 from remap.options import Options
@@ -32,7 +32,7 @@ def extract_many(
     target: str | os.PathLike[str],
     *,
     executor: Executor | None = None,
-    format: Format = "h5",  # noqa: A002 - the name that the command line and other libraries have for it
+    format: FormatName = "h5",  # noqa: A002 - the name that the command line and other libraries have for it
     recursive: bool = False,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),

@@ -11,7 +11,7 @@ from remap.errors import RemapError
 if TYPE_CHECKING:
     from remap.batch.results import Result, Status
 
-__all__ = ["Group", "Summary", "worst"]
+__all__ = ["RefusalGroup", "Summary", "worst"]
 
 # From best to worst. A bug is the worst; a single model needs no extraction, which is hardly a failure.
 _SEVERITY = (0, 5, 4, 3, 6, 2, 1)
@@ -25,7 +25,7 @@ def worst(*codes: int) -> int:
 
 
 @dataclass(slots=True, kw_only=True)
-class Group:
+class RefusalGroup:
     """Files that were refused for the same reason; `sources` names the first of them.
 
     `error` is that of the first file; the place in it is not part of the reason.
@@ -47,10 +47,10 @@ class Summary:
         """The worst of all files."""
         self.ungrouped = 0
         """Refused files with reasons beyond those that are kept."""
-        self._groups: dict[tuple[object, ...], Group] = {}
+        self._groups: dict[tuple[object, ...], RefusalGroup] = {}
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[RefusalGroup]:
         """List the reasons of refusals and failures, the most frequent first."""
         return sorted(self._groups.values(), key=lambda group: -group.count)
 
@@ -71,7 +71,7 @@ class Summary:
         if key not in self._groups and len(self._groups) >= _MOST_GROUPS:
             self.ungrouped += 1
             return
-        group = self._groups.setdefault(key, Group(error=error))
+        group = self._groups.setdefault(key, RefusalGroup(error=error))
         group.count += 1
         if len(group.sources) < _MOST_SOURCES:
             group.sources.append(result.source)

@@ -289,11 +289,11 @@ def _extract(
 def _extract_many(
     files: Sequence[str], output: str, options: Mapping[str, Any], *, json: bool, quiet: bool, dry_run: bool
 ) -> None:
-    from remap.console.batch import Request, run_batch
+    from remap.console.batch import BatchRequest, run_batch
 
     if dry_run:
         raise UsageRefused("a dry run shows one file", hint="give one file, and the name of a file as output")
-    code = run_batch(Request(sources=files, output=output, options=options), as_json=json, quiet=quiet)
+    code = run_batch(BatchRequest(sources=files, output=output, options=options), as_json=json, quiet=quiet)
     if code:
         raise typer.Exit(code)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from remap.architecture import Layer, owned_weights, parse_model
 from remap.assignment.expected import load_order
 from remap.checkpoint import Checkpoint, LayerGroup, Weight
-from remap.comparison.results import Form
+from remap.comparison.results import FileKind
 from remap.errors import InputRefused
 from remap.keras3.graph import makes_mask
 from remap.keras3.objects import number_names, snake_case, valid_names
@@ -67,7 +67,7 @@ class HeldModel:
     itself saved the weights, in whatever format.
     """
 
-    form: Form
+    form: FileKind
     groups: tuple[LayerGroup, ...]
     architecture: Layer | None
     optimizer: tuple[Weight, ...] = ()

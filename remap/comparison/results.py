@@ -7,10 +7,19 @@ from typing import Any, Literal
 
 from remap.results import as_json
 
-__all__ = ["ComparedTensor", "Comparison", "Form", "MatchedBy", "MovedLayer", "Movement", "Status", "Verdict"]
+__all__ = [
+    "ComparedTensor",
+    "Comparison",
+    "FileKind",
+    "MatchedBy",
+    "MovedLayer",
+    "Movement",
+    "Status",
+    "Verdict",
+]
 
 Verdict = Literal["equal", "different", "undecided"]
-Form = Literal["multi-gpu .h5", ".h5", ".keras", ".weights.h5"]
+FileKind = Literal["multi-gpu .h5", ".h5", ".keras", ".weights.h5"]
 Status = Literal["equal", "converted", "different", "other shape", "only in a", "only in b"]
 MatchedBy = Literal["paths", "architecture", "names", "order", "content"]
 
@@ -94,8 +103,8 @@ class Comparison:
 
     a: str
     b: str
-    form_a: Form = field(repr=False)
-    form_b: Form = field(repr=False)
+    form_a: FileKind = field(repr=False)
+    form_b: FileKind = field(repr=False)
     verdict: Verdict
     question: str
     matched_by: MatchedBy

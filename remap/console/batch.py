@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from remap.batch.run import extract_many
-from remap.batch.summary import Group, Summary
+from remap.batch.summary import RefusalGroup, Summary
 from remap.console.invocation import command_line
 from remap.console.terminal import ProgressBar, Terminal
 from remap.console.text import Line, bytes_in_words, count, wrapped
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from remap.batch.results import Progress, Result, Status
 
-__all__ = ["Request", "run_batch", "summary_lines"]
+__all__ = ["BatchRequest", "run_batch", "summary_lines"]
 
 INTERRUPTED = 130
 _MOST_LISTED = 10
@@ -38,7 +38,7 @@ _FILE_NAMES = (".h5", ".hdf5", ".hdf", ".keras")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class BatchRequest:
     """What the command line asks for.
 
     `options` are the keyword arguments of `remap.extract_many`, and `cluster`, the address of a Dask scheduler; those
@@ -79,7 +79,7 @@ def _words(option: str, value: object) -> Iterator[str]:
         yield from (option, str(value))
 
 
-def run_batch(request: Request, *, as_json: bool, quiet: bool) -> int:
+def run_batch(request: BatchRequest, *, as_json: bool, quiet: bool) -> int:
     """Convert, and say what came out.
 
     Args:
@@ -141,7 +141,13 @@ def run_batch(request: Request, *, as_json: bool, quiet: bool) -> int:
 
 
 def summary_lines(
-    summary: Summary, request: Request, *, total: int, seconds: float, interrupted: bool, width: int | None
+    summary: Summary,
+    request: BatchRequest,
+    *,
+    total: int,
+    seconds: float,
+    interrupted: bool,
+    width: int | None,
 ) -> Iterator[Line]:
     """Give the table of a batch, and for each reason of refusals the command that would get these files further."""
     done = sum(summary.counts.values())
@@ -165,7 +171,7 @@ def summary_lines(
         yield Line("  ", (request.command(), "cyan"))
 
 
-def _group_lines(group: Group, request: Request, width: int | None) -> Iterator[Line]:
+def _group_lines(group: RefusalGroup, request: BatchRequest, width: int | None) -> Iterator[Line]:
     error = group.error
     yield Line()
     yield Line((f"{count(group.count, 'file')}: ", "bold red"), (show(error.what), "red"))

@@ -12,8 +12,7 @@ from remap.errors import OutputRefused
 from remap.formats.description import Attribute, FileDescription, Group
 
 if TYPE_CHECKING:
-    from remap.keras3.tensors import Group as Variables
-    from remap.keras3.tensors import Translation
+    from remap.keras3.tensors import Translation, VariableGroup
 
 __all__ = ["describe_archive", "describe_weights"]
 
@@ -67,5 +66,5 @@ def _groups(translation: Translation) -> tuple[Group, ...]:
     )
 
 
-def _path(variables: Variables) -> str:
+def _path(variables: VariableGroup) -> str:
     return f"{variables.path}/vars".lstrip("/")

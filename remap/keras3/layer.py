@@ -18,10 +18,10 @@ from remap.keras3.objects import (
     snake_case,
 )
 from remap.keras3.operations import array, read_operation
-from remap.keras3.tensors import Group
+from remap.keras3.tensors import VariableGroup
 from remap.layers import CATALOGUE
 from remap.layers.core import INPUT, RESCALING
-from remap.layers.declaration import ANYTHING, Form, Keras3, Removed, Setting
+from remap.layers.declaration import ANYTHING, BuiltAs, Keras3, Removed, Setting
 from remap.layers.weights import OwnedWeights, ScaleBlocks
 from remap.output_tensors import OutputTensor, keep
 from remap.typed_json import Json, Value
@@ -52,7 +52,7 @@ class ConvertedLayer:
     """
 
     entry: dict[str, Any]
-    groups: tuple[Group, ...]
+    groups: tuple[VariableGroup, ...]
     before: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     problems: tuple[RemapError, ...] = ()
@@ -108,18 +108,18 @@ def build_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: Set
     target = target_of(layer, setting)
     if target is None:
         return _custom_layer(layer, name, weights, setting)
-    match target.form:
-        case Form.LAYER:
+    match target.built_as:
+        case BuiltAs.LAYER:
             return _plain_layer(layer, target, name, weights, setting)
-        case Form.CELLS:
+        case BuiltAs.CELLS:
             return _layer_of_cells(layer, target, name, weights, setting)
-        case Form.INPUT:
+        case BuiltAs.INPUT:
             return _input_layer(layer, target, name, weights)
-        case Form.LAMBDA:
+        case BuiltAs.LAMBDA:
             return _lambda_layer(layer, target, name, weights, setting)
-        case Form.OPERATION:
+        case BuiltAs.OPERATION:
             return _operation_layer(layer, name, weights, setting)
-        case Form.WRAPPER:
+        case BuiltAs.WRAPPER:
             raise InputRefused("the config of the wrapper has no inner layer", where=describe(layer))
 
 
@@ -151,7 +151,7 @@ def _plain_layer(
     if target.takes_trainable:
         base["trainable"] = layer.trainable
     base["dtype"] = dtype_policy(dtype_of(layer, weights, setting))
-    trained = Group(
+    trained = VariableGroup(
         path="cell" if target.cell else "",
         name=target.cell or name,
         variables=variables,
@@ -159,7 +159,7 @@ def _plain_layer(
     )
     return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, {**base, **arguments.values}),
-        groups=(Group(path="", name=name), trained) if target.cell else (trained,),
+        groups=(VariableGroup(path="", name=name), trained) if target.cell else (trained,),
         before=before,
         notes=(*notes, *arguments.notes),
         problems=(*arguments.problems, *problems),
@@ -240,7 +240,7 @@ def _input_layer(layer: Layer, target: Keras3, name: str, weights: Sequence[Weig
     }
     return ConvertedLayer(
         entry=keras_object("keras.layers", INPUT.name, arguments),
-        groups=(Group(path="", name=name),),
+        groups=(VariableGroup(path="", name=name),),
         problems=problems,
     )
 
@@ -273,7 +273,7 @@ def _lambda_layer(
         arguments["output_shape"] = list(shape.shape())
     return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, arguments),
-        groups=(Group(path="", name=name),),
+        groups=(VariableGroup(path="", name=name),),
         problems=problems,
     )
 
@@ -325,7 +325,7 @@ def _custom_layer(layer: Layer, name: str, weights: Sequence[Weight], setting: S
     trained = len(variables) if layer.trainable else 0
     return ConvertedLayer(
         entry=keras_object(None, layer.class_name, kept.json(), registered_name=layer.class_name),
-        groups=(Group(path="", name=name, variables=variables, trainable=trained),),
+        groups=(VariableGroup(path="", name=name, variables=variables, trainable=trained),),
         notes=(f"{describe(layer)}: {note}",),
         problems=problems,
     )
@@ -353,7 +353,7 @@ def _layer_of_cells(
         **arguments.values,
         **({"cell": written[0]} if single else {"cells": written}),
     }
-    groups = [Group(path="", name=name)]
+    groups = [VariableGroup(path="", name=name)]
     for part, called in zip(parts, names, strict=True):
         below = "cell" if single else f"cells/{called}"
         groups += [_flagged(group.under(below), layer) for group in part.groups]
@@ -365,7 +365,7 @@ def _layer_of_cells(
     )
 
 
-def _flagged(group: Group, layer: Layer) -> Group:
+def _flagged(group: VariableGroup, layer: Layer) -> VariableGroup:
     return group if layer.trainable else replace(group, trainable=0)
 
 
@@ -407,10 +407,10 @@ class Arguments:
 
 def translate_arguments(layer: Layer, target: Keras3) -> Arguments:
     """Convert the arguments of a layer as the declaration of its class says."""
-    unsaid = (note for key, note in target.unsaid.items() if not layer.config.has(key))
+    notes = (note for key, note in target.notes_if_absent.items() if not layer.config.has(key))
     return Arguments(
         argument_values(layer, target),
-        notes=tuple(f"{describe(layer)}: {note}" for note in unsaid),
+        notes=tuple(f"{describe(layer)}: {note}" for note in notes),
         problems=tuple(_problems(layer, target)),
     )
 

@@ -19,9 +19,9 @@ from remap.keras3.graph import makes_mask
 from remap.keras3.layer import ConvertedLayer
 from remap.keras3.model import build_model
 from remap.keras3.objects import valid_names
-from remap.keras3.tensors import Group, Translation
+from remap.keras3.tensors import Translation, VariableGroup
 from remap.keras3.variables import layer_paths, recipes_of
-from remap.layers.declaration import Form, Keras3, Removed, Setting, Writer
+from remap.layers.declaration import BuiltAs, Keras3, Removed, Setting, Writer
 from remap.layers.weights import Shape, Slot
 from remap.output_tensors import OutputTensor
 
@@ -91,7 +91,7 @@ def tf_keras_objects(model: Layer) -> list[ModelObject]:
         target = layer.declared.keras3 if layer.declared is not None else None
         owned = owned_weights(layer)
         where, name = "/".join(path), "/".join(names)
-        if owned is None or not isinstance(target, Keras3) or target.form is not Form.LAYER:
+        if owned is None or not isinstance(target, Keras3) or target.built_as is not BuiltAs.LAYER:
             if owned is None or owned.slots:
                 found.append(ModelObject(path=where, name=name, shapes=None, custom=layer.class_name))
         elif owned.slots:
@@ -178,7 +178,7 @@ def _stored(path: tuple[str, ...], layer: Layer, names: tuple[str, ...]) -> Iter
         yield ModelObject(path=inner, name=name, shapes=tuple(shapes))
 
 
-def _translated(group: Group) -> ModelObject:
+def _translated(group: VariableGroup) -> ModelObject:
     sources = [variable.source for variable in group.variables if variable.source is not None]
     if _is_unknown(sources):
         return ModelObject(path=group.path, name=group.name, shapes=None, custom=sources[0].path)

@@ -23,7 +23,7 @@ from remap.keras3.layer import (
 )
 from remap.keras3.objects import dtype_policy, keras_object, number_names, snake_case, valid_names
 from remap.keras3.operations import is_operation
-from remap.keras3.tensors import Group
+from remap.keras3.tensors import VariableGroup
 from remap.layers import FUNCTIONAL, SEQUENTIAL, is_model_class
 from remap.layers.core import INPUT
 from remap.layers.declaration import Setting
@@ -122,7 +122,7 @@ def _sequential(
         for child, part in zip(layer.children or (), parts, strict=True)
         if is_operation(part.entry)
     )
-    return ConvertedLayer(entry=entry, groups=(Group(path="", name=name), *groups), problems=problems)
+    return ConvertedLayer(entry=entry, groups=(VariableGroup(path="", name=name), *groups), problems=problems)
 
 
 def _no_layer(layer: Layer) -> InputRefused:
@@ -153,14 +153,14 @@ class _Placed:
 
     name: str
     entry: dict[str, Any]
-    groups: tuple[Group, ...]
+    groups: tuple[VariableGroup, ...]
 
 
 def _placed(name: str, part: ConvertedLayer) -> Iterator[_Placed]:
     """Give the converted layer, after the layer that has to be inserted before it."""
     if part.before is not None:
         called = part.before["config"]["name"]
-        yield _Placed(called, part.before, (Group(path="", name=called),))
+        yield _Placed(called, part.before, (VariableGroup(path="", name=called),))
     yield _Placed(name, part.entry, part.groups)
 
 
@@ -187,7 +187,7 @@ def _functional(
     # Keras 3 saves the variables of layers, and numbers no operations among them.
     listed = [called for called in order if not is_operation(placed[called].entry)]
     kinds = number_names(snake_case(placed[called].entry["class_name"]) for called in listed)
-    groups = [Group(path="", name=name)]
+    groups = [VariableGroup(path="", name=name)]
     for called, kind in zip(listed, kinds, strict=True):
         groups += [group.under(f"layers/{kind}") for group in placed[called].groups]
     entries = [
@@ -226,7 +226,7 @@ def _bidirectional(
     """Convert both directions; the first half of the weights belongs to the forward layer."""
     half = len(weights) // 2
     (called,) = valid_names([(inner.name, inner.class_name)])
-    groups: list[Group] = []
+    groups: list[VariableGroup] = []
     parts = []
     for direction, share in (("forward", weights[:half]), ("backward", weights[half:])):
         part = build_layer(inner, f"{direction}_{called.removeprefix('forward_')}", share, setting)
@@ -242,7 +242,7 @@ def _bidirectional(
 
 
 def _wrapped(
-    layer: Layer, name: str, part: ConvertedLayer, groups: Sequence[Group], setting: Setting
+    layer: Layer, name: str, part: ConvertedLayer, groups: Sequence[VariableGroup], setting: Setting
 ) -> ConvertedLayer:
     target = target_of(layer, setting)
     assert target is not None  # noqa: S101 - wrappers are declared with their class in Keras 3
@@ -264,7 +264,7 @@ def _wrapped(
         groups = [replace(group, trainable=0) for group in groups]
     return ConvertedLayer(
         entry=keras_object("keras.layers", target.name, config),
-        groups=(Group(path="", name=name), *groups),
+        groups=(VariableGroup(path="", name=name), *groups),
         notes=part.notes,
         problems=problems,
     )

@@ -20,7 +20,7 @@ from remap.keras3.layer import argument_values, describe, target_of
 from remap.keras3.masks import mask_problems
 from remap.keras3.objects import unknown_arguments, valid_names
 from remap.layers import is_model_class
-from remap.layers.declaration import ANYTHING, Form, Keras3, Setting, Writer
+from remap.layers.declaration import ANYTHING, BuiltAs, Keras3, Setting, Writer
 from remap.typed_json import Value
 
 __all__ = ["LoadModel", "custom_classes", "load_model_of", "load_model_of_file", "steeper_in_keras3"]
@@ -190,10 +190,10 @@ def _of_built_in(layer: Layer, target: Keras3 | None) -> Iterator[str]:
     if target is None or target.name != layer.class_name:
         yield "the class"
         return
-    if target.form is Form.LAMBDA:
+    if target.built_as is BuiltAs.LAMBDA:
         yield "the Python code"
         return
-    if target.form is Form.CELLS:
+    if target.built_as is BuiltAs.CELLS:
         yield "the cells"
         return
     if target.changes:
@@ -204,7 +204,7 @@ def _of_built_in(layer: Layer, target: Keras3 | None) -> Iterator[str]:
     for key, meaning in target.missing.items():
         if not layer.config.has(key) and _DEFAULTS.get(key) != meaning:
             yield f"the missing argument {key!r}"
-    for key in target.unsaid:
+    for key in target.notes_if_absent:
         if not layer.config.has(key):
             yield f"the missing argument {key!r}"
     if _is_steeper(layer, target):
@@ -230,4 +230,4 @@ def _is_read(target: Keras3, key: str, value: Value) -> bool:
     if key in target.keeps.split() or key in _ACCEPTED:
         return True
     allowed = target.dropped.get(key, ANYTHING)
-    return key in target.reads.split() and (allowed is ANYTHING or value.is_one_of(allowed))
+    return key in target.read_from_h5.split() and (allowed is ANYTHING or value.is_one_of(allowed))

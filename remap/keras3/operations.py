@@ -16,7 +16,7 @@ import numpy as np
 from remap.architecture import Layer
 from remap.errors import InputRefused
 from remap.keras3.objects import keras_object
-from remap.layers.declaration import Form, Keras3
+from remap.layers.declaration import BuiltAs, Keras3
 from remap.typed_json import Config, Json, Value
 
 __all__ = ["Operation", "array", "is_operation", "operation_of", "read_operation"]
@@ -76,7 +76,7 @@ def is_operation(entry: Mapping[str, Json]) -> bool:
 def operation_of(layer: Layer) -> Operation | None:
     """Give the operation that a layer is; None for other layers and for operations without a rule."""
     target = None if layer.declared is None else layer.declared.keras3
-    if not isinstance(target, Keras3) or target.form is not Form.OPERATION:
+    if not isinstance(target, Keras3) or target.built_as is not BuiltAs.OPERATION:
         return None
     try:
         return read_operation(layer.config)

@@ -8,11 +8,11 @@ from typing import Any
 from remap.errors import RemapError
 from remap.output_tensors import OutputTensor
 
-__all__ = ["Group", "Translation"]
+__all__ = ["Translation", "VariableGroup"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class VariableGroup:
     """The variables of one object of Keras 3.
 
     Attributes:
@@ -27,7 +27,7 @@ class Group:
     variables: tuple[OutputTensor, ...] = ()
     trainable: int = 0
 
-    def under(self, above: str) -> Group:
+    def under(self, above: str) -> VariableGroup:
         """Put the group below another one."""
         return replace(self, path=f"{above}/{self.path}" if self.path else above)
 
@@ -46,7 +46,7 @@ class Translation:
     """
 
     config: dict[str, Any]
-    groups: tuple[Group, ...]
+    groups: tuple[VariableGroup, ...]
     notes: tuple[str, ...] = ()
     problems: tuple[RemapError, ...] = ()
     custom_objects: tuple[str, ...] = ()

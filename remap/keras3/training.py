@@ -15,7 +15,7 @@ import numpy as np
 from remap.checkpoint import Weight
 from remap.conversion_plan import PlannedLayer
 from remap.keras3.objects import keras_object, snake_case
-from remap.keras3.tensors import Group, Translation
+from remap.keras3.tensors import Translation, VariableGroup
 from remap.output_tensors import OutputTensor, constant, keep
 from remap.typed_json import Config, Json, Value, read_json
 
@@ -281,10 +281,10 @@ def _metrics(value: Value) -> Json:
 
 def _state(
     compiled: _Optimizer,
-    groups: Sequence[Group],
+    groups: Sequence[VariableGroup],
     planned: Sequence[PlannedLayer],
     optimizer: Sequence[Weight] | None,
-) -> Group:
+) -> VariableGroup:
     """Bring the slot variables of the optimizer from the old order of trainable weights into that of Keras 3."""
     if not optimizer:
         raise _Unknown("the file has none")
@@ -308,7 +308,7 @@ def _state(
     steps = constant(0, "<i8") if iterations is None else _as_integer(iterations)
     head = [steps] if compiled.scheduled else [steps, constant(compiled.rate, "<f4")]
     variables = (*head, *(keep(weight) for weight in _in_order_of_keras_3(compiled, used)))
-    return Group(path="optimizer", name=snake_case(compiled.class_name), variables=variables)
+    return VariableGroup(path="optimizer", name=snake_case(compiled.class_name), variables=variables)
 
 
 def _old_order(planned: Sequence[PlannedLayer], trained: set[str]) -> Iterator[str]:

@@ -48,7 +48,7 @@ _NAMES = "|".join(
     sorted(
         re.escape(name)
         for declared in CATALOGUE.values()
-        if declared.told_by_name
+        if declared.identified_by_name
         for name in declared.automatic_names
     )
 )

@@ -80,7 +80,7 @@ def _upsampling(setting: Setting) -> Keras3:
         keeps="size data_format interpolation",
         limits={"interpolation": limit},
         missing=_LAST,
-        unsaid={"interpolation": by_default} if setting.writer.ambiguous else {},
+        notes_if_absent={"interpolation": by_default} if setting.writer.ambiguous else {},
     )
 
 
@@ -93,9 +93,9 @@ def _convolution(
         name=name,
         masks=None if keras3 is None else Masks.ENDED,
         keras3=keras3,
-        told_by="kernel_size" if weights is _depthwise else "filters kernel_size",
+        always_written="kernel_size" if weights is _depthwise else "filters kernel_size",
         weights=weights,
-        told_by_name=True,
+        identified_by_name=True,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remap.layers.declaration import ANYTHING, Fold, Form, Keras3, LayerClass, Limit, Masks, Setting, three
+from remap.layers.declaration import ANYTHING, BuiltAs, Fold, Keras3, LayerClass, Limit, Masks, Setting, three
 from remap.layers.weights import OwnedWeights, Slot, with_bias
 from remap.typed_json import Config
 
@@ -72,9 +72,9 @@ INPUT = LayerClass(
             "type_spec": (None,),
             "batch_shape": ANYTHING,
         },
-        reads="ragged",
+        read_from_h5="ragged",
         takes_trainable=False,
-        form=Form.INPUT,
+        built_as=BuiltAs.INPUT,
     ),
     is_input=True,
 )
@@ -82,7 +82,7 @@ RESCALING = LayerClass(
     name="Rescaling",
     masks=Masks.PASSED_ON_BY_KERAS_3,
     keras3=Keras3(name="Rescaling", keeps="scale offset"),
-    told_by="scale offset",
+    always_written="scale offset",
 )
 LAYERS = (
     INPUT,
@@ -96,11 +96,11 @@ LAYERS = (
             dropped={"input_dim": ANYTHING},
             folds=_WHOLE,
         ),
-        told_by="units",
+        always_written="units",
         weights=_dense,
-        told_by_name=True,
+        identified_by_name=True,
     ),
-    LayerClass(name="EinsumDense", masks=None, keras3=None, told_by="equation", weights=_einsum_dense),
+    LayerClass(name="EinsumDense", masks=None, keras3=None, always_written="equation", weights=_einsum_dense),
     LayerClass(
         name="Embedding",
         masks=Masks.MADE,
@@ -108,12 +108,12 @@ LAYERS = (
             name="Embedding",
             keeps=f"input_dim output_dim mask_zero {three('embeddings')}",
             dropped={"input_length": ANYTHING},
-            reads="input_length",
+            read_from_h5="input_length",
         ),
-        told_by="input_dim output_dim",
+        always_written="input_dim output_dim",
         weights=_embedding,
         makes_mask=lambda config: config.flag("mask_zero", default=False),
-        told_by_name=True,
+        identified_by_name=True,
     ),
     LayerClass(
         name="Masking",
@@ -131,7 +131,7 @@ LAYERS = (
                 **dict.fromkeys(("output_shape", "output_shape_type", "output_shape_module"), ANYTHING),
                 "mask": (None,),
             },
-            form=Form.LAMBDA,
+            built_as=BuiltAs.LAMBDA,
         ),
         calls_function=True,
     ),
@@ -139,14 +139,19 @@ LAYERS = (
     _plain("ELU", Keras3(name="ELU", keeps="alpha")),
     _plain(
         "LeakyReLU",
-        Keras3(name="LeakyReLU", keeps="negative_slope", renamed={"alpha": "negative_slope"}, reads="alpha"),
+        Keras3(
+            name="LeakyReLU",
+            keeps="negative_slope",
+            renamed={"alpha": "negative_slope"},
+            read_from_h5="alpha",
+        ),
     ),
     LayerClass(
         name="PReLU",
         masks=Masks.PASSED_ON,
         keras3=Keras3(name="PReLU", keeps=f"shared_axes {three('alpha')}"),
         weights=_prelu,
-        told_by_name=True,
+        identified_by_name=True,
     ),
     _plain("ReLU", Keras3(name="ReLU", keeps="max_value negative_slope threshold")),
     LayerClass(name="Softmax", masks=Masks.PASSED_ON, keras3=_softmax, uses_mask_in_keras_3=True),
@@ -191,19 +196,23 @@ LAYERS = (
         keras3=Keras3(
             name="TensorFlowOpLayer",
             dropped={"node_def": ANYTHING, "constants": ANYTHING},
-            form=Form.OPERATION,
+            built_as=BuiltAs.OPERATION,
         ),
-        told_by="node_def",
+        always_written="node_def",
     ),
     # Preprocessing layers of TensorFlow 2.3, without a rule for Keras 3.
     LayerClass(
-        name="CategoryEncoding", masks=None, keras3=None, told_by="output_mode", weights=_category_encoding
+        name="CategoryEncoding",
+        masks=None,
+        keras3=None,
+        always_written="output_mode",
+        weights=_category_encoding,
     ),
     LayerClass(
         name="RandomFourierFeatures",
         masks=None,
         keras3=None,
-        told_by="output_dim scale",
+        always_written="output_dim scale",
         weights=_random_features,
     ),
     *(

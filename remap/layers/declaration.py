@@ -13,8 +13,8 @@ from remap.typed_json import Config, Value
 
 __all__ = [
     "ANYTHING",
+    "BuiltAs",
     "Fold",
-    "Form",
     "Keras3",
     "LayerClass",
     "Limit",
@@ -98,7 +98,7 @@ class Masks(Enum):
     """A custom function may use it; the output has none."""
 
 
-class Form(Enum):
+class BuiltAs(Enum):
     """How a layer is converted to Keras 3."""
 
     LAYER = auto()
@@ -163,10 +163,10 @@ class Keras3:
         keeps: The arguments that are kept, separated by spaces.
         renamed: The arguments that have another name in Keras 3.
         dropped: The arguments that are left out, with the values for which that is right (ANYTHING: all).
-        reads: Of the arguments that are left out, those that `load_model` of Keras 3 takes from an old .h5 file.
+        read_from_h5: Of the arguments that are left out, those that `load_model` of Keras 3 takes from an old .h5 file.
         limits: The values that are allowed for an argument.
         missing: The values of arguments that an old file may lack and whose default is different in Keras 3.
-        unsaid: The notes for arguments that a file lacks.
+        notes_if_absent: The notes for arguments that a file lacks.
         fixed: Arguments with a value that is always written.
         single: Arguments for which Keras 3 takes the item of a list of one.
         takes_trainable: Whether the class takes `trainable`.
@@ -182,15 +182,15 @@ class Keras3:
     dropped: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     limits: Mapping[str, Limit] = field(default_factory=dict)
     missing: Mapping[str, Any] = field(default_factory=dict)
-    unsaid: Mapping[str, str] = field(default_factory=dict)
+    notes_if_absent: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     single: frozenset[str] = frozenset()
-    reads: str = ""
+    read_from_h5: str = ""
     takes_trainable: bool = True
     changes: tuple[WeightChange, ...] = ()
     folds: Mapping[str, Fold] = field(default_factory=dict)
     cell: str = ""
-    form: Form = Form.LAYER
+    built_as: BuiltAs = BuiltAs.LAYER
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class LayerClass:
         masks: What it does with masks; None where that is not known.
         keras3: How it is converted to Keras 3, as a function where that depends on the model; None where no rule is
             known.
-        told_by: Arguments, separated by spaces, that every release writes for this class. A config without one of
+        always_written: Arguments, separated by spaces, that every release writes for this class. A config without one of
             them is of a custom class of the same name, as many classes were called Attention before Keras had one.
         weights: The weights of a layer by its config; None where the config does not determine them.
         never_trained: Leaf names of weights that no release trains.
@@ -226,7 +226,7 @@ class LayerClass:
         listed_when_frozen: Whether Keras 2.0 lists its weights as trainable when it is frozen.
         joins_along: The axis along which it concatenates its inputs.
         runs_fast: Whether TensorFlow 2 has a second, fast implementation.
-        told_by_name: Whether an automatic name identifies the class.
+        identified_by_name: Whether an automatic name identifies the class.
         uses_mask_in_keras_3: Whether it uses a mask in Keras 3 but not in old Keras.
         is_input: Whether it is an input of a model.
         calls_function: Whether it calls a custom function.
@@ -236,7 +236,7 @@ class LayerClass:
     name: str
     masks: Masks | None
     keras3: Keras3 | Removed | Callable[[Setting], Keras3] | None
-    told_by: str = ""
+    always_written: str = ""
     weights: Callable[[Config], OwnedWeights | None] = no_weights
     never_trained: frozenset[str] = frozenset()
     makes_mask: Callable[[Config], bool] = lambda _: False
@@ -246,7 +246,7 @@ class LayerClass:
     listed_when_frozen: bool = False
     joins_along: Callable[[Config], int | None] = lambda _: None
     runs_fast: bool = False
-    told_by_name: bool = False
+    identified_by_name: bool = False
     uses_mask_in_keras_3: bool = False
     is_input: bool = False
     calls_function: bool = False
@@ -254,7 +254,7 @@ class LayerClass:
 
     def describes(self, config: Config) -> bool:
         """Tell whether a config may be one that Keras wrote for this class."""
-        return not self.told_by or all(map(config.has, self.told_by.split()))
+        return not self.always_written or all(map(config.has, self.always_written.split()))
 
     @property
     def weightless(self) -> bool:

@@ -71,7 +71,7 @@ LAYERS = (
                 "moving_mean moving_variance renorm_mean renorm_stddev renorm_mean_weight "
                 "renorm_stddev_weight".split()
             ),
-            told_by_name=True,
+            identified_by_name=True,
         )
         for name in (
             "BatchNormalization",
@@ -84,15 +84,15 @@ LAYERS = (
         name="LayerNormalization",
         masks=Masks.PASSED_ON,
         keras3=Keras3(name="LayerNormalization", keeps=_ARGUMENTS),
-        told_by="axis center epsilon scale",
+        always_written="axis center epsilon scale",
         weights=_by_layer,
-        told_by_name=True,
+        identified_by_name=True,
     ),
     LayerClass(
         name="Normalization",
         masks=Masks.PASSED_ON_BY_KERAS_3,
         keras3=Keras3(name="Normalization", keeps="axis"),
-        told_by="axis",
+        always_written="axis",
         weights=_by_data_set,
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from remap.layers.declaration import ANYTHING, Fold, Form, Keras3, LayerClass, Masks, three
+from remap.layers.declaration import ANYTHING, BuiltAs, Fold, Keras3, LayerClass, Masks, three
 from remap.layers.weights import (
     AddBiases,
     OwnedWeights,
@@ -101,9 +101,9 @@ def _cell(
     name: str,
     keras3: Keras3 | None,
     weights: Callable[[Config], OwnedWeights | None],
-    told_by: str = "units",
+    always_written: str = "units",
 ) -> LayerClass:
-    return LayerClass(name=name, masks=None, keras3=keras3, told_by=told_by, weights=weights)
+    return LayerClass(name=name, masks=None, keras3=keras3, always_written=always_written, weights=weights)
 
 
 def _cudnn_changes(gates: int, biases: AddBiases | SplitBiases) -> tuple[WeightChange, ...]:
@@ -119,7 +119,7 @@ def _recurrent(
     keras3: Keras3 | None,
     weights: Callable[[Config], OwnedWeights | None],
     *,
-    told_by: str = "units",
+    always_written: str = "units",
     listed_when_frozen: bool = False,
     runs_fast: bool = False,
     needs_cudnn: bool = False,
@@ -128,10 +128,10 @@ def _recurrent(
         name=name,
         masks=None if keras3 is None else Masks.USED,
         keras3=keras3,
-        told_by=told_by,
+        always_written=always_written,
         weights=weights,
         takes_state=keras3 is not None,
-        told_by_name=keras3 is not None,
+        identified_by_name=keras3 is not None,
         listed_when_frozen=listed_when_frozen,
         runs_fast=runs_fast,
         needs_cudnn=needs_cudnn,
@@ -171,7 +171,7 @@ _CELL_CLASSES = (
         Keras3(
             name="StackedRNNCells",
             dropped={"reverse_state_order": ANYTHING, "cells": ANYTHING},
-            form=Form.CELLS,
+            built_as=BuiltAs.CELLS,
         ),
         _of_cells,
         "cells",
@@ -189,7 +189,7 @@ LAYERS = (
             name="GRU",
             keeps=f"{_CELL} {_ROLLED} recurrent_activation reset_after",
             dropped=_LOOSE,
-            reads="implementation",
+            read_from_h5="implementation",
             missing={"reset_after": False, **_SOFT},
             folds=_OF_GRU,
             cell="gru_cell",
@@ -204,7 +204,7 @@ LAYERS = (
             name="LSTM",
             keeps=f"{_CELL} {_ROLLED} recurrent_activation unit_forget_bias",
             dropped=_LOOSE,
-            reads="implementation",
+            read_from_h5="implementation",
             missing=_SOFT,
             folds=_OF_LSTM,
             cell="lstm_cell",
@@ -227,9 +227,9 @@ LAYERS = (
     ),
     _recurrent(
         "RNN",
-        Keras3(name="RNN", keeps=_ROLLED, dropped={**_LOOSE, "cell": ANYTHING}, form=Form.CELLS),
+        Keras3(name="RNN", keeps=_ROLLED, dropped={**_LOOSE, "cell": ANYTHING}, built_as=BuiltAs.CELLS),
         _of_cell,
-        told_by="cell",
+        always_written="cell",
         listed_when_frozen=True,
     ),
     _recurrent(
@@ -240,15 +240,15 @@ LAYERS = (
             f"use_bias unit_forget_bias dropout recurrent_dropout zero_output_for_mask "
             f"{_SEQUENCE} {three('kernel', 'recurrent', 'bias')}",
             dropped={**_LOOSE, "unroll": ANYTHING},
-            reads="unroll",
+            read_from_h5="unroll",
             missing={**_LAST, "return_state": False},
             folds=_OF_LSTM,
             cell="conv_lstm_cell",
         ),
         _conv_lstm,
-        told_by="filters kernel_size",
+        always_written="filters kernel_size",
     ),
-    _recurrent("ConvRNN2D", None, _of_cell, told_by="cell"),
+    _recurrent("ConvRNN2D", None, _of_cell, always_written="cell"),
     _recurrent(
         "CuDNNGRU",
         Keras3(

@@ -33,11 +33,16 @@ def _removed(
     instead: Removed,
     weights: Callable[[Config], OwnedWeights | None] = no_weights,
     *,
-    told_by: str = "",
-    told_by_name: bool = False,
+    always_written: str = "",
+    identified_by_name: bool = False,
 ) -> LayerClass:
     return LayerClass(
-        name=name, masks=None, keras3=instead, told_by=told_by, weights=weights, told_by_name=told_by_name
+        name=name,
+        masks=None,
+        keras3=instead,
+        always_written=always_written,
+        weights=weights,
+        identified_by_name=identified_by_name,
     )
 
 
@@ -46,10 +51,22 @@ def _unknown(_: Config) -> None:
 
 
 LAYERS = (
-    _removed("LocallyConnected1D", _OWN_CLASS, _local, told_by="filters kernel_size", told_by_name=True),
-    _removed("LocallyConnected2D", _OWN_CLASS, _local, told_by="filters kernel_size", told_by_name=True),
-    _removed("Highway", _OWN_CLASS, _highway, told_by="bias init"),
-    _removed("MaxoutDense", _OWN_CLASS, _maxout, told_by="bias nb_feature"),
+    _removed(
+        "LocallyConnected1D",
+        _OWN_CLASS,
+        _local,
+        always_written="filters kernel_size",
+        identified_by_name=True,
+    ),
+    _removed(
+        "LocallyConnected2D",
+        _OWN_CLASS,
+        _local,
+        always_written="filters kernel_size",
+        identified_by_name=True,
+    ),
+    _removed("Highway", _OWN_CLASS, _highway, always_written="bias init"),
+    _removed("MaxoutDense", _OWN_CLASS, _maxout, always_written="bias nb_feature"),
     _removed("DenseFeatures", _OWN_CLASS, _unknown),
     _removed("SequenceFeatures", _OWN_CLASS, _unknown),
     *(_removed(name, _OPERATION) for name in ("AddLoss", "AddMetric", "SlicingOpLambda", "TFOpLambda")),

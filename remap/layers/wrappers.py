@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remap.layers.declaration import ANYTHING, Form, Keras3, LayerClass, Limit, Masks
+from remap.layers.declaration import ANYTHING, BuiltAs, Keras3, LayerClass, Limit, Masks
 
 __all__ = ["LAYERS"]
 
@@ -12,9 +12,9 @@ LAYERS = (
     LayerClass(
         name="TimeDistributed",
         masks=Masks.STEP_BY_STEP,
-        keras3=Keras3(name="TimeDistributed", dropped={"layer": ANYTHING}, form=Form.WRAPPER),
+        keras3=Keras3(name="TimeDistributed", dropped={"layer": ANYTHING}, built_as=BuiltAs.WRAPPER),
         directions=1,
-        told_by_name=True,
+        identified_by_name=True,
     ),
     LayerClass(
         name="Bidirectional",
@@ -29,10 +29,10 @@ LAYERS = (
                 )
             },
             missing={"merge_mode": "concat"},
-            form=Form.WRAPPER,
+            built_as=BuiltAs.WRAPPER,
         ),
         directions=2,
         takes_state=True,
-        told_by_name=True,
+        identified_by_name=True,
     ),
 )

@@ -16,7 +16,7 @@ import pytest
 from remap.batch.results import Progress, Result, Status
 from remap.batch.summary import Summary
 from remap.console import batch
-from remap.console.batch import Request, summary_lines
+from remap.console.batch import BatchRequest, summary_lines
 from remap.console.terminal import Terminal
 from remap.errors import (
     GIVE_JSON,
@@ -179,7 +179,7 @@ OPEN = Undecided("open", where="a.h5", remedies=(SAY_PLAIN, GIVE_JSON, Remedy(op
 
 
 def shown(summary: Summary, **options: Any) -> list[str]:
-    request = Request(sources=["a.h5", "b c.h5"], output="out", options=options)
+    request = BatchRequest(sources=["a.h5", "b c.h5"], output="out", options=options)
     lines = summary_lines(summary, request, total=2, seconds=1.0, interrupted=False, width=None)
     return [line.plain for line in lines]
 
@@ -253,7 +253,7 @@ def test_the_exit_code_is_that_of_the_worst_file(errors: list[RemapError | None]
 def test_names_of_files_cannot_speak_to_the_terminal() -> None:
     summary = summed(result_of(InputRefused("damaged"), "\x1b[2Ja.h5", "refused"))
     assert "\x1b" not in "".join(shown(summary))
-    assert "\x1b" not in batch.Request(sources=["\x1b"], output="o", options={}).command()
+    assert "\x1b" not in batch.BatchRequest(sources=["\x1b"], output="o", options={}).command()
 
 
 def test_the_bar_shows_refusals_above_it(capsys: pytest.CaptureFixture[str]) -> None:

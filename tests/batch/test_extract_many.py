@@ -19,7 +19,7 @@ from remap import Progress, Result
 from remap.batch import files, work
 from remap.batch.places import identity_of
 from remap.batch.record import RECORD
-from remap.batch.results import FORMATS, Format
+from remap.batch.results import FORMATS, FormatName
 from remap.batch.work import INTERPRETERS, Task, convert_here
 from remap.errors import InputRefused, NothingToExtract, OutputRefused, RemapError, UsageRefused
 from remap.options import Options
@@ -37,7 +37,7 @@ def outputs(folder: str | Path) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_outputs_are_what_extract_writes_one_by_one(runs: Path, form: Format) -> None:
+def test_outputs_are_what_extract_writes_one_by_one(runs: Path, form: FormatName) -> None:
     results = list(remap.extract_many(sorted(runs.iterdir()), "out", format=form, jobs=2))
     assert [result.status for result in results] == ["written"] * 3
     assert outputs("out") == [f"weights.0{n}-0.{loss}.{form}" for n, loss in ((1, 52), (2, 48), (3, 47))]
@@ -189,7 +189,7 @@ def test_patterns_choose_among_named_files_whatever_their_extension(tmp_path: Pa
         ("epoch.12", "h5", "epoch.12.h5"),
     ],
 )
-def test_names_stay_and_the_extension_follows_the_format(name: str, form: Format, expected: str) -> None:
+def test_names_stay_and_the_extension_follows_the_format(name: str, form: FormatName, expected: str) -> None:
     assert files.output_name(name, form) == expected
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from remap.layers import CATALOGUE
-from remap.layers.declaration import Form, Masks
+from remap.layers.declaration import BuiltAs, Masks
 from tests.test_catalogue import forms
 
 # Of every class: the arguments of its constructor and of its bases', whether it passes masks on, whether it uses them.
@@ -63,11 +63,11 @@ def described(package: str, names: set[str]) -> dict[str, list[Any]]:
 
 
 def test_keras_3_takes_every_argument_that_a_declaration_gives_it() -> None:
-    special = {Form.INPUT, Form.OPERATION}
+    special = {BuiltAs.INPUT, BuiltAs.OPERATION}
     declared = {
         name: forms(one)
         for name, one in CATALOGUE.items()
-        if forms(one) and forms(one)[0].form not in special
+        if forms(one) and forms(one)[0].built_as not in special
     }
     told = described("keras", {form.name for several in declared.values() for form in several})
     for name, several in declared.items():
