@@ -173,6 +173,18 @@ def test_a_flat_file_that_lists_a_layer_twice_is_followed_by_its_names() -> None
         assign(wrapper("d/kernel", "d/bias", "e/bias", "e/kernel"), Request(like=like))
 
 
+def test_a_frozen_layer_that_a_later_group_has_too_is_put_where_the_flags_ask_for_it() -> None:
+    saved = ["a/kernel", "a/bias", "b/kernel", "b/bias", "s/kernel", "s/bias"]
+    groups = (group("first", *saved[:2], *saved[4:], *saved[2:4]), group("second", *saved[4:]))
+    like = Reference(where="like.h5", groups=groups)
+    kept = assign(wrapper(*saved), Request(like=like, order="saved"))
+    assert shown(kept)[0] == ("first", [f"{name}:0" for name in saved])
+    assert kept.frozen == ("s",)
+    loaded = assign(wrapper(*saved), Request(like=like))
+    assert shown(loaded)[0] == ("first", [weight.name for weight in groups[0].weights])
+    assert loaded.reordered
+
+
 def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
     nameless = {"class_name": "Sequential", "config": [dense("e")]}
     outer = model(entry("x", "InputLayer"), outputs=())

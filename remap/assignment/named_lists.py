@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -126,14 +126,18 @@ def _is_a_list_of(weights: Sequence[Weight], lists: Lists) -> bool:
 
 
 def _saved(lists: Lists) -> Lists:
-    """Put each group in the checkpoint's order, unless a weight that another group shares hides that order."""
-    uses = Counter(index for listed in lists for index in listed)
+    """Put each group in the checkpoint's order, unless a weight that an earlier group has as well hides that order.
+
+    The checkpoint lists such a weight where the earlier group has it.
+    """
+    known: set[int] = set()
     saved = []
     for listed in lists:
-        own = [index for index in listed if uses[index] == 1]
+        own = [index for index in listed if index not in known]
         shares = len(own) < len(listed)
         rising = own == sorted(own)
         saved.append(listed if rising else () if shares else tuple(sorted(own)))
+        known.update(own)
     return tuple(saved)
 
 
