@@ -1,4 +1,4 @@
-"""A Lambda of InceptionResNetV2 becomes built-in layers, and no other Lambda does."""
+"""A Lambda of InceptionResNetV2 or ResNeXt becomes what Keras 3 has for it, and no other Lambda does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from remap.architecture import Layer, parse_model
 from remap.keras3.known_functions import replace_known_functions
+from remap.keras3.operations import operation_of
 
 CODE = ["4wIAAAA=", None, None]
 
@@ -106,3 +107,68 @@ def test_blocks_inside_another_model_are_known_too() -> None:
     found, notes = replace_known_functions(whole)
     assert "Add" in classes((found.children or ())[1])
     assert len(notes) == 1
+
+
+def grouped(base: str = "conv2_block1", **changed: Any) -> list[dict[str, Any]]:
+    """Describe the grouped convolution of one block of ResNeXt: four groups of two channels."""
+    function = {"function": CODE, "function_type": "lambda", **changed.pop("config", {})}
+    rest: list[tuple[str, str, dict[str, Any], str]] = [
+        ("x", "InputLayer", {"batch_input_shape": [None, 9, 9, 8]}, ""),
+        (f"{base}_2_conv", changed.pop("convolution", "DepthwiseConv2D"),
+         {"kernel_size": [3, 3], "depth_multiplier": changed.pop("multiplier", 2), "use_bias": False}, "x"),
+        ("apart", "Reshape", {"target_shape": changed.pop("apart", [7, 7, 4, 2, 2])}, f"{base}_2_conv"),
+        (changed.pop("name", f"{base}_2_reduce"), "Lambda", function, changed.pop("taken", "apart")),
+        ("together", "Reshape", {"target_shape": changed.pop("together", [7, 7, 8])}, f"{base}_2_reduce"),
+        (f"{base}_2_bn", "BatchNormalization", {}, changed.pop("normalized", "together")),
+    ]  # fmt: skip
+    assert not changed
+    return [
+        {"name": called, "class_name": cls, "config": {"name": called, **given},
+         "inbound_nodes": [[[source, 0, 0, {}]]] if source else []}
+        for called, cls, given, source in rest
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype"), [({}, "DT_FLOAT"), ({"dtype": "float64", "arguments": {}}, "DT_DOUBLE")]
+)
+def test_the_sum_of_a_grouped_convolution_is_known_by_where_it_stands(
+    config: dict[str, Any], dtype: str
+) -> None:
+    found, notes = replace_known_functions(model(grouped(config=config)))
+    added = (found.children or ())[3]
+    assert added.name == "conv2_block1_2_reduce"
+    assert added.nodes == ((("apart", 0, 0),),)
+    operation = operation_of(added)
+    assert operation is not None
+    assert operation.class_name == "Sum"
+    assert operation.config == {"axis": [4], "keepdims": False}
+    assert added.config.object("node_def").object("attr").object("T").holds("type", dtype)
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"base": "block1"},
+        {"name": "conv2_block2_2_reduce"},
+        {"config": {"arguments": {"axis": 4}}},
+        {"config": {"mask": CODE}},
+        {"config": {"dtype": "mixed"}},
+        {"convolution": "SeparableConv2D"},
+        {"multiplier": 4},
+        {"apart": [7, 7, 4, 4]},
+        {"apart": [7, 7, 2, 2, 4]},
+        {"apart": [7, 7, 2, 4, 2]},
+        {"apart": None},
+        {"together": [7, 7, 4, 2]},
+        {"together": [7, 8, 7]},
+        {"taken": "x"},
+        {"normalized": "x"},
+    ],
+)
+def test_another_function_between_such_layers_is_unknown(changed: dict[str, Any]) -> None:
+    before = model(grouped(**changed))
+    found, notes = replace_known_functions(before)
+    assert classes(found) == classes(before)
+    assert notes == ()

@@ -248,9 +248,14 @@ def _transpose(node: _Node) -> Operation:
     return _numpy("Transpose", {"axes": axes})
 
 
-def _mean(node: _Node) -> Operation:
-    (axes,) = node.split(1, 1)
-    return _numpy("Mean", {"axis": _axes(axes), "keepdims": node.flag("keep_dims")})
+def _reduced(class_name: str) -> Callable[[_Node], Operation]:
+    """Translate an operation over some axes."""
+
+    def translate(node: _Node) -> Operation:
+        (axes,) = node.split(1, 1)
+        return _numpy(class_name, {"axis": _axes(axes), "keepdims": node.flag("keep_dims")})
+
+    return translate
 
 
 def _concat(node: _Node) -> Operation:
@@ -351,7 +356,7 @@ _RULES: Mapping[str, _Rule] = {
         attributes=frozenset({"transpose_a", "transpose_b"}),
     ),
     "Maximum": _arithmetic("Maximum"),
-    "Mean": _Rule(translate=_mean, types=_FLOATS, attributes=frozenset({"keep_dims", "Tidx"})),
+    "Mean": _Rule(translate=_reduced("Mean"), types=_FLOATS, attributes=frozenset({"keep_dims", "Tidx"})),
     "Minimum": _arithmetic("Minimum"),
     "Mul": _arithmetic("Multiply"),
     "RealDiv": _arithmetic("Divide", _FLOATS),
@@ -366,6 +371,7 @@ _RULES: Mapping[str, _Rule] = {
         ),
     ),
     "Sub": _arithmetic("Subtract"),
+    "Sum": _Rule(translate=_reduced("Sum"), types=_FLOATS, attributes=frozenset({"keep_dims", "Tidx"})),
     "Tanh": _Rule(translate=_elementwise("numpy", "Tanh", 1), types=_FLOATS),
     "Transpose": _Rule(translate=_transpose, types=_ANY, attributes=frozenset({"Tperm"})),
 }

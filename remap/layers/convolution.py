@@ -9,7 +9,7 @@ from remap.layers.declaration import ANYTHING, Fold, Keras3, LayerClass, Limit, 
 from remap.layers.weights import OwnedWeights, Slot, window, with_bias
 from remap.typed_json import Config
 
-__all__ = ["LAYERS"]
+__all__ = ["DEPTHWISE_CONV2D", "LAYERS"]
 
 _LAST = {"data_format": "channels_last"}
 _WHOLE = {"activation": Fold(("kernel", "bias"))}
@@ -103,6 +103,17 @@ def _resizing(keras3: Keras3) -> LayerClass:
     return LayerClass(name=keras3.name, masks=Masks.ENDED, keras3=keras3)
 
 
+DEPTHWISE_CONV2D = _convolution(
+    "DepthwiseConv2D",
+    Keras3(
+        name="DepthwiseConv2D",
+        keeps=f"{_SHARED} depth_multiplier {three('depthwise', 'bias')}",
+        dropped={**_ONE_GROUP, **_UNUSED_KERNEL, "filters": (None, False, 0)},
+        missing=_LAST,
+        folds=_DEPTHWISE,
+    ),
+    _depthwise,
+)
 LAYERS = (
     *(
         _convolution(
@@ -135,17 +146,7 @@ LAYERS = (
         )
         for rank in (1, 2)
     ),
-    _convolution(
-        "DepthwiseConv2D",
-        Keras3(
-            name="DepthwiseConv2D",
-            keeps=f"{_SHARED} depth_multiplier {three('depthwise', 'bias')}",
-            dropped={**_ONE_GROUP, **_UNUSED_KERNEL, "filters": (None, False, 0)},
-            missing=_LAST,
-            folds=_DEPTHWISE,
-        ),
-        _depthwise,
-    ),
+    DEPTHWISE_CONV2D,
     _resizing(Keras3(name="Cropping1D", keeps="cropping")),
     _resizing(Keras3(name="Cropping2D", keeps="cropping data_format", missing=_LAST)),
     _resizing(Keras3(name="Cropping3D", keeps="cropping data_format", missing=_LAST)),

@@ -6,7 +6,7 @@ from remap.layers.declaration import ANYTHING, BuiltAs, Fold, Keras3, LayerClass
 from remap.layers.weights import OwnedWeights, Slot, with_bias
 from remap.typed_json import Config
 
-__all__ = ["INPUT", "LAYERS", "RESCALING"]
+__all__ = ["INPUT", "LAYERS", "RESCALING", "RESHAPE", "TENSORFLOW_OPERATION"]
 
 _WHOLE = {"activation": Fold(("kernel", "bias"))}
 _LAST = {"data_format": "channels_last"}
@@ -78,6 +78,17 @@ INPUT = LayerClass(
     ),
     is_input=True,
 )
+TENSORFLOW_OPERATION = LayerClass(
+    name="TensorFlowOpLayer",
+    masks=Masks.ENDED,
+    keras3=Keras3(
+        name="TensorFlowOpLayer",
+        dropped={"node_def": ANYTHING, "constants": ANYTHING},
+        built_as=BuiltAs.OPERATION,
+    ),
+    always_written="node_def",
+)
+RESHAPE = _plain("Reshape", Keras3(name="Reshape", keeps="target_shape"), masks=Masks.ENDED)
 RESCALING = LayerClass(
     name="Rescaling",
     masks=Masks.PASSED_ON_BY_KERAS_3,
@@ -159,7 +170,7 @@ LAYERS = (
     _plain("Flatten", Keras3(name="Flatten", keeps="data_format", missing=_LAST), masks=Masks.ENDED),
     _plain("Permute", Keras3(name="Permute", keeps="dims"), masks=Masks.ENDED),
     _plain("RepeatVector", Keras3(name="RepeatVector", keeps="n"), masks=Masks.ENDED),
-    _plain("Reshape", Keras3(name="Reshape", keeps="target_shape"), masks=Masks.ENDED),
+    RESHAPE,
     _plain("ActivityRegularization", Keras3(name="ActivityRegularization", keeps="l1 l2")),
     _plain("AlphaDropout", Keras3(name="AlphaDropout", keeps="rate noise_shape seed")),
     _plain("Dropout", Keras3(name="Dropout", keeps="rate noise_shape seed")),
@@ -190,16 +201,7 @@ LAYERS = (
         )
         for rank in (2, 3)
     ),
-    LayerClass(
-        name="TensorFlowOpLayer",
-        masks=Masks.ENDED,
-        keras3=Keras3(
-            name="TensorFlowOpLayer",
-            dropped={"node_def": ANYTHING, "constants": ANYTHING},
-            built_as=BuiltAs.OPERATION,
-        ),
-        always_written="node_def",
-    ),
+    TENSORFLOW_OPERATION,
     # Preprocessing layers of TensorFlow 2.3, without a rule for Keras 3.
     LayerClass(
         name="CategoryEncoding",
