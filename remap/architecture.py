@@ -60,7 +60,6 @@ class Layer:
         inputs: The input tensors of a model.
         outputs: The output tensors of a model.
         feed: The InputLayer of the multi-GPU wrapper from which this Sequential was extracted.
-        declared: The declaration of the class; None for a custom class and for a model.
     """
 
     name: str
@@ -76,12 +75,6 @@ class Layer:
     inputs: Node = ()
     outputs: Node = ()
     feed: Layer | None = None
-    declared: LayerClass | None = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        found = CATALOGUE.get(self.class_name) if self.children is None else None
-        declared = found if found is not None and found.describes(self.config) else None
-        object.__setattr__(self, "declared", declared)  # asked for many times a layer
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -93,6 +86,12 @@ class Layer:
         if self.children is not None and self.config.has(_SHAPE_OF_STACK):
             return {"class_name": self.class_name, "config": self.config.without(_SHAPE_OF_STACK).json()}
         return {"class_name": self.class_name, "config": self.stored.json()}
+
+    @property
+    def declared(self) -> LayerClass | None:
+        """Give the declaration of the class; None for a custom class and for a model."""
+        found = CATALOGUE.get(self.class_name) if self.children is None else None
+        return found if found is not None and found.describes(self.config) else None
 
     @property
     def is_input(self) -> bool:

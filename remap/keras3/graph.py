@@ -175,9 +175,9 @@ def _in_order(calls: Mapping[str, Sequence[Call]], place: str) -> list[tuple[str
 
 def makes_mask(layer: Layer) -> bool:
     """Tell whether a layer makes a mask of its input; a custom class may if it has an argument for that."""
-    config = layer.config
-    if layer.declared is not None and layer.declared.masks is not None:
-        return layer.declared.makes_mask(config)
+    config, declared = layer.config, layer.declared
+    if declared is not None and declared.masks is not None:
+        return declared.makes_mask(config)
     asks = config.given("mask_zero") and not config.holds("mask_zero", False)
     return layer.children is None and (asks or config.given("mask_value"))
 
