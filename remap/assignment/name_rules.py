@@ -6,7 +6,7 @@ Each rule gives for every weight of a list the layers that its name allows; no l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from remap.assignment.expected import ExpectedLayer
 from remap.assignment.reading import Candidates, Problem
@@ -22,6 +22,9 @@ __all__ = [
     "by_suffix",
 ]
 
+_MOST_COUNTERS = 4
+"""Counters that are split off a scope: no program builds a model so often that each time adds one."""
+
 
 def by_listed_name(problem: Problem) -> Candidates:
     """Match the layer for which the reference file lists a weight of the same name."""
@@ -34,14 +37,14 @@ def by_listed_name(problem: Problem) -> Candidates:
 
 def by_scope(problem: Problem) -> Candidates:
     """Match the layer whose name the scope has."""
-    return _candidates(problem, lambda run: (run,))
+    return _candidates(problem, lambda run, _: (run,))
 
 
 def by_suffix(problem: Problem) -> Candidates:
     """Match the layer whose name is that of the scope without a counter.
 
     TensorFlow 1 adds a counter to a scope that is opened twice: after `cpu_relocation`, a second build or a second
-    `load_model` in one session the weights of ``fc1`` are in ``fc1_1``.
+    `load_model` in one session the weights of ``fc1`` are in ``fc1_1``, and those of another ``fc1`` in ``fc1_1_1``.
     """
     return _candidates(problem, _without_suffix)
 
@@ -55,7 +58,9 @@ def by_scope_or_suffix(problem: Problem) -> Candidates:
     keys = {key for layer in problem.layers for key in layer.keys}
     named = (next((run for run in runs(path) if run in keys), None) for path in set(problem.scopes) if path)
     kins = {family(run)[0] for run in named if run is not None}
-    return _candidates(problem, lambda run: (run, *(() if family(run)[0] in kins else _without_suffix(run))))
+    return _candidates(
+        problem, lambda run, known: (run, *(() if family(run)[0] in kins else _without_suffix(run, known)))
+    )
 
 
 def by_rank(problem: Problem) -> Candidates:
@@ -83,27 +88,45 @@ def by_inner_rank(problem: Problem) -> Candidates:
 def by_counter(problem: Problem) -> Candidates:
     """Match the layer of the same rank among those of one name: ``fc`` and ``fc_1`` are ``fc`` of the first and second one.
 
-    TensorFlow 1 counts a scope that is opened again, and a model is built before the one behind it. A name that fewer or
-    more layers have than scopes does not tell; nor does anything if no two layers have one name.
+    TensorFlow 1 counts a scope that is opened again, and a model is built before the one behind it. A whole model that is
+    built again adds another counter to each scope: ``fc_1`` and ``fc_1_1``. A scope around all of them does not count:
+    ``tower/fc`` and ``tower/fc_1``. A name that fewer or more layers have than scopes does not tell; nor does anything if
+    no two layers have one name.
     """
     ours: dict[str, list[int]] = defaultdict(list)
     for index, layer in enumerate(problem.layers):
         for key in layer.keys:
             ours[key].append(index)
-    twins: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    twins: dict[tuple[str, str], list[tuple[tuple[int, ...], str]]] = defaultdict(list)
     for path in dict.fromkeys(problem.scopes):
-        bare, number = (path, "0") if path in ours else split_number(path, "_")
+        around = ""
+        bare, counters = _counted(path, ours)
+        if bare not in ours:
+            around, _, end = path.rpartition("/")
+            bare, counters = _counted(end, ours)
         if len(ours.get(bare, ())) > 1:
-            twins[bare].append((int(number or 0), path))
+            twins[around, bare].append((counters, path))
     if not twins:
         return tuple(frozenset() for _ in problem.scopes)
     owners = {
         path: frozenset((owner,)) if len(counted) == len(ours[bare]) else frozenset()
-        for bare, counted in twins.items()
+        for (_, bare), counted in twins.items()
         for (_, path), owner in zip(sorted(counted), ours[bare], strict=False)
     }
     others = by_scope_or_suffix(problem)
     return tuple(owners.get(path, others[index]) for index, path in enumerate(problem.scopes))
+
+
+def _counted(path: str, known: Collection[str]) -> tuple[str, tuple[int, ...]]:
+    """Split the counters off a scope until a known name is left."""
+    bare = path
+    counters: tuple[int, ...] = ()
+    for _ in range(_MOST_COUNTERS):
+        shorter, number = ("", "") if bare in known else split_number(bare, "_")
+        if not number:
+            break
+        bare, counters = shorter, (int(number), *counters)
+    return bare, counters
 
 
 def _end(path: str) -> str:
@@ -131,7 +154,11 @@ def _ranked(problem: Problem, heads: Sequence[str], named: Callable[[str], str])
     )
 
 
-def _candidates(problem: Problem, variants: Callable[[str], Iterable[str]]) -> Candidates:
+_Variants = Callable[[str, Collection[str]], Iterable[str]]
+"""Gives the names that a part of a scope may stand for, of those that are known."""
+
+
+def _candidates(problem: Problem, variants: _Variants) -> Candidates:
     owners: dict[str, set[int]] = defaultdict(set)
     for index, layer in enumerate(problem.layers):
         for key in layer.keys:
@@ -147,13 +174,13 @@ def _nearest(
     path: str,
     layers: Sequence[ExpectedLayer],
     owners: Mapping[str, set[int]],
-    variants: Callable[[str], Iterable[str]],
+    variants: _Variants,
 ) -> frozenset[int]:
     """Find the layers with the name of the likeliest part of the scope; of several, those inside a model that it names."""
     if not path:
         return frozenset()
     for run in runs(path):
-        found = {index for variant in variants(run) for index in owners.get(variant, ())}
+        found = {index for variant in variants(run, owners) for index in owners.get(variant, ())}
         if found:
             parts = set(path.split("/"))
             placed = {index for index in found if parts & set(layers[index].path[:-1])}
@@ -161,9 +188,11 @@ def _nearest(
     return frozenset()
 
 
-def _without_suffix(run: str) -> tuple[str, ...]:
+def _without_suffix(run: str, known: Collection[str]) -> tuple[str, ...]:
+    """Give the known name that is left when counters are split off."""
     bare, number = split_number(run, "_")
-    return (bare,) if number else ()
+    rest, _ = _counted(bare, known)
+    return (rest,) if number and rest in known else ()
 
 
 def _ranks(members: Iterable[str]) -> dict[str, tuple[str, int]]:

@@ -197,7 +197,11 @@ class _Maker:
         return [leaf for child in layer.children for leaf in self.leaves(child)]
 
     def disguise(self, leaves: list[MadeLayer]) -> bool:
-        """Let scopes differ from names as in real files; tell whether two layers bear each other's."""
+        """Let scopes differ from names as in real files; tell whether a scope is the name of another layer.
+
+        Where that is a built-in layer, the law holds all the same: what a built-in layer owns is known. What a custom layer
+        owns is not, so that its name is all there is.
+        """
         kind = self.chance.random()
         if kind < 0.15:
             for leaf in leaves:
@@ -210,7 +214,10 @@ class _Maker:
             one.name, other.name = other.name, one.name
             return True
         elif kind < 0.45:
-            self.chance.choice(leaves).name = "renamed"
+            renamed = self.chance.choice(leaves)
+            renamed.name = "renamed"
+            custom = [leaf for leaf in leaves if leaf.class_name == renamed.class_name == "Odd"]
+            return any(leaf.name == renamed.scope for leaf in custom)
         return False
 
     def scope(self, name: str) -> str:
