@@ -185,6 +185,19 @@ def test_a_frozen_layer_that_a_later_group_has_too_is_put_where_the_flags_ask_fo
     assert loaded.reordered
 
 
+def test_the_saved_order_of_a_group_whose_layer_an_earlier_one_has_too_is_not_made_up() -> None:
+    shared, own, first = ([f"{layer}/{leaf}" for leaf in ("kernel", "bias")] for layer in "soa")
+    like = Reference(
+        where="like.h5", groups=(group("first", *first, *shared), group("second", *shared, *own))
+    )
+    flat = wrapper(
+        *first, *shared, *own
+    )  # also the list of a model that froze the shared layer in the second one
+    assert shown(assign(flat, Request(like=like)))[1] == ("second", [f"{name}:0" for name in (*shared, *own)])
+    with pytest.raises(Undecided, match="the order in which 'second' was saved is not known"):
+        assign(flat, Request(like=like, order="saved"))
+
+
 def test_a_stack_without_a_name_needs_a_file_that_has_it() -> None:
     nameless = {"class_name": "Sequential", "config": [dense("e")]}
     outer = model(entry("x", "InputLayer"), outputs=())

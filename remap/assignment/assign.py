@@ -237,6 +237,13 @@ def _by_listed_names(weights: Sequence[Weight], named: ByName, like: Reference, 
         for layer, listed, saved in zip(layers, named.lists, named.saved, strict=True)
         if listed != saved
     ]
+    if order == "saved" and named.hidden:
+        raise Undecided(
+            f"the order in which {layers[min(named.hidden)].name!r} was saved is not known: a layer in it stands in "
+            "another place too",
+            where=like.where,
+            hint="the order that the reference model loads is known: do not ask for the saved order",
+        )
     if not moved:
         return settled
     if order == "reference":
@@ -245,12 +252,6 @@ def _by_listed_names(weights: Sequence[Weight], named: ByName, like: Reference, 
         )
     if order == "any":
         return replace(settled, frozen=_moved(weights, named))
-    if any(layer.weights and not saved for layer, saved in zip(layers, named.saved, strict=True)):
-        raise Undecided(
-            f"the order in which {moved[0]!r} was saved is not known: a layer in it stands in another place too",
-            where=like.where,
-            hint="the order that the reference model loads is known: do not ask for the saved order",
-        )
     layers = tuple(
         PlannedLayer(name=layer.name, weights=_named([weights[index] for index in saved]))
         for layer, saved in zip(layers, named.saved, strict=True)

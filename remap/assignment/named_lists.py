@@ -20,12 +20,16 @@ class ByName:
 
     Attributes:
         lists: For each group of the file, also those without weights, the indices of its weights.
-        saved: The same in the order of the checkpoint's list; empty for a group whose order a shared layer hides.
+        saved: The same in the order of the checkpoint's list; empty for a group that certainly has another one which a
+            shared layer hides.
+        hidden: The numbers of the groups whose order in the checkpoint is not known, because an earlier group has a layer of
+            theirs as well: the checkpoint lists its weights there only.
         exact: Whether the names are the same, and not only numbered alike.
     """
 
     lists: Lists
     saved: Lists
+    hidden: frozenset[int]
     exact: bool
 
 
@@ -50,7 +54,8 @@ def listed_by_name(weights: Sequence[Weight], groups: Sequence[LayerGroup]) -> B
         place = {name: index for index, name in enumerate(names)}
         lists = tuple(tuple(place[name] for name in listed) for listed in theirs)
         if _same_shapes(weights, groups, lists) and _is_a_list_of(weights, lists):
-            return ByName(lists=lists, saved=_saved(lists), exact=number == 0)
+            hidden = _hidden(weights, lists)
+            return ByName(lists=lists, saved=_saved(lists), hidden=hidden, exact=number == 0)
     return None
 
 
@@ -139,6 +144,17 @@ def _saved(lists: Lists) -> Lists:
         saved.append(listed if rising else () if shares else tuple(sorted(own)))
         known.update(own)
     return tuple(saved)
+
+
+def _hidden(weights: Sequence[Weight], lists: Lists) -> frozenset[int]:
+    """Find the groups of several layers of which an earlier group has one as well."""
+    known: set[int] = set()
+    found = set()
+    for number, listed in enumerate(lists):
+        if not known.isdisjoint(listed) and len({_layer_of(weights[index]) for index in listed}) > 1:
+            found.add(number)
+        known.update(listed)
+    return frozenset(found)
 
 
 def contradicted_inside(
