@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from remap.assignment.evidence import Ends, numbered_order
-from remap.assignment.listed import Listed, follows
+from remap.assignment.listed import MOST_CUTS, Listed, follows, parted
 from remap.layers import NEVER_TRAINED
 
 __all__ = ["Arrangement", "arrange"]
@@ -26,8 +26,6 @@ _MULTIPLE = 3  # flattened, reshaped or concatenated between, or a convolution o
 # nothing was frozen, only if the other order is impossible.
 _MARGIN = 15
 _SAID = 29
-# Places at which the frozen layers may begin that are tried.
-_MOST_CUTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +86,7 @@ class _Parts:
         self.ends = ends
         self.layers = layers
         self.guessed = False
-        size = sum(len(layer.weights) for layer in layers)
-        self.end = min((layer.again for layer in layers if layer.again is not None), default=size)
-        behind = [
-            (next(place for place in layer.weights if place >= self.end), number)
-            for number, layer in enumerate(layers)
-            if layer.weights[-1] >= self.end
-        ]
-        self.first = [layer for layer in layers if layer.weights[0] < self.end]
-        self.rest = [layers[number] for _, number in sorted(behind)]
+        self.end, self.first, self.rest = parted(layers)
         self.both = [layer for layer in self.first if layer.weights[-1] >= self.end]
         self.anchors = frozenset(layer.name for layer in self.both)
         never = [layer.never_trained for layer in layers if layer.never_trained is not None]
@@ -128,7 +118,7 @@ class _Parts:
             for count in range(max(least, 1), self.most)
             if self._strain(self.first[count - 1], self.first[count]) >= _MULTIPLE
         ]
-        for count in [*likely[-_MOST_CUTS:], self.most]:
+        for count in [*likely[-MOST_CUTS:], self.most]:
             yield self._arranged(count)
         inside = self.most < len(self.first) and self.first[self.most].weights[0] < self.frozen_from
         if inside and not self.both:

@@ -26,7 +26,7 @@ from itertools import product
 from remap.assignment.alternatives import may_take
 from remap.assignment.arrangement import arrange
 from remap.assignment.evidence import ends_of
-from remap.assignment.listed import Listed, listed_layers
+from remap.assignment.listed import MOST_CUTS, Listed, listed_layers, parted
 from remap.assignment.reference import Reference, Request
 from remap.checkpoint import Checkpoint, LayerGroup
 from remap.errors import GIVE_JSON, GIVE_KERAS, Undecided
@@ -35,9 +35,6 @@ from remap.recognize import Template, choose, own_architecture, recognize
 from remap.weight_names import clean, family
 
 __all__ = ["ClassOrder", "ClassRequest", "ToldLayer", "layers_by_class", "order_not_told"]
-
-# Places at which the frozen layers may begin that are tried.
-_MOST_CUTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,14 +217,10 @@ def _merged(layers: Sequence[Listed], rank: _Rank) -> Iterator[tuple[Listed, ...
 
     Layers of each class are in order in each part, so there are few such places.
     """
-    size = sum(len(layer.weights) for layer in layers)
-    end = min((layer.again for layer in layers if layer.again is not None), default=size)
-    first = [layer for layer in layers if layer.weights[0] < end]
-    behind = {layer.name: [place for place in layer.weights if place >= end] for layer in layers}
-    rest = sorted((layer for layer in layers if behind[layer.name]), key=lambda layer: behind[layer.name][0])
-    least = max((number for number, layer in enumerate(first, 1) if behind[layer.name]), default=0)
+    end, first, rest = parted(layers)
+    least = max((number for number, layer in enumerate(first, 1) if layer.weights[-1] >= end), default=0)
     most = _kept(first, rank)
-    for count in range(most, max(least, most - _MOST_CUTS) - 1, -1):
+    for count in range(most, max(least, most - MOST_CUTS) - 1, -1):
         order = _merge(first[:count], [*first[count:], *rest], rank)
         if order is not None:
             yield order

@@ -9,7 +9,10 @@ from remap.checkpoint import Weight
 from remap.layers import NEVER_TRAINED
 from remap.weight_names import clean, layer_scope, leaf
 
-__all__ = ["Ends", "Listed", "ends", "follows", "listed_layers"]
+__all__ = ["MOST_CUTS", "Ends", "Listed", "ends", "follows", "listed_layers", "parted"]
+
+MOST_CUTS = 32
+"""Places at which the frozen layers may begin that are tried."""
 
 Ends = tuple[int, int]
 """How many features a layer's input and output have; 0 if its weights do not tell."""
@@ -84,6 +87,24 @@ def listed_layers(weights: Sequence[Weight]) -> tuple[Listed, ...] | str:
             return weight.name
         owned.setdefault(scope, []).append(place)
     return tuple(_listed(name, places, weights) for name, places in owned.items())
+
+
+def parted(layers: Sequence[Listed]) -> tuple[int, list[Listed], list[Listed]]:
+    """Divide a list where a layer is continued behind other layers: from there on nothing is trainable.
+
+    Returns:
+        The place where the first part ends, the layers that begin in it, and those with weights behind it, each in the
+        order of the list. A layer may be in both.
+    """
+    size = sum(len(layer.weights) for layer in layers)
+    end = min((layer.again for layer in layers if layer.again is not None), default=size)
+    behind = [
+        (next(place for place in layer.weights if place >= end), number)
+        for number, layer in enumerate(layers)
+        if layer.weights[-1] >= end
+    ]
+    first = [layer for layer in layers if layer.weights[0] < end]
+    return end, first, [layers[number] for _, number in sorted(behind)]
 
 
 def _listed(name: str, places: Sequence[int], weights: Sequence[Weight]) -> Listed:

@@ -54,8 +54,8 @@ def listed_by_name(weights: Sequence[Weight], groups: Sequence[LayerGroup]) -> B
         place = {name: index for index, name in enumerate(names)}
         lists = tuple(tuple(place[name] for name in listed) for listed in theirs)
         if _same_shapes(weights, groups, lists) and _is_a_list_of(weights, lists):
-            hidden = _hidden(weights, lists)
-            return ByName(lists=lists, saved=_saved(lists), hidden=hidden, exact=number == 0)
+            saved, hidden = _saved(weights, lists)
+            return ByName(lists=lists, saved=saved, hidden=hidden, exact=number == 0)
     return None
 
 
@@ -130,31 +130,24 @@ def _is_a_list_of(weights: Sequence[Weight], lists: Lists) -> bool:
     return True
 
 
-def _saved(lists: Lists) -> Lists:
-    """Put each group in the checkpoint's order, unless a weight that an earlier group has as well hides that order.
+def _saved(weights: Sequence[Weight], lists: Lists) -> tuple[Lists, frozenset[int]]:
+    """Put each group in the checkpoint's order, and find those of which an earlier group has a layer as well.
 
-    The checkpoint lists such a weight where the earlier group has it.
+    The checkpoint lists such a layer where the earlier group has it, so that the order of a later group of several layers
+    is not known.
     """
     known: set[int] = set()
     saved = []
-    for listed in lists:
+    hidden = set()
+    for number, listed in enumerate(lists):
         own = [index for index in listed if index not in known]
         shares = len(own) < len(listed)
         rising = own == sorted(own)
         saved.append(listed if rising else () if shares else tuple(sorted(own)))
+        if shares and len({_layer_of(weights[index]) for index in listed}) > 1:
+            hidden.add(number)
         known.update(own)
-    return tuple(saved)
-
-
-def _hidden(weights: Sequence[Weight], lists: Lists) -> frozenset[int]:
-    """Find the groups of several layers of which an earlier group has one as well."""
-    known: set[int] = set()
-    found = set()
-    for number, listed in enumerate(lists):
-        if not known.isdisjoint(listed) and len({_layer_of(weights[index]) for index in listed}) > 1:
-            found.add(number)
-        known.update(listed)
-    return frozenset(found)
+    return tuple(saved), frozenset(hidden)
 
 
 def contradicted_inside(
