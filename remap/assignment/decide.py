@@ -175,7 +175,7 @@ def _by_names_or_flags(problem: Problem, free: Problem, *, flags: bool, ordered:
     agree = _counters(free, given)
     if agree and _any_frozen(problem):
         return Choice(reading=given, basis="flags")
-    if agree is False or not ordered or not _ascending(free):
+    if agree is False or not ordered or not _ascending(free) or _unscoped(free, given):
         return _UNDECIDED
     # A model that was built again and not frozen has flags too, which say nothing about the checkpoint.
     if _contradicted(free, given) and (not _any_frozen(problem) or _names_suffice(free)):
@@ -205,6 +205,12 @@ def _uncontradicted(problem: Problem) -> bool:
             and _confirmed(problem, (by_rank,), strict=False)
         )
     )
+
+
+def _unscoped(problem: Problem, reading: Reading) -> bool:
+    """Tell whether a custom layer has weights without a scope in a reading, which may be those of one that has none."""
+    owned = [reading.spans[number].indices for number, layer in enumerate(problem.layers) if layer.custom]
+    return not all(owned) and any(not problem.scopes[index] for indices in owned for index in indices)
 
 
 def _contradicted(problem: Problem, reading: Reading) -> bool:

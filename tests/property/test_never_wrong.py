@@ -288,6 +288,7 @@ def truly_owned(layer: MadeLayer, above: tuple[str, ...] = ()) -> dict[tuple[str
 @given(seed=st.integers(0, 2**32))
 @example(seed=187)  # a model that was built again, with two layers of one name
 @example(seed=2512)  # the same, where the list of a nested model has one of them only
+@example(seed=47637)  # custom layers whose weights have no scope
 @example(seed=8168)  # layers of one name in a scope that is around all of them
 def test_every_layer_of_a_plan_for_keras_3_has_its_own_weights(way: str, seed: int) -> None:
     require_own_weights(make(random.Random(seed)), way)
